@@ -6,7 +6,7 @@
 Stops and goes on: OUT/state.pt is written every `--save` steps. The learning rate is constant, then falls to
 zero over the last `--cooldown` steps, so a run may be lengthened or cut short at any checkpoint.
 """
-import argparse, collections, itertools, json, math, time
+import argparse, collections, itertools, json, time
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +175,8 @@ def loss_of(model, ids, is_text):
 def nats_per_char(model, stream, texts, name, rows=300):
     model.eval()
     nats = chars = 0
-    for part in np.array_split(texts.head(rows), math.ceil(min(rows, len(texts))/50)):
+    for first in range(0, min(rows, len(texts)), 50):
+        part = texts.iloc[first:first + 50]
         examples = [([2] + (p := stream._write(name, l)) + (t := stream._encode(x)) + [3], [0]*(len(p) + 1) + [1]*(len(t) + 1))
                     for x, l in part[['text', 'label']].values]
         ids, is_text = collate(examples)
