@@ -74,16 +74,20 @@ def _refuse(name: str, faults: list[str]):
     if len(faults) == 1: raise DataError(f'{name}: {faults[0]}')
     if faults: raise DataError('\n  '.join([f'{name} cannot be used:', *faults]))
 
-# %% ../nbs/01_data.ipynb #aca04089
+# %% ../nbs/01_data.ipynb #6674a9b0
+def _line(data: bytes, at: int) -> str:
+    "The line of a file that a byte is on."
+    return f'line {data[:at].count(10) + 1}'
+
 def _decode(data: bytes, name: str) -> str:
     "The text that the bytes of a file hold."
     if data.startswith((b'\xff\xfe', b'\xfe\xff')): raise DataError(f'{name}: the file is UTF-16; save it as UTF-8')
     try: text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        place = f'line {data[:error.start].count(10) + 1}'
-        raise DataError(f'{name}, {place}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8') from None
+        byte, place = data[error.start], _line(data, error.start)
+        raise DataError(f'{name}, {place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8') from None
     if not text.strip(): raise DataError(f'{name}: the file is empty')
-    if '\0' in text: raise DataError(f"{name}, line {text[:text.index(chr(0))].count(chr(10)) + 1}: a NUL character, '\\x00'; remove it")
+    if '\0' in text: raise DataError(f"{name}, {_line(data, data.index(0))}: a NUL character, '\\x00'; remove it")
     return text
 
 # %% ../nbs/01_data.ipynb #1c434ea3
@@ -97,7 +101,7 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
     except csv.Error as error:
         raise DataError(f'{name}, line {line}: {error}; a cell with a quote in it must be quoted, and its quotes doubled') from None
 
-# %% ../nbs/01_data.ipynb #7076c4fd
+# %% ../nbs/01_data.ipynb #32b2bb94
 def _read_delimited(path: Path, delimiter: str) -> Table:
     "A file of cells below a header."
     name = str(path)
@@ -105,10 +109,10 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     twice = [column for column in dict.fromkeys(header) if column and header.count(column) > 1]
     _refuse(name, [f'line 1: two columns are called {column!r}' for column in twice])
     _refuse(name, [] if records else [f'no rows below the header {reprlib.repr(delimiter.join(header))}'])
-    ragged = [(line, cells) for line, cells in records if len(cells) != len(header)]
-    _refuse(name, _some([f'line {line}: {len(cells)} cells, but the header has {len(header)}: {reprlib.repr(delimiter.join(cells))}'
-                         for line, cells in ragged]))
-    return Table(name, dict(zip(header, map(list, zip(*(cells for _, cells in records))))), [line for line, _ in records], 'line')
+    _refuse(name, _some([f'line {line}: cells found {len(cells)}, expected {len(header)}: {reprlib.repr(delimiter.join(cells))}'
+                         for line, cells in records if len(cells) != len(header)]))
+    numbers, rows = zip(*records)
+    return Table(name, dict(zip(header, map(list, zip(*rows)))), numbers, 'line')
 
 # %% ../nbs/01_data.ipynb #e147b260
 def _json_row(line: str) -> tuple[dict, str]:
@@ -126,22 +130,22 @@ def _read_jsonl(path: Path) -> Table:
     keys = dict.fromkeys(key for _, row, _ in rows for key in row)
     return Table(name, {key: [row.get(key) for _, row, _ in rows] for key in keys}, [number for number, *_ in rows], 'line')
 
-# %% ../nbs/01_data.ipynb #30781767
+# %% ../nbs/01_data.ipynb #953f00b6
 def _read_parquet(path: Path) -> Table:
     "A Parquet file."
     if not path.stat().st_size: raise DataError(f'{path}: the file is empty')
     try: columns = parquet.ParquetFile(path).read().to_pydict()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error: raise DataError(f'{path}: not readable as Parquet: {error}') from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{path}: not readable as Parquet: {error}') from None
     rows = len(next(iter(columns.values()), []))
     if not rows: raise DataError(f'{path}: no rows; its columns are {", ".join(columns)}')
     return Table(str(path), columns, range(1, rows + 1), 'row')
 
-# %% ../nbs/01_data.ipynb #a00bdd4f
+# %% ../nbs/01_data.ipynb #86f52047
 _READERS: dict[str, Callable[[Path], Table]] = {
     '.csv': lambda path: _read_delimited(path, ','), '.tsv': lambda path: _read_delimited(path, '\t'),
     '.jsonl': _read_jsonl, '.parquet': _read_parquet}
 
-# %% ../nbs/01_data.ipynb #7c38c9af
 def read_table(path: str | Path) -> Table:
     """Read a file as it stands: text stays text, to the character.
 
@@ -166,23 +170,25 @@ def read_table(path: str | Path) -> Table:
     if not path.is_file(): raise DataError(f'{path}: no such file')
     return _READERS[path.suffix.lower()](path)
 
-# %% ../nbs/01_data.ipynb #765e77b4
+# %% ../nbs/01_data.ipynb #6e21c876
 def _label_faults(values: Sequence, task: Task, place: Callable[[int], str]) -> list[str]:
     "One line for each value that is no label: what, where first, how often; then the labels there are."
     spots = {}
-    for i, value in enumerate(values): spots.setdefault(str(value), (value, []))[1].append(i)
-    known = [spelling for label in task.labels for spelling in (label.name, *label.aliases)]
+    for i, value in enumerate(values): spots.setdefault(repr(value), (value, []))[1].append(i)
     unknown = [(value, found) for value, found in spots.values() if task.find_label(value) is None]
-    lines = [f'{place(found[0])}: label {value!r} is unknown ({len(found)} of {len(values)} rows){did_you_mean(value, known)}'
-             for value, found in unknown]
-    return _some(lines, 10) + ([f'the labels of task {task.name!r} are {_spellings(task)}; '
-                                'another spelling can be added to `aliases` in the task file'] if lines else [])
+    if not unknown: return []
+    known = [spelling for label in task.labels for spelling in (label.name, *label.aliases)]
+    lines = [f'{place(found[0])}: label {reprlib.repr(value)} is unknown ({len(found)} of {len(values)} rows){did_you_mean(value, known)}'
+             for value, found in unknown[:10]]
+    more = [f'and {len(unknown) - 10} other values that are unknown'] if len(unknown) > 10 else []
+    return [*lines, *more, f'the labels of task {task.name!r} are {_spellings(task)}; '
+                           'another spelling can be added to `aliases` in the task file']
 
 def _spellings(task: Task) -> str:
     "The labels of a task and how else they may be written."
     return ', '.join(label.name + (f' (or {", ".join(label.aliases)})' if label.aliases else '') for label in task.labels)
 
-# %% ../nbs/01_data.ipynb #7aec448d
+# %% ../nbs/01_data.ipynb #d60bafb3
 def map_labels(values: Sequence, task: Task, where: str = 'labels') -> list[str]:
     """Turn the labels of a dataset into the names that a task uses.
 
@@ -206,25 +212,24 @@ def map_labels(values: Sequence, task: Task, where: str = 'labels') -> list[str]
         If some values are no labels of the task; the message lists them, with the labels there are.
     """
     _refuse(where, _label_faults(values, task, lambda i: f'row {i + 1}'))
-    names = {str(value): task.find_label(value) for value in values}
-    return [names[str(value)] for value in values]
+    names = {spelt: task.find_label(value) for spelt, value in {repr(value): value for value in values}.items()}
+    return [names[repr(value)] for value in values]
 
-# %% ../nbs/01_data.ipynb #5b122594
+# %% ../nbs/01_data.ipynb #d5b3262d
 def _row_ids(table: Table) -> list[str]:
     "The ids in column `id` or `idx`, or else ids made of the file's name and the place."
     column = next((table.columns[name] for name in ('id', 'idx') if name in table.columns), None)
     if column is None: return [f'{Path(table.name).stem}-{number}' for number in table.numbers]
     return ['' if value is None else str(value) for value in column]
 
-def _id_faults(ids: list[str], table: Table) -> list[str]:
-    "Ids that are empty, and those that were there before."
+def _repeats(ids: list[str], table: Table) -> list[str]:
+    "Ids that an earlier row has."
     first = {}
     for i, value in enumerate(ids): first.setdefault(value, i)
-    empty = [f'{table.place(i)}: id {fault}' for i, value in enumerate(ids) if (fault := text_fault(value))]
-    again = [(i, value) for i, value in enumerate(ids) if first[value] != i and value]
-    return _some(empty) + _some([f'{table.place(i)}: id {value!r} is a duplicate of {table.place(first[value])}' for i, value in again])
+    return _some([f'{table.place(i)}: id {reprlib.repr(value)} is a duplicate of {table.place(first[value])}'
+                  for i, value in enumerate(ids) if value and first[value] != i])
 
-# %% ../nbs/01_data.ipynb #d4a7b7b5
+# %% ../nbs/01_data.ipynb #b079528f
 def _text_faults(what: str, values: Sequence, table: Table) -> list[str]:
     "Values that cannot serve as a text."
     return _some([f'{table.place(i)}: {what} {fault}' for i, value in enumerate(values) if (fault := text_fault(value))])
@@ -256,20 +261,20 @@ def check_rows(table: Table, text: str = 'text', label: str = 'label', task: Tas
     texts, labels, ids = table.columns[text], table.columns[label], _row_ids(table)
     strings = [value if value is None else str(value) for value in labels]
     wrong_labels = _label_faults(labels, task, table.place) if task else _text_faults('label', strings, table)
-    _refuse(table.name, wrong_labels + _text_faults('text', texts, table) + _id_faults(ids, table))
+    _refuse(table.name, [*wrong_labels, *_text_faults('text', texts, table), *_text_faults('id', ids, table), *_repeats(ids, table)])
     return Dataset.from_dict({'id': ids, 'text': texts, 'label': map_labels(labels, task) if task else strings})
 
-# %% ../nbs/01_data.ipynb #775cc675
+# %% ../nbs/01_data.ipynb #e976d391
 def _pick_columns(table: Table, text: str | None, label: str | None, gold: GoldSource) -> tuple[str, str]:
     "The columns of text and label; a column that the caller names must be there."
     wanted = {'text': [text] if text else [gold.text, 'text'], 'label': [label] if label else ['label_text', gold.label, 'label']}
     picked = {role: next((name for name in names if name in table.columns), None) for role, names in wanted.items()}
-    _refuse(table.name, [f'no column {wanted[role][0 if role == "text" else -1]!r}; its columns are '
+    _refuse(table.name, [f'no column {" or ".join(map(repr, dict.fromkeys(wanted[role])))}; the columns are '
                          f'{", ".join(map(repr, table.columns))}; name the right one with {role}=...'
                          for role, name in picked.items() if name is None])
     return picked['text'], picked['label']
 
-# %% ../nbs/01_data.ipynb #49af7a0e
+# %% ../nbs/01_data.ipynb #c8cf7298
 def _locate(spec: str | Path) -> Path | None:
     "The file or folder that `spec` names; None when it names neither, and may be a dataset on the Hub."
     root = os.environ.get('SYNTHLAB_GOLD')
@@ -278,14 +283,13 @@ def _locate(spec: str | Path) -> Path | None:
     if not found and Path(spec).suffix.lower() in _READERS: raise DataError(f'{spec}: no such file')
     return found
 
-# %% ../nbs/01_data.ipynb #1b2552fa
 def _part_file(folder: Path, part: str) -> Path:
     "The file in a folder that holds a part."
     parts = sorted(path for path in folder.iterdir() if path.suffix.lower() in _READERS)
     found = [path for path in parts if path.stem == part]
     if len(found) > 1: raise DataError(f'{folder}: part {part!r} is there more than once: {", ".join(p.name for p in found)}')
-    if not found: raise DataError(f'{folder}: no part {part!r}{did_you_mean(part, [p.stem for p in parts])} '
-                                  f'Its parts are {", ".join(p.stem for p in parts) or "none"}')
+    if not found: raise DataError(f'{folder}: no part {part!r}; the parts are {", ".join(p.stem for p in parts) or "none"}'
+                                  + did_you_mean(part, [p.stem for p in parts]))
     return found[0]
 
 # %% ../nbs/01_data.ipynb #44df2888
@@ -352,7 +356,7 @@ def load_gold(spec: str | Path | None = None, task: Task | None = None, part: st
     columns = _pick_columns(table, text, label, task.gold if task else GoldSource())
     return check_rows(table, *columns, task)
 
-# %% ../nbs/01_data.ipynb #a7f2b2c5
+# %% ../nbs/01_data.ipynb #c2e4e157
 def _written(task: Task) -> dict[str, list[dict[str, str]]]:
     "The demonstrations that a task brings."
     return {label.name: [{'id': f'{task.name}/{label.name}/{i}', 'text': text} for i, text in enumerate(label.demonstrations)]
@@ -365,13 +369,12 @@ def _from_gold(task: Task, gold: Dataset) -> dict[str, list[dict[str, str]]]:
     for label, name, text in zip(labels, rows['id'], rows['text']): pool[label].append({'id': name, 'text': text})
     return pool
 
-# %% ../nbs/01_data.ipynb #5f947cce
 def _sample(rows: list, size: int, seed: int) -> list:
     "At most `size` of the rows, in their order."
     if size >= len(rows): return rows
     return [rows[i] for i in sorted(np.random.default_rng(seed).choice(len(rows), size, replace=False))]
 
-# %% ../nbs/01_data.ipynb #02b715a7
+# %% ../nbs/01_data.ipynb #fd59c2d8
 def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int | None = None,
                        seed: int = 0) -> dict[str, list[dict[str, str]]]:
     """Gather the texts that may be shown for each label.
@@ -395,17 +398,18 @@ def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int |
     Raises
     ------
     DataError
-        If a label has no text; unless the task brings none at all, for prompts without demonstrations.
+        If a label has no text (unless the task brings none at all, for prompts without demonstrations), or `per_label` is below 1.
     """
+    if per_label is not None and per_label < 1: raise DataError(f'per_label must be at least 1, got {per_label}')
     pool = _written(task) if gold is None else _from_gold(task, gold)
     bare = [label for label, rows in pool.items() if not rows]
     if bare and (gold is not None or len(bare) < len(pool)):
-        cure = 'add `demonstrations` to the task file' if gold is None else 'the gold rows have none of them; add some, or use those of the task'
+        cure = 'add `demonstrations` to the task file' if gold is None else 'the gold rows have none; use those of the task'
         raise DataError(f'task {task.name!r}: no demonstrations for {", ".join(map(repr, bare))}; {cure}')
     if per_label is None: return pool
     return {label: _sample(rows, per_label, derive_seed(seed, 'demonstrations', label)) for label, rows in pool.items()}
 
-# %% ../nbs/01_data.ipynb #bf2bb09b
+# %% ../nbs/01_data.ipynb #f766e6d0
 def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots: int, rng: np.random.Generator) -> list[dict[str, str]]:
     """Draw the demonstrations of one prompt.
 
@@ -431,6 +435,6 @@ def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots
         If the pool has fewer texts of that label than shots are asked for, or the number is negative.
     """
     rows = pool.get(label, [])
-    if not 0 <= shots <= len(rows): raise DataError(f'label {label!r} has {len(rows)} demonstrations, cannot show {shots}; '
-                                                    f'ask for 0 to {len(rows)} shots or add demonstrations')
+    if not 0 <= shots <= len(rows): raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
+                                                    'ask for fewer shots, or add some')
     return [rows[i] for i in rng.choice(len(rows), shots, replace=False)] if shots else []

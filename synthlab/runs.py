@@ -26,7 +26,7 @@ import tomli_w
 
 from .tasks import STATUSES
 
-# %% ../nbs/15_runs.ipynb #f08ed4f0
+# %% ../nbs/15_runs.ipynb #b14758ed
 class RunError(RuntimeError):
     """A run that cannot start, go on or end; the message says why and what to do."""
 
@@ -36,7 +36,7 @@ def _explained(path: Path) -> Iterator[None]:
     "Turn an error of the disk or of the database into one that names the run."
     try: yield
     except (OSError, sqlite3.OperationalError) as error:
-        raise RunError(f'cannot write the run {path}: {error}. What was finished before is kept: mend this, and run the same again') from error
+        raise RunError(f'the run {path} cannot be read or written: {error}. What was finished before is kept: mend this, and run the same again') from error
     except sqlite3.DatabaseError as error:
         raise RunError(f'{path}/run.db is damaged ({error}): move the folder away and start again') from error
 
@@ -286,7 +286,7 @@ def _card_data(recipe: Mapping[str, Any], accepted: int) -> Any:
         annotations_creators='machine-generated', language_creators='machine-generated', license='unknown',
         tags=['synthetic', 'synthlab', recipe['method']['name']], size_categories=next(v for k, v in _SIZES.items() if accepted < k), configs=files)
 
-# %% ../nbs/15_runs.ipynb #eda34406
+# %% ../nbs/15_runs.ipynb #52d6603f
 def _card_tables(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
     "How the candidates ended, and the accepted rows by label."
     accepted = sum(counts['accepted'].values())
@@ -351,12 +351,13 @@ Besides `text` and `label` a row tells how it came about: its group and its plac
 The whole of it, with the task, is in `recipe.toml`; the same command with the same version writes these rows again.
 
 {asked}
+
 ## Citation
 
 {_block(CITATION)}
 """)
 
-# %% ../nbs/15_runs.ipynb #e70678ec
+# %% ../nbs/15_runs.ipynb #bba47a8b
 def _entries(db: sqlite3.Connection) -> Iterator[tuple[int, list[dict]]]:
     "Finished groups in the order of their numbers."
     for number, entry in db.execute('SELECT number, entry FROM groups ORDER BY number'): yield number, json.loads(entry)
@@ -389,7 +390,9 @@ def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterat
     """
     path = Path(out)/'run.db'
     if not path.exists(): raise RunError(f'{out} holds no run: there is no run.db')
-    with _explained(Path(out)), contextlib.closing(sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True, timeout=10)) as db:
+    still = not os.access(out, os.W_OK) and not path.with_name('run.db-wal').exists()      # no one can be writing, nor make the log's index
+    address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
+    with _explained(Path(out)), contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
         yield from _with_status(_entries(db), status)
 
 # %% ../nbs/15_runs.ipynb #57cf1cfd
@@ -408,7 +411,7 @@ def _agree_on_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
     differing = _shown_difference(there, recipe)
     if differing: raise RunError(f'{path.parent} was asked for something else ({differing}): choose another folder, or overwrite the run (--overwrite)')
 
-# %% ../nbs/15_runs.ipynb #8b740d32
+# %% ../nbs/15_runs.ipynb #0da6c00e
 class Run:
     """A run directory, held by this process for as long as the `with` block lasts.
 
@@ -515,7 +518,8 @@ class Run:
         dict
             The number of `candidates`, and for each status a table of counts: accepted by label, the others by reason.
         """
-        with _explained(self.path): return _count(self._db)
+        with _explained(self.path): counts = _count(self._db)
+        return counts | {'accepted': self._sorted(counts['accepted'])}
 
     def samples(self) -> dict[str, str]:
         """Return the first accepted text of each label.
@@ -525,9 +529,14 @@ class Run:
         dict
             A text by label, in the order of the task's labels where the recipe has them.
         """
-        found, order = {}, [label['name'] for label in self.recipe['task'].get('labels', [])]
+        found = {}
         for row in self.rows(): found.setdefault(row['label'], row['text'])
-        return {label: found[label] for label in sorted(found, key=lambda name: order.index(name) if name in order else len(order))}
+        return self._sorted(found)
+
+    def _sorted(self, by_label):
+        "Values by label, in the order of the task's labels."
+        order = {label['name']: place for place, label in enumerate(self.recipe['task'].get('labels', []))}
+        return {label: by_label[label] for label in sorted(by_label, key=lambda label: order.get(label, len(order)))}
 
     def finish(self) -> dict[str, Any]:
         """Check the counts, write the dataset and its card, and close the book.

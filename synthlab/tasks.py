@@ -59,7 +59,7 @@ def render(template: str, /, **values) -> str:
     except Exception as error:                       # a template can fail in any way that code can
         raise ValueError(f'template {template!r}: {error}; it may use {", ".join(values) or "no names"}') from error
 
-# %% ../nbs/00_tasks.ipynb #87047da1
+# %% ../nbs/00_tasks.ipynb #0be997b2
 _INVISIBLE = {'Cc', 'Cf', 'Zs', 'Zl', 'Zp'}          # Unicode categories: controls, formats, separators
 
 def _encodable(text: str) -> bool:
@@ -68,7 +68,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError: return False
     return True
 
-# %% ../nbs/00_tasks.ipynb #ccee6940
 def text_fault(text) -> str:
     """Say why a value cannot serve as a text.
 
@@ -86,15 +85,14 @@ def text_fault(text) -> str:
     if not isinstance(text, str): return f'is {reprlib.repr(text)}, of type {type(text).__name__}, not a string'
     if '\0' in text: return f'holds a NUL character: {reprlib.repr(text)}'
     if not _encodable(text): return f'is not valid Unicode (half a surrogate pair): {reprlib.repr(text)}'
-    if all(unicodedata.category(c) in _INVISIBLE for c in text): return f'is empty: {reprlib.repr(text)}' if text else 'is empty'
+    if all(unicodedata.category(c) in _INVISIBLE for c in text): return 'is empty' + (f': {reprlib.repr(text)}' if text else '')
     return ''
 
-# %% ../nbs/00_tasks.ipynb #64fd871a
+# %% ../nbs/00_tasks.ipynb #d2cae6a5
 def _same(name) -> str:
     "The form in which two spellings of one name are equal."
     return unicodedata.normalize('NFC', str(name)).casefold().strip()
 
-# %% ../nbs/00_tasks.ipynb #18ba298a
 def did_you_mean(value, known: Iterable[str]) -> str:
     """Suggest the known name nearest to a mistyped one.
 
@@ -174,16 +172,17 @@ class GoldSource(_Data):
     text: str = 'text'
     label: str = 'label'
 
-# %% ../nbs/00_tasks.ipynb #0b3fbe77
+# %% ../nbs/00_tasks.ipynb #9657e8c7
 def _label_faults(labels: tuple[Label, ...]) -> list[str]:
     "Spellings that two labels share."
     owners = {}
     for label in labels:
         for spelling in dict.fromkeys(_same(s) for s in (label.name, *label.aliases)):
             owners.setdefault(spelling, []).append(label.name)
-    return [f'{spelling!r} stands for {len(names)} labels: {", ".join(names)}' for spelling, names in owners.items() if len(names) > 1]
+    return [f'{spelling!r} stands for {len(names)} labels: {", ".join(names)}'
+            for spelling, names in owners.items() if len(names) > 1]
 
-# %% ../nbs/00_tasks.ipynb #8a287f2c
+# %% ../nbs/00_tasks.ipynb #24104e5d
 class Task(_Data):
     """What is to be written: labels, instruction, and the shape of a row.
 
@@ -270,7 +269,8 @@ class Task(_Data):
             Name of the label; None when the value is no label of this task.
         """
         if value is None: return None
-        matches = (label.name for label in self.labels if _same(value) in map(_same, (label.name, *label.aliases)))
+        wanted = _same(value)
+        matches = (label.name for label in self.labels if wanted in map(_same, (label.name, *label.aliases)))
         return next(matches, None)
 
     def write_instruction(self, label: str) -> str:
@@ -368,7 +368,7 @@ def task_names() -> tuple[str, ...]:
     """
     return tuple(sorted(entry.name.removesuffix('.toml') for entry in _folder().iterdir() if entry.name.endswith('.toml')))
 
-# %% ../nbs/00_tasks.ipynb #b0f6dd49
+# %% ../nbs/00_tasks.ipynb #92caa0d8
 def load_task(name: str | Path) -> Task:
     """Load a built-in task, or one of your own.
 
@@ -390,8 +390,8 @@ def load_task(name: str | Path) -> Task:
     if str(name).endswith('.toml'): return Task.from_toml(name)
     names = task_names()
     if name in names: return _parse_task((_folder()/f'{name}.toml').read_bytes(), f'{name}.toml')
-    raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names)} Built in are {", ".join(names)}; '
-                     'a task of your own is a path that ends in .toml')
+    raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names)}; built in are {", ".join(names)}, '
+                     'and a task of your own is a path that ends in .toml')
 
 # %% ../nbs/00_tasks.ipynb #6746ddd0
 def one_line(text: str) -> str:
@@ -455,7 +455,7 @@ def derive_seed(seed: int, *keys: int | str) -> int:
     """
     return int.from_bytes(_digest(seed, *keys)[:8]) >> 1
 
-# %% ../nbs/00_tasks.ipynb #834990af
+# %% ../nbs/00_tasks.ipynb #4346b3bc
 def row_id(*parts: int | str) -> str:
     """Name a row by where it came from.
 
@@ -471,7 +471,6 @@ def row_id(*parts: int | str) -> str:
     """
     return _digest(*parts).hex()[:16]
 
-# %% ../nbs/00_tasks.ipynb #7677c27b
 def prompt_hash(text: str) -> str:
     """Shorten a prompt to a fingerprint.
 
@@ -490,15 +489,14 @@ def prompt_hash(text: str) -> str:
 # %% ../nbs/00_tasks.ipynb #2a7943c9
 STATUSES = ('accepted', 'rejected', 'failed')
 
-# %% ../nbs/00_tasks.ipynb #92a478f8
+# %% ../nbs/00_tasks.ipynb #47d4c846
 def _share(label: str, value) -> Fraction:
     "A proportion as an exact fraction."
     try: share = Fraction(str(value))
-    except ValueError: share = Fraction(-1)
+    except (ValueError, ZeroDivisionError): share = Fraction(-1)
     if share < 0: raise ValueError(f'the proportion of {label!r} must be a number of at least 0, got {value!r}')
     return share
 
-# %% ../nbs/00_tasks.ipynb #6f70b043
 def _shares(labels: list[str], proportions: Mapping[str, float] | None) -> list[Fraction]:
     "Share of each label in the whole; they sum to 1."
     if proportions is None: proportions = dict.fromkeys(labels, 1)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plain_prompt', 'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'choose_device', 'choose_dtype',
-           'load_model', 'CausalTeacher']
+           'load_model', 'context_length', 'CausalTeacher']
 
 # %% ../nbs/02_teachers.ipynb #b7fbfaf6
 import contextlib
@@ -228,7 +228,24 @@ def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: 
                          "config.json, tokenizer.json and *.safetensors, or the name of a causal model on the Hub") from error
     return network.to(place).eval(), tokenizer
 
-# %% ../nbs/02_teachers.ipynb #9392077d
+# %% ../nbs/02_teachers.ipynb #958dfc43
+def context_length(config) -> int | None:
+    """Find the longest sequence that a model can be given here.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        The language model's configuration.
+
+    Returns
+    -------
+    int or None
+        Tokens of prompt and text together; None if the configuration names no bound.
+    """
+    bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
+    return min((b for b in bounds if b), default=None)
+
+# %% ../nbs/02_teachers.ipynb #f4036800
 class CausalTeacher:
     """A transformers causal language model that writes texts and shows its logits.
 
@@ -259,7 +276,7 @@ class CausalTeacher:
         self.revision = revision or getattr(self.model.config, '_commit_hash', None)
         self.device, self.dtype = self.model.device, self.model.dtype
         self.vocab_size = len(self.tokenizer)
-        self.max_length = getattr(self.model.config.get_text_config(), 'max_position_embeddings', None)
+        self.max_length = context_length(self.model.config.get_text_config())
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
         eos = self.model.generation_config.eos_token_id
         self.stop_ids = stop_ids(self.tokenizer, eos if isinstance(eos, list) else [eos], line_breaks=not self.is_chat).to(self.device)

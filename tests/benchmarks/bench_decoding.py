@@ -1,0 +1,130 @@
+"""How fast is the decode loop? Ratios against peers measured in the same run.
+
+    python tests/benchmarks/bench_decoding.py [--rows 64] [--tokens 64] [--repeats 3] [--json FILE]
+
+Peers, on the same model, prompts and batch size: the bare forward loop (the model's own cache, next token by argmax, nothing
+else), transformers' `generate` with sampling, and `generate` with `guidance_scale` (which runs a second row for each row).
+Ours: FewGen, CorrSynth in groups of four, and CFG with one contrast row each. With equal lengths every text has `--tokens`
+tokens; ragged lengths are geometric with mean 32, at most 128, four batches of texts: `generate` waits for the longest text
+of a batch, our loop refills. The table gives useful tokens a second (median) and how the method compares with the bare loop.
+"""
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from synthlab.contrast import contrast_weights
+from synthlab.decoding import DecodePlan, Sampling, decode
+from synthlab.teachers import CausalTeacher
+from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
+
+PROMPT, GROUP = 48, 4                                       # tokens of every prompt, rows of a group
+
+
+def random_llama(device, dtype, vocab=50_000, hidden=256, layers=8, heads=8):
+    "A Llama with random weights, about 32 M parameters at the default sizes."
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=vocab, hidden_size=hidden, intermediate_size=3*hidden, num_hidden_layers=layers, num_attention_heads=heads,
+                         max_position_embeddings=1024, bos_token_id=2, eos_token_id=3, pad_token_id=0)
+    with tempfile.TemporaryDirectory() as folder:
+        LlamaForCausalLM(config).save_pretrained(folder)
+        CausalTeacher('pocket', device='cpu').tokenizer.save_pretrained(folder)
+        teacher = CausalTeacher(folder, device=device, dtype=dtype)
+    teacher.vocab_size = vocab
+    return teacher
+
+
+def prompts(teacher, n):
+    return torch.randint(4, 12_000, (n, PROMPT), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+class Lengths(StoppingCriteria):
+    "Ends every row at its own length."
+    def __init__(self, lengths, device): self.lengths = torch.tensor(lengths, device=device)
+    def __call__(self, input_ids, scores, **kwargs): return input_ids.shape[1] - PROMPT >= self.lengths
+
+
+@torch.inference_mode()
+def bare(teacher, ids, lengths):
+    "The model's forward passes with its own cache, and nothing else."
+    ids, past = torch.tensor(ids, device=teacher.device), None
+    for _ in range(max(lengths)):
+        out = teacher.model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+        ids, past = out.logits[:, -1].argmax(-1, keepdim=True), out.past_key_values
+
+
+def generate(teacher, ids, lengths, **options):
+    ids = torch.tensor(ids, device=teacher.device)
+    if 'guidance_scale' in options: options['negative_prompt_ids'] = ids.roll(1, 0)
+    teacher.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, top_p=1., max_new_tokens=max(lengths), eos_token_id=-1,
+                           pad_token_id=0, stopping_criteria=StoppingCriteriaList([Lengths(lengths, teacher.device)]), **options)
+
+
+def ours(teacher, ids, lengths, rows, method):
+    labels = list('abcd')
+    eye, cross = torch.eye(GROUP), contrast_weights(labels, delta=.5)
+    def plan(first):
+        here, limits = ids[first:first + GROUP], lengths[first:first + GROUP]
+        if method == 'cfg':
+            weights = torch.cat([torch.cat([1.5*eye, -.5*eye], 1), torch.zeros(GROUP, 2*GROUP)])
+            return DecodePlan([*here, *here[1:], here[0]], [*range(GROUP)]*2, weights, 1e-3, limits=limits, seed=first)
+        return DecodePlan(here, range(GROUP), eye if method == 'fewgen' else cross, 0. if method == 'fewgen' else 1e-3, labels, first, limits=limits)
+    for _ in decode(teacher, map(plan, range(0, len(ids), GROUP)), Sampling(max(lengths)), max_rows=rows): pass
+
+
+def in_batches(run, ids, lengths, rows):
+    for first in range(0, len(ids), rows): run(ids[first:first + rows], lengths[first:first + rows])
+
+
+def contestants(teacher, rows):
+    return {'bare forward loop': lambda i, n: in_batches(lambda *a: bare(teacher, *a), i, n, rows),
+            'generate, sampling': lambda i, n: in_batches(lambda *a: generate(teacher, *a), i, n, rows),
+            'FewGen': lambda i, n: ours(teacher, i, n, rows, 'fewgen'),
+            'CorrSynth': lambda i, n: ours(teacher, i, n, rows, 'corrsynth'),
+            'generate, guidance_scale': lambda i, n: in_batches(lambda *a: generate(teacher, *a, guidance_scale=1.5), i, n, rows),
+            'CFG': lambda i, n: ours(teacher, i, n, 2*rows, 'cfg')}
+
+
+def measure(teacher, rows, lengths, repeats):
+    "Median useful tokens a second of each contestant; the contestants take turns."
+    runs, ids, times = contestants(teacher, rows), prompts(teacher, len(lengths)), {}
+    for r in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(ids, lengths)
+            if teacher.device.type == 'cuda': torch.cuda.synchronize()
+            if r: times.setdefault(name, []).append(time.perf_counter() - start)
+    return {name: sum(lengths)/statistics.median(t) for name, t in times.items()}
+
+
+def report(title, speeds):
+    print(f'\n{title}\n{"":26}{"tokens/s":>10}{"of bare loop":>14}{"of generate":>13}{"of guidance_scale":>19}')
+    for name, s in speeds.items():
+        ratios = [s/speeds[peer] for peer in ('bare forward loop', 'generate, sampling', 'generate, guidance_scale')]
+        print(f'{name:26}{s:10.0f}{ratios[0]:14.2f}{ratios[1]:13.2f}{ratios[2]:19.2f}', flush=True)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--rows', type=int, default=64); a.add_argument('--tokens', type=int, default=64)
+    a.add_argument('--repeats', type=int, default=3); a.add_argument('--device', default='auto'); a.add_argument('--dtype', default='auto')
+    a.add_argument('--models', default='pocket,llama'); a.add_argument('--json', type=Path)
+    a.add_argument('--hidden', type=int, default=256); a.add_argument('--layers', type=int, default=8)
+    o = a.parse_args()
+    ragged = np.random.default_rng(0).geometric(1/32, 4*o.rows).clip(max=128).tolist()
+    results = {}
+    for name in o.models.split(','):
+        teacher = CausalTeacher('pocket', o.dtype, o.device) if name == 'pocket' else random_llama(o.device, o.dtype, hidden=o.hidden, layers=o.layers)
+        teacher.stop_ids = teacher.stop_ids[:0]
+        size = f'{name}, {sum(p.numel() for p in teacher.model.parameters())/1e6:.0f} M parameters, {teacher.vocab_size} tokens, {teacher.device}, {teacher.dtype}'
+        for title, lengths in ((f'equal lengths, {o.rows} rows of {o.tokens}', [o.tokens]*o.rows), (f'ragged lengths, {4*o.rows} rows', ragged)):
+            speeds = results[f'{name}, {title}'] = measure(teacher, o.rows, lengths, o.repeats)
+            report(f'{size}: {title}', speeds)
+    if o.json: o.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == '__main__': main()

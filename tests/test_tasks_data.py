@@ -1,0 +1,356 @@
+"Tasks and gold data: text survives unchanged, and every kind of bad input is refused with its place and value."
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthlab import data
+from synthlab.data import DataError, demonstration_pool, draw_demonstrations, load_gold, read_table
+from synthlab.tasks import Label, Task, derive_seed, label_counts, load_task, messages, render, task_names, text_fault
+
+ROOT = Path(__file__).parents[1]
+POND = Task(name='pond', instruction='Write about {{ verbalisation }}.', labels=[
+    Label(name='frogs', aliases=['0'], demonstrations=['A green one.', 'A loud one.']),
+    Label(name='herons', aliases=['1'], demonstrations=['It waits.', 'It stood on one leg.'])])
+SCRIPTS = {
+    'arabic': 'سلامٌ عليكم، كيف حالك؟', 'devanagari': 'नमस्ते, क्षेत्रीय हिन्दी', 'chinese': '新闻：今天天气很好。',
+    'zwj': '👩🏽‍🔬 und 👨‍👩‍👧‍👦', 'combining': 'cafe\u0301 is not caf\u00e9', 'quotes': 'He said "no", and \'yes\'',
+    'newlines': 'one\ntwo\r\nthree', 'spaces': '  kept\u3000as it is\t', 'separator': 'a\u2028b\x0bc\x85d',
+    'braces': '{{ 7 * 7 }} {% raw %}', 'na': 'NA', 'null': 'null', 'nan': 'nan', 'float': '1.0', 'zeros': '007', 'true': 'True'}
+texts = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'), max_size=60).filter(lambda text: not text_fault(text))
+gold = pytest.mark.skipif(not os.environ.get('SYNTHLAB_GOLD'), reason='needs gold data: set SYNTHLAB_GOLD')
+
+
+def write(path, rows):
+    "Write rows in the format that the suffix says, each by a library of its own."
+    suffix = path.suffix
+    if suffix == '.parquet': Dataset.from_list(rows).to_parquet(path)
+    elif suffix == '.jsonl': path.write_bytes(''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows).encode())
+    else:
+        with path.open('w', encoding='utf-8', newline='') as file:
+            writer = csv.DictWriter(file, rows[0], delimiter=',' if suffix == '.csv' else '\t')
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+# ---- text survives
+
+@pytest.mark.parametrize('suffix', ['.csv', '.tsv', '.jsonl', '.parquet'])
+def test_text_survives_in_every_format(tmp_path, suffix):
+    rows = [{'id': f'0{i}', 'text': text, 'label': 'frogs'} for i, text in enumerate(SCRIPTS.values())]
+    assert load_gold(write(tmp_path/f'rows{suffix}', rows), POND).to_list() == rows
+
+
+@given(st.lists(texts, min_size=1, max_size=5), st.sampled_from(['.csv', '.tsv', '.jsonl', '.parquet']))
+@settings(max_examples=60, deadline=None)
+def test_any_text_survives(values, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        table = read_table(write(Path(folder)/f'rows{suffix}', [{'text': text, 'label': 'frogs'} for text in values]))
+        assert table.columns['text'] == values
+
+
+@pytest.mark.parametrize('text', SCRIPTS.values(), ids=SCRIPTS)
+def test_text_survives_in_tasks_and_prompts(text):
+    task = Task(name='t', instruction='{{ verbalisation }}', labels=[Label(name='x', verbalisation=text, demonstrations=[text])])
+    assert render('{{ v }}', v=text) == text == task.write_instruction('x')
+    shot = messages(task, 'x', task.labels[0].demonstrations)[1]['content']
+    assert '\n' not in shot and shot.split() == ['Text:', *text.split()]
+
+
+# ---- bad files: what is in the file, and what its owner is told
+
+BAD_FILES = {
+    'unknown label': ('f.csv', b'text,label\nHi,frogs\nHo,frog\nHa,frog\n', [
+        'f.csv', 'line 3', "'frog'", '2 of 3 rows', "did you mean 'frogs'?", 'frogs (or 0), herons (or 1)']),
+    'empty label': ('f.csv', b'text,label\nHi,\n', ['f.csv', 'line 2', "label '' is unknown"]),
+    'missing label': ('f.jsonl', b'{"text": "Hi", "label": 0}\n{"text": "Ho"}\n', ['f.jsonl', 'line 2', 'label None is unknown']),
+    'empty text': ('f.csv', b'text,label\nHi,frogs\n   ,frogs\n', ['f.csv', 'line 3', "text is empty: '   '"]),
+    'invisible text': ('f.csv', 'text,label\n\u200b\ufeff\u3000,frogs\n'.encode(), ['f.csv', 'line 2', 'text is empty']),
+    'null text': ('f.jsonl', b'{"text": null, "label": 0}\n', ['f.jsonl', 'line 1', 'text is empty']),
+    'text is a number': ('f.jsonl', b'{"text": 1.50, "label": 0}\n', ['f.jsonl', 'line 1', 'text is 1.5, of type float, not a string']),
+    'half a surrogate pair': ('f.jsonl', b'{"text": "\\ud83d", "label": 0}\n', ['f.jsonl', 'line 1', 'not valid Unicode', 'ud83d']),
+    'NUL in JSON': ('f.jsonl', b'{"text": "a\\u0000b", "label": 0}\n', ['f.jsonl', 'line 1', 'NUL', 'a\\x00b']),
+    'NUL in bytes': ('f.csv', b'text,label\nHi,frogs\na\0b,frogs\n', ['f.csv', 'line 3', 'NUL']),
+    'no text column': ('f.csv', b'sentence,label\nHi,frogs\n', ['f.csv', "no column 'text'", "'sentence', 'label'", 'text=']),
+    'no label column': ('f.tsv', b'text\tclass\nHi\tfrogs\n', ['f.tsv', "or 'label'", "'text', 'class'", 'label=']),
+    'neither column': ('f.csv', b'text;label\nHi;frogs\n', ['f.csv', "no column 'text'", "or 'label'", "'text;label'"]),
+    'column twice': ('f.csv', b'text,text,label\nHi,Ho,frogs\n', ['f.csv', 'line 1', "two columns are called 'text'"]),
+    'duplicate ids': ('f.csv', b'id,text,label\n01,Hi,frogs\n1,Ho,frogs\n01,Ha,frogs\n', [
+        'f.csv', 'line 4', "id '01' is a duplicate of line 2"]),
+    'empty id': ('f.csv', b'id,text,label\n,Hi,frogs\n', ['f.csv', 'line 2', 'id is empty']),
+    'Latin-1': ('f.csv', 'text,label\nHi,frogs\ncafé,frogs\n'.encode('latin-1'), ['f.csv', 'line 3', 'byte 0xe9', 'UTF-8']),
+    'UTF-16': ('f.csv', 'text,label\nHi,frogs\n'.encode('utf-16'), ['f.csv', 'UTF-16', 'UTF-8']),
+    'empty file': ('f.csv', b'', ['f.csv', 'empty']),
+    'only a byte order mark': ('f.jsonl', b'\xef\xbb\xbf\n', ['f.jsonl', 'empty']),
+    'empty Parquet file': ('f.parquet', b'', ['f.parquet', 'empty']),
+    'header only': ('f.csv', b'text,label\n', ['f.csv', 'no rows', 'text,label']),
+    'too many cells': ('f.csv', b'text,label\nHi, there,frogs\n', ['f.csv', 'line 2', 'cells found 3, expected 2', 'Hi, there']),
+    'too few cells': ('f.tsv', b'text\tlabel\nHi frogs\n', ['f.tsv', 'line 2', 'cells found 1']),
+    'open quote': ('f.csv', b'text,label\nHi,frogs\n"Ho,frogs\nHa,frogs\n', ['f.csv', 'line 3', 'quote']),
+    'stray quote': ('f.tsv', b'text\tlabel\n"Hi" he said\tfrogs\n', ['f.tsv', 'line 2', 'quote']),
+    'broken JSON': ('f.jsonl', b'{"text": "Hi", "label": 0}\n{"text": "Ho"\n', ['f.jsonl', 'line 2', 'not JSON', '"Ho"']),
+    'JSON list': ('f.jsonl', b'["Hi", 0]\n', ['f.jsonl', 'line 1', 'not an object']),
+    'not Parquet': ('f.parquet', b'text,label\nHi,frogs\n', ['f.parquet', 'not readable as Parquet']),
+    'unknown format': ('f.xlsx', b'PK', ['f.xlsx', '.csv, .tsv, .jsonl, .parquet']),
+}
+
+
+@pytest.mark.parametrize('name, content, parts', BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_file_is_refused(tmp_path, name, content, parts):
+    (tmp_path/name).write_bytes(content)
+    with pytest.raises(DataError) as refusal: load_gold(tmp_path/name, POND)
+    for part in parts: assert part in str(refusal.value)
+
+
+def test_faults_are_reported_together_and_capped(tmp_path):
+    rows = [{'id': str(i % 5), 'text': ' ' if i % 2 else 'Hi', 'label': f'label {i}'} for i in range(100)]
+    with pytest.raises(DataError) as refusal: load_gold(write(tmp_path/'f.parquet', rows), POND)
+    message = str(refusal.value)
+    for part in ["row 1: label 'label 0' is unknown", 'and 90 other', 'row 2: text is empty', 'and 45 more',
+                 "row 6: id '0' is a duplicate of row 1", 'and 90 more']: assert part in message
+    assert len(message.splitlines()) < 30
+
+
+def test_null_is_not_a_label_called_none(tmp_path):
+    task = Task(name='t', instruction='{{ label }}', labels=[Label(name='None')])
+    path = write(tmp_path/'f.jsonl', [{'text': 'Hi', 'label': 'None'}, {'text': 'Ho', 'label': None}])
+    with pytest.raises(DataError, match='line 2: label None is unknown'): load_gold(path, task)
+
+
+def test_lines_count_breaks_inside_cells(tmp_path):
+    (tmp_path/'f.csv').write_bytes(b'text,label\r\n"one\r\ntwo",frogs\r\n\r\nHi,newts\r\n')
+    with pytest.raises(DataError, match="line 5: label 'newts'"): load_gold(tmp_path/'f.csv', POND)
+
+
+# ---- bad calls
+
+def no_herons():
+    return POND.model_copy(update={'labels': (POND.labels[0], Label(name='herons'))})
+
+
+def frogs_only():
+    return Dataset.from_dict({'id': ['a'], 'text': ['Hi'], 'label': ['frogs']})
+
+
+def draw(shots, label='frogs'):
+    return draw_demonstrations(demonstration_pool(POND), label, shots, np.random.default_rng(0))
+
+
+BAD_CALLS = {
+    'label without demonstrations': (lambda: demonstration_pool(no_herons()), ["'pond'", "no demonstrations for 'herons'", 'task file']),
+    'label without gold rows': (lambda: demonstration_pool(POND, frogs_only()), ["no demonstrations for 'herons'", 'gold rows']),
+    'no demonstrations to keep': (lambda: demonstration_pool(POND, per_label=0), ['per_label', 'got 0']),
+    'more shots than examples': (lambda: draw(3), ['3 demonstrations', "'frogs'", 'has 2']),
+    'negative shots': (lambda: draw(-1), ['-1']),
+    'shots of no label': (lambda: draw(1, 'newts'), ["'newts'", 'has 0']),
+    'no such file': (lambda: load_gold('nowhere/rows.csv', POND), ['nowhere/rows.csv', 'no such file']),
+    'nothing named': (lambda: load_gold(), ['no gold data was named']),
+    'task without gold data': (lambda: load_gold(task=POND), ["'pond'", 'no gold data']),
+}
+
+
+@pytest.mark.parametrize('call, parts', BAD_CALLS.values(), ids=BAD_CALLS)
+def test_bad_call_is_refused(call, parts):
+    with pytest.raises(DataError) as refusal: call()
+    for part in parts: assert part in str(refusal.value)
+
+
+# ---- where gold data is
+
+def test_parts_of_a_folder(tmp_path, monkeypatch):
+    (tmp_path/'ponds').mkdir()
+    for part in ['train', 'test']: write(tmp_path/'ponds'/f'{part}.csv', [{'text': part, 'label': 1}])
+    for spec in [tmp_path/'ponds', 'ponds']:
+        assert load_gold(spec, POND, 'train').to_list() == [{'id': 'train-2', 'text': 'train', 'label': 'herons'}]
+        monkeypatch.setenv('SYNTHLAB_GOLD', str(tmp_path))
+    with pytest.raises(DataError, match="no part 'tests'; the parts are test, train; did you mean 'test'"):
+        load_gold('ponds', POND, 'tests')
+    write(tmp_path/'ponds'/'test.jsonl', [{'text': 'again', 'label': 1}])
+    with pytest.raises(DataError, match='test.csv, test.jsonl'): load_gold('ponds', POND)
+
+
+def test_columns_by_name_and_by_task(tmp_path):
+    path = write(tmp_path/'f.csv', [{'review': 'Hi', 'stars': '0', 'label_text': 'herons'}])
+    assert load_gold(path, POND, text='review', label='stars')['label'][0] == 'frogs'
+    named = POND.model_copy(update={'gold': POND.gold.model_copy(update={'name': str(path), 'text': 'review'})})
+    assert load_gold(task=named)['label'][0] == 'herons'
+
+
+def test_hub_dataset(monkeypatch):
+    features = Features({'sentence': Value('string'), 'label': ClassLabel(names=['frogs', 'herons'])})
+    asked = []
+    def load_dataset(*name, split):
+        asked.append((*name, split))
+        return Dataset.from_dict({'sentence': ['Hi', 'Ho'], 'label': [1, -1 if split == 'test' else 0]}, features=features)
+    monkeypatch.setattr(data, 'load_dataset', load_dataset)
+    rows = load_gold('someone/ponds:small', POND, 'train', text='sentence')
+    assert (rows['label'][:], asked) == (['herons', 'frogs'], [('someone/ponds', 'small', 'train')])
+    with pytest.raises(DataError, match='someone/ponds/test: no column'): load_gold('someone/ponds', POND)
+    with pytest.raises(DataError, match='row 2: label None is unknown'): load_gold('someone/ponds', POND, text='sentence')
+
+
+def test_hub_error_is_passed_on(monkeypatch):
+    def load_dataset(*name, split): raise ConnectionError('no network')
+    monkeypatch.setattr(data, 'load_dataset', load_dataset)
+    monkeypatch.delenv('SYNTHLAB_GOLD', raising=False)
+    with pytest.raises(DataError, match='someone/ponds: no such file or folder, SYNTHLAB_GOLD is not set, .*no network'):
+        load_gold('someone/ponds')
+
+
+@gold
+@pytest.mark.parametrize('name', task_names())
+def test_gold_data_of_built_in_tasks(name):
+    task = load_task(name)
+    rows = load_gold(task=task)
+    assert rows.column_names == ['id', 'text', 'label'] and set(rows['label']) <= set(task.label_names)
+    assert len(rows) > 1000
+
+
+# ---- tasks
+
+@pytest.mark.parametrize('name', task_names())
+def test_built_in_task_round_trips(name, tmp_path):
+    task = load_task(name)
+    (tmp_path/'task.toml').write_text(task.to_toml(), encoding='utf-8')
+    assert load_task(tmp_path/'task.toml') == task == Task.from_toml(str(tmp_path/'task.toml'))
+    demonstrations = [text for label in task.labels for text in label.demonstrations]
+    assert len(set(demonstrations)) == 5*len(task.labels)
+
+
+@given(st.lists(texts, min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_any_task_round_trips(values):
+    label = Label(name='x', aliases=['y'], demonstrations=values)
+    task = Task(name=values[0], instruction='{{ verbalisation }}', cue=values[-1], labels=[label])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)/'task.toml'
+        path.write_bytes(task.to_toml().encode())
+        assert load_task(path) == task
+
+
+MINIMAL = 'name = "t"\ninstruction = "{{ verbalisation }}"\n'
+BAD_TASKS = {
+    'unknown key': (MINIMAL + '[[labels]]\nname = "a"\nalias = ["0"]\n', ["unknown key 'labels[0].alias'", "did you mean 'aliases'?"]),
+    'missing key': ('name = "t"\n[[labels]]\nname = "a"\n', ["no key 'instruction'"]),
+    'label without a name': (MINIMAL + '[[labels]]\ndescription = "a"\n', ["no key 'labels[0].name'"]),
+    'no labels': (MINIMAL + 'labels = []\n', ['at least one']),
+    'two labels alike': (
+        MINIMAL + '[[labels]]\nname = "caf\u00e9"\n[[labels]]\nname = "CAFE\u0301"\n', ['stands for 2 labels']),
+    'alias of two labels': (
+        MINIMAL + '[[labels]]\nname = "a"\naliases = ["0"]\n[[labels]]\nname = "b"\naliases = ["0"]\n', ["'0' stands for 2 labels: a, b"]),
+    'empty demonstration': (
+        MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = ["b", " "]\n', ['labels[0].demonstrations[1] is empty']),
+    'not a list': (
+        MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = "b"\n', ['labels[0].demonstrations must be a list', "'b'"]),
+    'no tokens': (MINIMAL + 'max_new_tokens = 0\n[[labels]]\nname = "a"\n', ['max_new_tokens must be at least 1, got 0']),
+    'unknown name in a template': (
+        'name = "t"\ninstruction = "{{ verbalization }}"\n[[labels]]\nname = "a"\n', ["'verbalization' is undefined", 'verbalisation']),
+    'template that climbs': ('name = "t"\ninstruction = "{{ label.__class__ }}"\n[[labels]]\nname = "a"\n', ['unsafe']),
+    'not TOML': ('name = t\n', ['not TOML', 'line 1']),
+}
+
+
+@pytest.mark.parametrize('content, parts', BAD_TASKS.values(), ids=BAD_TASKS)
+def test_bad_task_is_refused(tmp_path, content, parts):
+    path = tmp_path/'own.toml'
+    path.write_text(content, encoding='utf-8')
+    with pytest.raises(ValueError) as refusal: load_task(path)
+    for part in ['own.toml', *parts]: assert part in str(refusal.value)
+
+
+def test_unknown_task_lists_the_names():
+    with pytest.raises(ValueError, match="no task 'agnews'; did you mean 'ag_news'.*" + ', '.join(task_names())): load_task('agnews')
+
+
+def test_tasks_load_from_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path/'package.zip', 'w') as package:
+        for path in [ROOT/'synthlab'/'__init__.py', ROOT/'synthlab'/'tasks.py', *(ROOT/'synthlab'/'resources'/'tasks').iterdir()]:
+            package.write(path, path.relative_to(ROOT))
+    code = "from synthlab import tasks; print(tasks.__file__, *map(tasks.load_task, tasks.task_names()))"
+    shown = subprocess.run([sys.executable, '-c', code], env=os.environ | {'PYTHONPATH': str(tmp_path/'package.zip')}, cwd=tmp_path,
+                           capture_output=True, text=True, encoding='utf-8', check=True).stdout
+    assert shown.startswith(str(tmp_path/'package.zip')) and shown.count('GoldSource(') == len(task_names())
+
+
+# ---- counts and seeds
+
+names = st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=12, unique=True)
+weights = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 1000)
+
+
+@given(names, st.integers(0, 10_000))
+@settings(deadline=None)
+def test_balanced_counts(labels, n):
+    counts = label_counts(labels, n)
+    assert list(counts) == labels and sum(counts.values()) == n
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+
+
+@given(names, st.integers(0, 10_000), st.data())
+@settings(deadline=None)
+def test_proportional_counts(labels, n, draws):
+    shares = draws.draw(st.fixed_dictionaries({label: weights for label in labels}).filter(lambda d: any(d.values())))
+    counts, total = label_counts(labels, n, shares), sum(shares.values())
+    assert sum(counts.values()) == n and counts == label_counts(labels, n, dict(reversed(shares.items())))
+    for label in labels:
+        assert abs(counts[label] - n*shares[label]/total) < 1 + 1e-6
+        assert shares[label] or not counts[label]
+
+
+@pytest.mark.parametrize('n, proportions, part', [
+    (-1, None, 'got -1'), (3, {'a': 1}, "'b' is missing"), (3, {'a': 1, 'b': 1, 'c': 1}, "'c' is none of them"),
+    (3, {'a': 1, 'b': -1}, 'got -1'), (3, {'a': 0, 'b': 0}, 'must not all be 0'), (3, {'a': 1, 'b': float('inf')}, 'got inf')])
+def test_bad_counts_are_refused(n, proportions, part):
+    with pytest.raises(ValueError, match=part): label_counts(['a', 'b'], n, proportions)
+
+
+keys = st.lists(st.integers() | st.text(), max_size=4)
+
+
+@given(st.integers(), keys, keys)
+@settings(deadline=None)
+def test_seeds_are_names(seed, one, other):
+    assert 0 <= derive_seed(seed, *one) < 2**63 and derive_seed(seed, *one) == derive_seed(seed, *one)
+    assert (derive_seed(seed, *one) == derive_seed(seed, *other)) == (one == other)
+
+
+def test_seeds_are_the_same_in_every_process():
+    code = "from synthlab.tasks import derive_seed; print(derive_seed(7, 'group', 3, 'é'))"
+    def answer(hash_seed):
+        environment = os.environ | {'PYTHONHASHSEED': hash_seed, 'PYTHONPATH': str(ROOT)}
+        return int(subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, check=True).stdout)
+    found = {answer('1'), answer('2')}
+    assert found == {derive_seed(7, 'group', 3, 'é')} == {5419788905954630510}
+
+
+def test_seeds_are_spread_evenly():
+    leading = Counter(derive_seed(0, 'group', g) >> 59 for g in range(16_000))
+    assert len(leading) == 16 and all(abs(count - 1000) < 5*31 for count in leading.values())
+
+
+# ---- demonstrations
+
+def test_draws_are_without_replacement_and_repeatable():
+    pool = {'frogs': [{'id': str(i), 'text': 'x'} for i in range(9)]}
+    drawn = [[row['id'] for row in draw_demonstrations(pool, 'frogs', 9, np.random.default_rng(seed))] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2] and sorted(drawn[0]) == sorted(drawn[2]) == list('012345678')
+
+
+def test_pool_keeps_some_of_each_label():
+    rows = Dataset.from_dict({'id': [str(i) for i in range(40)], 'text': ['x']*40, 'label': ['frogs', 'herons']*20})
+    pools = [demonstration_pool(POND, rows, per_label=5, seed=seed) for seed in (0, 0, 1)]
+    assert pools[0] == pools[1] != pools[2]
+    assert {label: len(kept) for label, kept in pools[0].items()} == {'frogs': 5, 'herons': 5}
