@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'app', 'DEMO', 'distinct_share', 'mean_cosine', 'main']
 
-# %% ../nbs/19_cli.ipynb #edc7f7f8
+# %% ../nbs/19_cli.ipynb #2ca99463
 import contextlib
 import inspect
 import json
@@ -17,7 +17,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -59,15 +59,16 @@ def _complain(message: str) -> None:
     "Print one red line on standard error."
     _err.print(Text(message, style='red'), soft_wrap=True)
 
-# %% ../nbs/19_cli.ipynb #8769420b
+# %% ../nbs/19_cli.ipynb #35f89347
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    "Show warnings to users as one yellow line."
+    "Show warnings to users as one yellow line, each once."
     with warnings.catch_warnings():
-        usual = warnings.showwarning
+        usual, said = warnings.showwarning, set()
         def show(message, category, *place, **others):
-            if category is UserWarning: _err.print(Text(str(message), style='yellow'), soft_wrap=True)
-            else: usual(message, category, *place, **others)
+            if category is not UserWarning: return usual(message, category, *place, **others)
+            if str(message) not in said: _err.print(Text(str(message), style='yellow'), soft_wrap=True)
+            said.add(str(message))
         warnings.showwarning = show
         yield
 
@@ -158,7 +159,7 @@ def _number(text: str) -> float:
     try: return float(text)
     except ValueError: raise ValueError(f'--proportions has {text.strip()!r} where a number should be') from None
 
-# %% ../nbs/19_cli.ipynb #1a0e4205
+# %% ../nbs/19_cli.ipynb #ccb58f70
 def _method(asked: SimpleNamespace) -> Any:
     "The method that is asked for, with its options."
     from synthlab.corrsynth import CFG, CorrSynth, FewGen
@@ -177,6 +178,17 @@ def _pool(asked: SimpleNamespace, task: Any) -> dict:
     from synthlab.data import demonstration_pool, load_gold
     if not asked.shots: return {}
     return demonstration_pool(task, load_gold(asked.gold, task, part='train') if asked.gold else None)
+
+
+@lru_cache(maxsize=1)
+def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> Any:
+    "The teacher, loaded once for all runs of a command."
+    import torch
+    from synthlab.teachers import CausalTeacher
+    try: torch.empty(0, device=None if device == 'auto' else device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes what there is') from error
+    return CausalTeacher(model, dtype, device, revision)
 
 # %% ../nbs/19_cli.ipynb #b8d20733
 def _recipe(asked: SimpleNamespace, task: Any, method: Any, sampling: Any, teacher: Any, pool: Mapping[str, list], proportions: Any) -> dict[str, Any]:
@@ -208,15 +220,14 @@ def _write(groups: Iterable, run: Run, n: int, name: str) -> SimpleNamespace:
             bar.update(line, advance=accepted, speed=f'{done.rows/done.seconds:.1f} rows/s, {done.tokens/done.seconds:.0f} tokens/s')
     return done
 
-# %% ../nbs/19_cli.ipynb #740d7efe
+# %% ../nbs/19_cli.ipynb #72815e02
 def _produce(asked: SimpleNamespace) -> SimpleNamespace:
     "Write the dataset that is asked for; tells the task, counts, samples and speed."
     with _user_errors():
         task = load_task(asked.task)
         proportions, method, sampling, pool = _read_proportions(asked.proportions, task), _method(asked), _sampling(asked, task), _pool(asked, task)
+        teacher = _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision)
         from synthlab.corrsynth import generate
-        from synthlab.teachers import CausalTeacher
-        teacher = CausalTeacher(asked.teacher, asked.dtype, asked.device, asked.revision)
         begin = partial(generate, method, task, teacher, asked.n, asked.shots, sampling, pool, asked.seed, asked.shared_demonstrations,
                         proportions, asked.max_rows, asked.budget)
         begin()
@@ -224,7 +235,7 @@ def _produce(asked: SimpleNamespace) -> SimpleNamespace:
         run = Run(asked.out, recipe, asked.overwrite or _is_old(asked, recipe))
     with _user_errors(RunError), run:
         speed = _write(begin(done=run.groups()), run, asked.n, method.name)
-        return SimpleNamespace(task=task, counts=run.finish(), samples=run.samples(), speed=speed, rows=list(run.rows()) if asked.made_by else [])
+        return SimpleNamespace(task=task, counts=run.finish(), samples=run.samples(), speed=speed, out=asked.out)
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -380,7 +391,7 @@ def mean_cosine(texts: Sequence[str], labels: Sequence[str]) -> tuple[float, flo
     same, upper = kinds[:, None] == kinds, np.triu(np.ones_like(cosines, dtype=bool), k=1)
     return tuple(float(cosines[pairs].mean()) if pairs.any() else float('nan') for pairs in (same & upper, ~same & upper))
 
-# %% ../nbs/19_cli.ipynb #72c18ab6
+# %% ../nbs/19_cli.ipynb #5de2a611
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
 
 
@@ -392,20 +403,21 @@ def _asked(**options: Any) -> SimpleNamespace:
 
 def _measures(done: SimpleNamespace, words: int) -> dict[str, str]:
     "What the demo can say of a dataset, with the better direction."
-    texts, labels = [row['text'] for row in done.rows], [row['label'] for row in done.rows]
-    within, between = mean_cosine(texts, labels)
+    rows = list(read_rows(done.out))
+    texts = [row['text'] for row in rows]
+    within, between = mean_cosine(texts, [row['label'] for row in rows])
     return {'distinct words ↑': f'{distinct_share(texts, 1, words):.3f}', 'distinct pairs of words ↑': f'{distinct_share(texts, 2, words):.3f}',
             'likeness within a label ↓': f'{within:.4f}', 'likeness between labels ↓': f'{between:.4f}',
-            'tokens in a text': f"{sum(row['tokens'] for row in done.rows) / len(texts):.1f}",
+            'tokens in a text': f"{sum(row['tokens'] for row in rows) / len(rows):.1f}",
             'rows a second ↑': f'{done.speed.rows / done.speed.seconds:.1f}', 'tokens a second ↑': f'{done.speed.tokens / done.speed.seconds:.0f}'}
 
 
 def _show_demo(runs: Mapping[str, SimpleNamespace]) -> None:
     "Print samples side by side, and the measures."
     samples, measures = _grid('The same prompts, two methods', 'label', *runs), _grid('Compared', 'measure', *runs, right=range(1, 1 + len(runs)))
-    first = [{row['label']: row['text'] for row in reversed(done.rows)} for done in runs.values()]
-    for label in first[0]: samples.add_row(_shown(label), *(_shown(texts.get(label, '-')) for texts in first), end_section=True)
-    words = min(sum(len(_words(row['text'])) for row in done.rows) for done in runs.values())
+    labels = next(iter(runs.values())).task.label_names
+    for label in labels: samples.add_row(_shown(label), *(_shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
+    words = min(sum(len(_words(row['text'])) for row in read_rows(done.out)) for done in runs.values())
     columns = [_measures(done, words) for done in runs.values()]
     for name in columns[0]: measures.add_row(name, *(column[name] for column in columns))
     _out.print(samples, measures)

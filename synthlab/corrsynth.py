@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['QUOTES', 'group_weights', 'add_contrast_rows', 'FewGen', 'CorrSynth', 'CFG', 'draw_shown', 'plan_group', 'clean_text',
-           'rejection', 'make_rows', 'fill_quotas', 'groups_needed', 'in_order', 'shorten_pool', 'longest_prompt',
+           'rejection', 'make_rows', 'fill_quotas', 'groups_needed', 'in_order', 'shorten', 'longest_prompt',
            'check_group', 'GroupResult', 'Generation', 'generate']
 
-# %% ../nbs/05_corrsynth.ipynb #4a88a303
+# %% ../nbs/05_corrsynth.ipynb #6bdc4034
 import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -271,8 +272,9 @@ class CFG(_Guided):
         rows, follow, tags, weights = add_contrast_rows(prompts, labels, self.weights(labels))
         return DecodePlan(rows, follow, weights, self.alpha, tags, seed, name=name)
 
-# %% ../nbs/05_corrsynth.ipynb #a60fc941
-def draw_shown(pool: Mapping[str, Sequence[dict]], labels: Sequence[str], shots: int, seed: int, group: int, shared: bool = False) -> list[list[dict]]:
+# %% ../nbs/05_corrsynth.ipynb #840dcdaa
+def draw_shown(pool: Mapping[str, Sequence[dict]], labels: Sequence[str], shots: int, seed: int, group: int, shared: bool = False,
+               cut: Callable[[str], str] = str) -> list[list[dict]]:
     """Draw the demonstrations that each text of a group is shown.
 
     Parameters
@@ -289,6 +291,8 @@ def draw_shown(pool: Mapping[str, Sequence[dict]], labels: Sequence[str], shots:
         Number of the group.
     shared : bool
         Whether texts of one label are shown the same ones.
+    cut : callable
+        Shortens a demonstration's text; the default leaves it.
 
     Returns
     -------
@@ -297,13 +301,13 @@ def draw_shown(pool: Mapping[str, Sequence[dict]], labels: Sequence[str], shots:
     """
     def draw(label, repeat):
         rng = np.random.default_rng(derive_seed(seed, 'group', group, 'demonstrations', label, repeat))
-        return draw_demonstrations(pool, label, shots, rng)
+        return [{**demo, 'text': cut(demo['text'])} for demo in draw_demonstrations(pool, label, shots, rng)]
     repeats = [0 if shared else list(labels[:m]).count(label) for m, label in enumerate(labels)]
     return [draw(label, repeat) for label, repeat in zip(labels, repeats)]
 
-# %% ../nbs/05_corrsynth.ipynb #c9b92dca
+# %% ../nbs/05_corrsynth.ipynb #1cd3e354
 def plan_group(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeacher, group: int, pool: Mapping[str, Sequence[dict]],
-               shots: int = 3, seed: int = 0, shared_demonstrations: bool = False) -> DecodePlan:
+               shots: int = 3, seed: int = 0, shared_demonstrations: bool = False, cut: Callable[[str], str] = str) -> DecodePlan:
     """Plan one group of a run: demonstrations, prompts, weights and the seed of its draws.
 
     Parameters
@@ -324,6 +328,8 @@ def plan_group(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeac
         Seed of the run.
     shared_demonstrations : bool
         Whether texts of one label are shown the same demonstrations.
+    cut : callable
+        Shortens a demonstration's text; the default leaves it.
 
     Returns
     -------
@@ -331,7 +337,7 @@ def plan_group(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeac
         Plan of K labels times `repeats` texts.
     """
     labels = [label for label in task.label_names for _ in range(method.repeats)]
-    shown = draw_shown(pool, labels, shots, seed, group, shared_demonstrations)
+    shown = draw_shown(pool, labels, shots, seed, group, shared_demonstrations, cut)
     prompts = [teacher.render(messages(task, label, [demo['text'] for demo in demos]), task.cue) for label, demos in zip(labels, shown)]
     return method.plan(prompts, labels, derive_seed(seed, 'group', group, 'tokens'), group)
 
@@ -476,32 +482,31 @@ def in_order(results: Iterable[tuple[int, Any]], numbers: Iterable[int], held: M
         while number not in held: held.update([next(results)])
         yield number, held.pop(number)
 
-# %% ../nbs/05_corrsynth.ipynb #856de383
-def shorten_pool(pool: Mapping[str, Sequence[dict]], teacher: CausalTeacher, max_tokens: int) -> dict[str, list[dict]]:
-    """Cut demonstrations to a number of the teacher's tokens.
+# %% ../nbs/05_corrsynth.ipynb #273e51b5
+def shorten(text: str, teacher: CausalTeacher, max_tokens: int) -> str:
+    """Cut a text to a number of the teacher's tokens.
 
     Parameters
     ----------
-    pool : mapping of str to sequence of dict
-        Demonstrations with `id` and `text`, by label.
+    text : str
+        A demonstration.
     teacher : CausalTeacher
         Its tokenizer counts.
     max_tokens : int
-        Longest demonstration.
+        Most tokens.
 
     Returns
     -------
-    dict of str to list of dict
-        The same demonstrations; long texts end after `max_tokens` tokens, short ones are as they were.
+    str
+        The text up to the end of its last token; a short text as it was.
     """
-    def cut(text):
-        spans = teacher.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)['offset_mapping']
-        return text if len(spans) <= max_tokens else text[:spans[max_tokens - 1][1]].rstrip()
-    return {label: [{**demo, 'text': cut(demo['text'])} for demo in demos] for label, demos in pool.items()}
+    if len(text) <= max_tokens: return text
+    spans = teacher.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)['offset_mapping']
+    return text if len(spans) <= max_tokens else text[:spans[max_tokens - 1][1]].rstrip()
 
-# %% ../nbs/05_corrsynth.ipynb #fbcdc87f
-def longest_prompt(task: Task, teacher: CausalTeacher, pool: Mapping[str, Sequence[dict]], shots: int) -> int:
-    """Count the tokens of the longest prompt that a run can ask.
+# %% ../nbs/05_corrsynth.ipynb #c09904d7
+def longest_prompt(task: Task, teacher: CausalTeacher, pool: Mapping[str, Sequence[dict]], shots: int, cut: Callable[[str], str] = str) -> int:
+    """Count the tokens of the longest prompt that a run may ask.
 
     Parameters
     ----------
@@ -513,16 +518,17 @@ def longest_prompt(task: Task, teacher: CausalTeacher, pool: Mapping[str, Sequen
         Demonstrations with `id` and `text`, by label.
     shots : int
         Demonstrations in a prompt.
+    cut : callable
+        Shortens a demonstration's text; the default leaves it.
 
     Returns
     -------
     int
-        Tokens of the prompt with the longest demonstrations.
+        Tokens of a prompt with the longest demonstrations (sought among the hundred with most letters).
     """
     def prompt(label):
-        texts = [demo['text'] for demo in pool[label]] if shots else []
-        lengths = [len(ids) for ids in teacher.encode(texts)] if texts else []
-        longest = [text for _, text in sorted(zip(lengths, texts))[-shots:]]
+        texts = [cut(text) for text in sorted((demo['text'] for demo in pool.get(label, ())), key=len)[-100:]] if shots else []
+        longest = sorted(texts, key=lambda text: len(teacher.encode([text])[0]))[-shots:]
         return teacher.render(messages(task, label, longest), task.cue)
     return max(len(ids) for ids in teacher.encode([prompt(label) for label in task.label_names]))
 
@@ -571,7 +577,7 @@ def check_group(method: FewGen | CFG | CorrSynth, labels: Sequence[str], max_row
         warnings.warn("alpha = 0 with contrast: a text may end early, or run on, because the others are not about to end; alpha = 0.001 prevents it", stacklevel=3)
     return len(plan.prompts)
 
-# %% ../nbs/05_corrsynth.ipynb #1e467250
+# %% ../nbs/05_corrsynth.ipynb #1b994441
 class GroupResult(NamedTuple):
     """A finished group.
 
@@ -586,13 +592,13 @@ class GroupResult(NamedTuple):
     index: int
     rows: list[dict]
 
-# %% ../nbs/05_corrsynth.ipynb #240b5feb
+
 def _add_stats(one: DecodeStats, other: DecodeStats) -> DecodeStats:
     "The cost of two decodings together; the batch size is the later one's."
     total = {key: value + asdict(one)[key] for key, value in asdict(other).items()}
     return DecodeStats(**{**total, 'max_rows': other.max_rows})
 
-# %% ../nbs/05_corrsynth.ipynb #89ee699c
+# %% ../nbs/05_corrsynth.ipynb #ff1268ec
 @dataclass(eq=False)
 class Generation:
     """A run under way: an iterator of `GroupResult` in the order of their numbers. `generate` makes one.
@@ -646,6 +652,7 @@ class Generation:
         self.left, self.stats = dict(self.quotas), DecodeStats(max_rows=self.max_rows)
         told = {**asdict(self.sampling), **asdict(self.method), 'shots': self.shots, 'shared_demonstrations': self.shared_demonstrations}
         name = '@'.join(filter(None, [self.teacher.name, self.teacher.revision]))
+        self.cut = partial(shorten, teacher=self.teacher, max_tokens=self.sampling.max_new_tokens)
         self.common = {'recipe': self.method.name, 'teacher': name, 'sampling': told, 'seed': self.seed}
         self._groups = self._run()
 
@@ -671,11 +678,12 @@ class Generation:
         DecodePlan
             The plan, to be decoded with the run's `sampling`.
         """
-        return plan_group(self.method, self.task, self.teacher, group, self.pool, self.shots, self.seed, self.shared_demonstrations)
+        return plan_group(self.method, self.task, self.teacher, group, self.pool, self.shots, self.seed, self.shared_demonstrations, self.cut)
 
     def _rows(self, plan, completions):
         "Rows of a decoded group."
-        shown = draw_shown(self.pool, [plan.labels[m] for m in plan.generating], self.shots, self.seed, plan.name, self.shared_demonstrations)
+        labels = [plan.labels[m] for m in plan.generating]
+        shown = draw_shown(self.pool, labels, self.shots, self.seed, plan.name, self.shared_demonstrations, self.cut)
         return make_rows(plan, shown, completions, self.task.cue, self.common)
 
     def _decode(self, groups):
@@ -698,7 +706,7 @@ class Generation:
         if self.shortfall: warnings.warn(f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} "
                                          f"candidates: {self.shortfall}; ended as {dict(self.counts)}. Raise the budget or change the recipe")
 
-# %% ../nbs/05_corrsynth.ipynb #2b7c0ea8
+# %% ../nbs/05_corrsynth.ipynb #c4058c0a
 def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeacher, n: int, shots: int = 3, sampling: Sampling | None = None,
              pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False,
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
@@ -753,8 +761,8 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeache
     sampling = sampling or Sampling(task.max_new_tokens, temperature=.95, top_p=.9)
     pool = demonstration_pool(task) if pool is None and shots else pool or {}
     draw_shown(pool, task.label_names, shots, seed, group=0)                                # refuses more shots than there are
-    pool = shorten_pool(pool, teacher, sampling.max_new_tokens)
-    _check_length(longest_prompt(task, teacher, pool, shots), sampling.max_new_tokens, teacher.max_length)
+    cut = partial(shorten, teacher=teacher, max_tokens=sampling.max_new_tokens)
+    _check_length(longest_prompt(task, teacher, pool, shots, cut), sampling.max_new_tokens, teacher.max_length)
     check_group(method, task.label_names, max_rows, same_prompts=shared_demonstrations or not shots)
     groups, size = groups_needed(quotas, method.repeats), len(quotas) * method.repeats
     budget = 4 * groups * size if budget is None else budget
