@@ -51,7 +51,7 @@ def check_guidance(gamma: float, delta: float, alpha: float = 0.0, mode: str = '
     if not 0 <= intra_share <= 1: raise ValueError(f'intra_share must lie in [0, 1], got {intra_share}; 0.5 halves the contrast between both kinds')
     _log_alpha(alpha)
 
-# %% ../nbs/03_contrast.ipynb #bb9644b1
+# %% ../nbs/03_contrast.ipynb #4dc00127
 def _same_label(labels):
     "Which rows carry the same label, shape (..., M, M); labels are any hashables, or a tensor (..., M)."
     if not isinstance(labels, Tensor):
@@ -59,7 +59,6 @@ def _same_label(labels):
         labels = torch.tensor([number.setdefault(label, len(number)) for label in labels])
     return labels[..., :, None] == labels[..., None, :]
 
-# %% ../nbs/03_contrast.ipynb #448c2849
 def _proportions(size):
     "Each row divided by its sum; a row of zeros stays one."
     total = size.sum(-1, keepdim=True)
@@ -188,7 +187,7 @@ def plausible(logits: Tensor, alpha: float | Tensor) -> Tensor:
     logits = logits.float()
     return logits >= _plausible_from(logits, alpha)
 
-# %% ../nbs/03_contrast.ipynb #9f769491
+# %% ../nbs/03_contrast.ipynb #2eb82473
 def plausible_ceiling(logits: Tensor, alpha: float | Tensor) -> Tensor:
     """Highest score that each token may have: inf if the model finds it plausible, else -inf.
 
@@ -203,6 +202,11 @@ def plausible_ceiling(logits: Tensor, alpha: float | Tensor) -> Tensor:
     -------
     Tensor
         Ceiling in nats, shape (..., vocab_size), float32; `torch.minimum` with it rules out what `plausible` denies.
+
+    Raises
+    ------
+    ValueError
+        If the number `alpha` is not in [0, 1].
     """
     logits = logits.float()
     least = _plausible_from(logits, alpha)
