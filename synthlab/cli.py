@@ -255,7 +255,7 @@ def _interruptible(out: Path) -> Iterator[None]:
         _complain(f'Stopped. {kept} rows are kept in {out}; the same command goes on from there.' if kept else 'Stopped before the first rows were finished.')
         raise typer.Exit(130) from None
 
-# %% ../nbs/19_cli.ipynb #11b73930
+# %% ../nbs/19_cli.ipynb #d471cf08
 def _grid(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
     "An empty table; `right` are the columns of numbers."
     table = Table(title=title, title_justify='left', title_style='bold')
@@ -273,7 +273,7 @@ def _show_run(done: SimpleNamespace, asked: SimpleNamespace) -> None:
     labels.add_row('all', f"{sum(done.counts['accepted'].values())} of {asked.n}")
     _out.print(samples, labels)
     ends = [f'{number} {status} ({reason})' for status in ('rejected', 'failed') for reason, number in done.counts[status].items()]
-    _out.print(Text(f"{done.counts['candidates']} texts were written: {sum(done.counts['accepted'].values())} accepted" + ''.join(f', {end}' for end in ends) + '.'))
+    _out.print(Text(f"{done.counts['candidates']} texts were written: {sum(done.counts['accepted'].values())} accepted" + ''.join(f', {end}' for end in ends) + '.'), soft_wrap=True)
     for name in ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md'): _out.print(Text(f'{asked.out/name}'), soft_wrap=True)
 
 # %% ../nbs/19_cli.ipynb #6a90e803

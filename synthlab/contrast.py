@@ -187,7 +187,8 @@ def plausible(logits: Tensor, alpha: float | Tensor) -> Tensor:
     logits = logits.float()
     return logits >= _plausible_from(logits, alpha)
 
-# %% ../nbs/03_contrast.ipynb #2eb82473
+# %% ../nbs/03_contrast.ipynb #2f44ff50
+@torch.no_grad()
 def plausible_ceiling(logits: Tensor, alpha: float | Tensor) -> Tensor:
     """Highest score that each token may have: inf if the model finds it plausible, else -inf.
 
@@ -210,7 +211,8 @@ def plausible_ceiling(logits: Tensor, alpha: float | Tensor) -> Tensor:
     """
     logits = logits.float()
     least = _plausible_from(logits, alpha)
-    return torch.full_like(least, math.inf).copysign(logits - least)
+    gap = logits - least
+    return torch.copysign(torch.full_like(least, math.inf), gap, out=gap)
 
 # %% ../nbs/03_contrast.ipynb #d238adcd
 def correlate(logits: Tensor, weights: Tensor, alpha: float | Tensor = 0.0) -> Tensor:

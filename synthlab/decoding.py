@@ -7,7 +7,7 @@ __all__ = ['NOTED', 'CACHED_SCORES', 'OutOfMemory', 'Sampling', 'inverse_cdf', '
            'DecodeStats', 'RowLayer', 'RowCache', 'prefill', 'step', 'Group', 'join_weights', 'Block', 'make_block',
            'make_blocks', 'guide', 'Decoding', 'decode']
 
-# %% ../nbs/04_decoding.ipynb #3e94206e
+# %% ../nbs/04_decoding.ipynb #e1622d96
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from .contrast import kl_divergence, live_weights, mix, plausible_ceiling
-from .teachers import CausalTeacher, left_pad, mask_columns, positions
+from .teachers import CausalTeacher, left_pad, positions
 
 # %% ../nbs/04_decoding.ipynb #bde1ed04
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ class RowCache(Cache):
         self.lengths[row] = length
         self.lengths.pop()
 
-# %% ../nbs/04_decoding.ipynb #bbfa3992
+# %% ../nbs/04_decoding.ipynb #a2a9c154
 @torch.inference_mode()
 def prefill(teacher: CausalTeacher, sequences: Sequence[Sequence[int]], cache: RowCache, width: int) -> Tensor:
     """Read prompts into the cache and score their next tokens.
@@ -406,9 +406,9 @@ def prefill(teacher: CausalTeacher, sequences: Sequence[Sequence[int]], cache: R
                            use_cache=True, logits_to_keep=1).logits
     cache.reserve(past, width)
     cache.append(past, [len(s) for s in sequences])
-    return mask_columns(logits[:, -1].float(), teacher.vocab_size)
+    return logits[:, -1, :teacher.vocab_size].float()
 
-# %% ../nbs/04_decoding.ipynb #6c14fcab
+# %% ../nbs/04_decoding.ipynb #52f1870b
 @torch.inference_mode()
 def step(teacher: CausalTeacher, token_ids: Sequence[int], cache: RowCache) -> Tensor:
     """Append one token to every row of the cache and score the next.
@@ -432,13 +432,13 @@ def step(teacher: CausalTeacher, token_ids: Sequence[int], cache: RowCache) -> T
     logits = teacher.model(input_ids=torch.tensor(token_ids, device=teacher.device)[:, None], attention_mask=mask,
                            position_ids=cache.columns[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
     cache.lengths = [n + 1 for n in cache.lengths]
-    return mask_columns(logits[:, -1].float(), teacher.vocab_size)
+    return logits[:, -1, :teacher.vocab_size].float()
 
 # %% ../nbs/04_decoding.ipynb #c9026f7f
 NOTED = 4                       # every fourth step of a text is noted
 CACHED_SCORES = 2**19           # scores that a CPU's cache is trusted to hold
 
-# %% ../nbs/04_decoding.ipynb #6a9656e6
+# %% ../nbs/04_decoding.ipynb #c40704ca
 class Group:
     """A plan in flight: what its rows have drawn and which of them live.
 
@@ -456,7 +456,8 @@ class Group:
         self.plan, self.prompts = plan, prompts
         self.limits = dict(zip(plan.generating, plan.limits or [sampling.max_new_tokens] * len(plan.generating)))
         generator = torch.Generator().manual_seed(plan.seed)
-        self.uniforms = torch.rand(max(self.limits.values()), len(plan.prompts), generator=generator).numpy()
+        self.uniforms = torch.rand(max(self.limits.values()), len(plan.generating), generator=generator).numpy()
+        self.column = {r: n for n, r in enumerate(plan.generating)}
         self.drawn = {i: [] for i in plan.generating}
         self.finished: dict[int, str] = {}
         self.notes = {i: np.zeros(3) for i in plan.generating}               # mask bit, KL, living contrast rows
@@ -658,7 +659,7 @@ def guide(logits: Tensor, block: Block, noted: Sequence[int]) -> tuple[Tensor, T
 # %% ../nbs/04_decoding.ipynb #6f7f95b8
 OutOfMemory = (torch.OutOfMemoryError, MemoryError)
 
-# %% ../nbs/04_decoding.ipynb #b88521aa
+# %% ../nbs/04_decoding.ipynb #accf5e8f
 class Decoding:
     """The decode loop: an iterator of (plan, completions) in order of completion, with `stats`.
 
@@ -759,7 +760,7 @@ class Decoding:
             noted = [n for n, (g, r) in enumerate(generating) if block.weights is not None and len(g.drawn[r]) % NOTED == 0]
             guided, notes = (scores, None) if block.weights is None else guide(scores, block, noted)
             if self.observe: self._report(block, scores, guided)
-            uniforms = torch.tensor([g.uniforms[len(g.drawn[r]), r] for g, r in generating], device=logits.device)
+            uniforms = torch.tensor([g.uniforms[len(g.drawn[r]), g.column[r]] for g, r in generating], device=logits.device)
             tokens = draw(guided, uniforms, self.sampling).tolist()
             if noted: self._note(generating, noted, notes.tolist())
             ended += self._append(block, tokens, scores)

@@ -136,7 +136,7 @@ def model_path(model: str) -> str:
     if str(model) == 'pocket': return str(files('synthlab')/'resources'/'pocket')
     return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
 
-# %% ../nbs/02_teachers.ipynb #b69325b8
+# %% ../nbs/02_teachers.ipynb #9d6f98ae
 def choose_device(device: str = 'auto') -> torch.device:
     """Choose where the model runs: a CUDA card, else Apple's GPU, else the CPU.
 
@@ -149,8 +149,15 @@ def choose_device(device: str = 'auto') -> torch.device:
     -------
     torch.device
         The device.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device.
     """
-    if device != 'auto': return torch.device(device)
+    if device != 'auto':
+        try: return torch.device(device)
+        except RuntimeError as error: raise ValueError(f"device {device!r} is not one that torch knows; use auto, cpu, cuda, cuda:1 or mps") from error
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 

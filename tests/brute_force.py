@@ -58,7 +58,7 @@ def decode(teacher, plan, sampling, uniforms):
         z = {n: teacher.next_logits([sequences[n]])[0].double().numpy() for n in range(rows) if alive[n]}
         guided = {m: guided_scores(plan, z, alive, last, m) for m in plan.generating if alive[m]}
         trace.append((z, guided))
-        tokens = {m: draw(guided[m], float(uniforms[step, m]), sampling) for m in guided}
+        tokens = {m: draw(guided[m], float(uniforms[step, plan.generating.index(m)]), sampling) for m in guided}
         for n in range(rows):
             if alive[n]: sequences[n].append(tokens[plan.follow[n]])
         for m, token in tokens.items():
