@@ -3,7 +3,19 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_HUB_DISABLE_TELEMETRY', '1')
 os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 sys.path.insert(0, str(Path(__file__).parent/'tools'))
+
+
+@pytest.fixture(scope='module', params=['stories260K', 'pocket'])
+def teacher(request):
+    "A small model that others trained, where there is one, and the embedded one."
+    from synthlab.teachers import CausalTeacher
+    if request.param == 'pocket': return CausalTeacher('pocket')
+    folder = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
+    if not folder.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')
+    return CausalTeacher(folder)

@@ -1,9 +1,7 @@
 "The three methods on real weights: their limits and their equals, and runs that give the rows that were asked for."
-import os
 import random
 import warnings
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,14 +20,6 @@ LABELS = ['a', 'a', 'b', 'b']
 PROMPTS = ['once upon a time', 'the dog', 'a sad girl went', 'one day']
 PETS = Task(name='pets', instruction='Write about a {{ label }}.', cue='Story:', max_new_tokens=8, labels=tuple(
     Label(name=name, demonstrations=tuple(f'The {name} {did}.' for did in ('slept', 'ran', 'ate', 'sang'))) for name in ('cat', 'dog', 'hen')))
-
-
-@pytest.fixture(scope='module', params=['stories260K', 'pocket'])
-def teacher(request):
-    if request.param == 'pocket': return CausalTeacher('pocket')
-    folder = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
-    if not folder.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')
-    return CausalTeacher(folder)
 
 
 def drawn(teacher, plan, sampling=Sampling(max_new_tokens=8)):

