@@ -29,8 +29,16 @@ def guided_scores(plan, z, alive, last, m):
     return total
 
 
+def gumbel(u, token):
+    "A number of the token's own, hashed from the row's number in Python's integers."
+    x = (int(u * 2**32) * 0x9E3779B1 + token) % 2**32
+    x = ((x ^ x >> 16) * 0x85EBCA6B) % 2**32
+    x = ((x ^ x >> 13) * 0xC2B2AE35) % 2**32
+    return -math.log(-math.log(((x ^ x >> 16) + .5) / 2**32))
+
+
 def draw(scores, u, sampling):
-    "Temperature, top-k, top-p by a full sort, then the first token whose cumulated probability exceeds u."
+    "Temperature, top-k, top-p by a full sort; from what is left by Gumbel-max, from everything by the cumulated probability."
     if sampling.temperature == 0: return int(scores.argmax())
     p = np.exp((scores - scores.max()) / sampling.temperature); p /= p.sum()
     order, kept, reached = np.argsort(-p, kind='stable'), [], 0.
@@ -38,6 +46,7 @@ def draw(scores, u, sampling):
     for v in order:
         if sampling.top_p < 1 and kept and reached >= sampling.top_p: break
         kept.append(v); reached += p[v]
+    if sampling.top_p < 1 or sampling.top_k: return int(max(kept, key=lambda v: math.log(p[v]) + gumbel(u, int(v))))
     target, cumulated = u * reached, 0.
     for v in sorted(kept):
         cumulated += p[v]

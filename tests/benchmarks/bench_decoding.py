@@ -21,6 +21,7 @@ from synthlab.contrast import contrast_weights
 from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.teachers import CausalTeacher
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers.utils import logging
 
 PROMPT, GROUP = 48, 4                                       # tokens of every prompt, rows of a group
 
@@ -92,12 +93,13 @@ def contestants(teacher, rows):
 def measure(teacher, rows, lengths, repeats):
     "Median useful tokens a second of each contestant; the contestants take turns."
     runs, ids, times = contestants(teacher, rows), prompts(teacher, len(lengths)), {}
-    for r in range(repeats + 1):
+    for run in runs.values(): run(ids[:rows], [2]*rows)                              # warm-up
+    for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
             run(ids, lengths)
             if teacher.device.type == 'cuda': torch.cuda.synchronize()
-            if r: times.setdefault(name, []).append(time.perf_counter() - start)
+            times.setdefault(name, []).append(time.perf_counter() - start)
     return {name: sum(lengths)/statistics.median(t) for name, t in times.items()}
 
 
@@ -109,6 +111,7 @@ def report(title, speeds):
 
 
 def main():
+    logging.set_verbosity_error(); logging.disable_progress_bar()
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--rows', type=int, default=64); a.add_argument('--tokens', type=int, default=64)
     a.add_argument('--repeats', type=int, default=3); a.add_argument('--device', default='auto'); a.add_argument('--dtype', default='auto')
