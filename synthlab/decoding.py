@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTED', 'CACHED_SCORES', 'OutOfMemory', 'Sampling', 'inverse_cdf', 'nucleus', 'gumbel_noise', 'draw', 'DecodePlan',
            'Completion', 'DecodeStats', 'RowLayer', 'RowCache', 'prefill', 'step', 'Group', 'join_weights', 'Block',
-           'make_block', 'make_blocks', 'guide', 'Decoding', 'decode']
+           'make_block', 'make_blocks', 'guide', 'take_tokens', 'draw_block', 'Batch', 'Decoding', 'decode']
 
 # %% ../nbs/04_decoding.ipynb #e1622d96
 import time
@@ -676,10 +676,150 @@ def guide(logits: Tensor, block: Block, noted: Sequence[int]) -> tuple[Tensor, T
     bit = guided[noted].gather(-1, first)[:, 0].isneginf()
     return guided, torch.stack([bit.float(), kl_divergence(guided[noted], unguided[noted])], -1)
 
+# %% ../nbs/04_decoding.ipynb #97a5fbab
+def take_tokens(block: Block, tokens: Sequence[int], scores: Tensor, stops: set[int]) -> list[Group]:
+    """Give every generating row its token and finish the rows that are done.
+
+    Parameters
+    ----------
+    block : Block
+        The rows.
+    tokens : sequence of int
+        Drawn tokens of the N generating rows.
+    scores : Tensor
+        Unguided scores of all rows of the block, shape (rows, V).
+    stops : set of int
+        Tokens that end a text.
+
+    Returns
+    -------
+    list of Group
+        Groups in which a row has finished.
+    """
+    ended = []
+    for b, token, contrast in zip(block.own, tokens, block.contrast):
+        group, r = block.rows[b]
+        group.drawn[r].append(token)
+        group.notes[r][2] += contrast
+        if token in stops: ended.append((group, r, 'stop', b))
+        elif len(group.drawn[r]) == group.limits[r]: ended.append((group, r, 'length', b))
+    for group, r, reason, b in ended: group.finish(r, reason, scores[b])
+    return [group for group, *_ in ended]
+
+# %% ../nbs/04_decoding.ipynb #33cec226
+def _report(observe, block, scores, guided):
+    "Show every group's scores to the observer."
+    line = {b: n for n, b in enumerate(block.own)}
+    for group in {id(g): g for g, _ in block.rows}.values():
+        here = [b for b, (g, _) in enumerate(block.rows) if g is group]
+        observe(group.plan, [block.rows[b][1] for b in here], scores[here], guided[[line[b] for b in here if b in line]])
+
+# %% ../nbs/04_decoding.ipynb #42407a09
+def draw_block(block: Block, scores: Tensor, sampling: Sampling, observe: Callable | None = None) -> list[int]:
+    """Guide the rows of a block, take notes, and draw a token for each generating row.
+
+    Parameters
+    ----------
+    block : Block
+        The rows and their weights.
+    scores : Tensor
+        Their scores in nats, shape (rows, V).
+    sampling : Sampling
+        Temperature and filters.
+    observe : callable or None
+        Sees each group's scores before and after guidance.
+
+    Returns
+    -------
+    list of int
+        Token ids of the N generating rows.
+    """
+    generating, guided = [block.rows[b] for b in block.own], scores
+    if block.weights is not None:
+        noted = [n for n, (group, r) in enumerate(generating) if len(group.drawn[r]) % NOTED == 0]
+        guided, notes = guide(scores, block, noted)
+        for n, values in zip(noted, notes.tolist() if noted else ()): generating[n][0].notes[generating[n][1]][:2] += values
+    if observe: _report(observe, block, scores, guided)
+    uniforms = torch.tensor([group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating], device=scores.device)
+    return draw(guided, uniforms, sampling).tolist()
+
+# %% ../nbs/04_decoding.ipynb #d6923d91
+class Batch:
+    """The rows in flight: who they are, the tokens to append next, their cache and their blocks.
+
+    Parameters
+    ----------
+    teacher : CausalTeacher
+        The model.
+    max_rows : int
+        Most rows.
+    """
+
+    def __init__(self, teacher: CausalTeacher, max_rows: int):
+        self.teacher, self.cache = teacher, RowCache(max_rows)
+        self.rows: list[tuple[Group, int]] = []
+        self.tokens: list[int] = []
+        self._blocks = None
+
+    @property
+    def groups(self) -> list[Group]:
+        """Groups in flight."""
+        return list({id(group): group for group, _ in self.rows}.values())
+
+    def add(self, groups: Sequence[Group]) -> Tensor:
+        """Take groups in and read their prompts; returns the scores of the new rows, shape (new rows, V).
+
+        Parameters
+        ----------
+        groups : sequence of Group
+            Groups that fit.
+        """
+        new = [(group, r) for group in groups for r in range(len(group.prompts))]
+        self.rows, self._blocks = self.rows + new, None
+        return prefill(self.teacher, [g.prompts[r] for g, r in new], self.cache, max(g.width for g in self.groups))
+
+    def step(self) -> Tensor:
+        """Append the tokens that are due and score the next; returns shape (rows, V)."""
+        return step(self.teacher, self.tokens, self.cache)
+
+    def blocks(self, first: int, vocab_size: int) -> list[Block]:
+        """Blocks of the rows from `first` on, made anew only when rows have come or gone.
+
+        Parameters
+        ----------
+        first : int
+            First row to be drawn.
+        vocab_size : int
+            Columns of the scores.
+        """
+        if self._blocks is None: self._blocks = make_blocks(self.rows[first:], vocab_size, self.teacher.device)
+        return self._blocks
+
+    def settle(self, first: int, ended: Sequence[Group]):
+        """Line up the drawn tokens of the rows from `first` on, and let finished rows leave.
+
+        Parameters
+        ----------
+        first : int
+            First row that has drawn.
+        ended : sequence of Group
+            Groups in which a row has finished.
+        """
+        self.tokens[first:] = [group.drawn[group.plan.follow[r]][-1] for group, r in self.rows[first:]]
+        if first or ended: self._blocks = None
+        if not ended: return
+        for b in reversed(range(len(self.rows))):
+            group, r = self.rows[b]
+            if group.lives(r): continue
+            self.cache.remove(b)
+            for column in (self.rows, self.tokens):
+                column[b] = column[-1]
+                column.pop()
+
 # %% ../nbs/04_decoding.ipynb #6f7f95b8
 OutOfMemory = (torch.OutOfMemoryError, MemoryError)
 
-# %% ../nbs/04_decoding.ipynb #accf5e8f
+# %% ../nbs/04_decoding.ipynb #83246f90
 class Decoding:
     """The decode loop: an iterator of (plan, completions) in order of completion, with `stats`.
 
@@ -701,43 +841,36 @@ class Decoding:
     def __init__(self, teacher: CausalTeacher, plans: Iterable[DecodePlan], sampling: Sampling, max_rows: int = 64,
                  observe: Callable | None = None):
         self.teacher, self.plans, self.sampling, self.observe = teacher, iter(plans), sampling, observe
-        self.stats = DecodeStats(max_rows=max_rows)
+        self.stats, self.batch = DecodeStats(max_rows=max_rows), Batch(teacher, max_rows)
         self.waiting: deque[Group] = deque()
-        self._start, self._stop = time.perf_counter(), set(teacher.stop_ids.tolist())
-        self._clear()
+        self._start, self._stops = time.perf_counter(), set(teacher.stop_ids.tolist())
         self._iterator = self._run()
 
     def __iter__(self) -> Iterator[tuple[DecodePlan, list[Completion]]]: return self
 
     def __next__(self) -> tuple[DecodePlan, list[Completion]]: return next(self._iterator)
 
-    def _clear(self):
-        "Empty the batch."
-        self.rows, self.tokens, self.cache, self._blocks = [], [], RowCache(self.stats.max_rows), None
-
     def _run(self):
-        "Admit, step, draw, hand over; on an out-of-memory error halve the batch."
+        "Admit or step, draw, hand over; on an out-of-memory error halve the batch."
         while True:
             try:
-                admitted = self._admit()
-                if admitted: self._blocks = None
-                if admitted: finished = self._draw(len(self.rows) - admitted, prefill(*self._prompts(admitted)))
-                elif self.rows: finished = self._draw(0, self._step())
+                first = len(self.batch.rows)
+                if new := self._admit(): logits = self._read(new)
+                elif first: first, logits = 0, self._step()
                 else: return
-            except OutOfMemory: finished = self._shrink()
-            for group in finished: yield group.plan, self._count(group)
+                done = self._draw(first, logits)
+            except OutOfMemory: done = self._shrink()
+            for group in done: yield group.plan, self._count(group)
 
     def _next_group(self) -> Group | None:
-        "The next group that waits: one that was put back, or a new plan."
-        if not self.waiting:
-            plan = next(self.plans, None)
-            if plan is None: return None
+        "The group that waits: one that was put back, or a new plan."
+        if not self.waiting and (plan := next(self.plans, None)) is not None:
             texts = isinstance(plan.prompts[0], str)
             self.waiting.append(Group(plan, self.teacher.encode(plan.prompts) if texts else [list(p) for p in plan.prompts], self.sampling))
             self._check(self.waiting[0])
-        return self.waiting[0]
+        return self.waiting[0] if self.waiting else None
 
-    def _check(self, group: Group):
+    def _check(self, group):
         "Refuse a group that can never be decoded."
         if len(group.prompts) > self.stats.max_rows:
             raise ValueError(f"a group of {len(group.prompts)} rows does not fit into max_rows={self.stats.max_rows}; a group is never split: raise max_rows or lower repeats")
@@ -745,98 +878,48 @@ class Decoding:
             raise ValueError(f"prompt and text may need {group.width} tokens, the teacher's context holds {self.teacher.max_length}; "
                              "use fewer or shorter demonstrations, or a smaller max_new_tokens")
 
-    def _admit(self) -> int:
-        "Take waiting groups into the batch while they fit; returns the number of new rows."
-        before = len(self.rows)
-        while (group := self._next_group()) and len(self.rows) + len(group.prompts) <= self.stats.max_rows:
-            self.rows += [(group, r) for r in range(len(group.prompts))]
-            self.waiting.popleft()
-        return len(self.rows) - before
+    def _admit(self) -> list[Group]:
+        "Waiting groups that fit into the batch together."
+        new, room = [], self.stats.max_rows - len(self.batch.rows)
+        while (group := self._next_group()) and len(group.prompts) <= room:
+            new.append(self.waiting.popleft())
+            room -= len(group.prompts)
+        return new
 
-    def _prompts(self, admitted: int) -> tuple:
-        "Arguments of `prefill` for the newest rows."
-        sequences = [g.prompts[r] for g, r in self.rows[-admitted:]]
-        self.stats.prefill_rows += admitted
-        self.stats.prefill_tokens += sum(map(len, sequences))
-        return self.teacher, sequences, self.cache, max(g.width for g, _ in self.rows)
+    def _read(self, new) -> Tensor:
+        "Read the prompts of new groups."
+        prompts = [prompt for group in new for prompt in group.prompts]
+        self.stats.prefill_rows += len(prompts)
+        self.stats.prefill_tokens += sum(map(len, prompts))
+        return self.batch.add(new)
 
     def _step(self) -> Tensor:
         "One forward pass over all rows."
         self.stats.steps += 1
-        self.stats.forward_rows += len(self.rows)
-        return step(self.teacher, self.tokens, self.cache)
+        self.stats.forward_rows += len(self.batch.rows)
+        return self.batch.step()
 
-    def _blocks_from(self, first: int, vocab_size: int) -> list[Block]:
-        "Blocks of the rows from `first` on; kept while the membership stays."
-        if self._blocks is None: self._blocks = make_blocks(self.rows[first:], vocab_size, self.teacher.device)
-        return self._blocks
-
-    def _draw(self, first: int, logits: Tensor) -> list[Group]:
-        "Guide, mask and draw one token for the rows from `first` on; returns the groups that ended."
+    def _draw(self, first, logits) -> list[Group]:
+        "Draw for the rows from `first` on, block by block; returns the groups that are done."
         ended = []
-        for block in self._blocks_from(first, logits.shape[-1]):
+        for block in self.batch.blocks(first, logits.shape[-1]):
             scores = logits[slice(block.places[0], block.places[-1] + 1) if block.adjacent else block.places]
-            generating = [block.rows[b] for b in block.own]
-            noted = [n for n, (g, r) in enumerate(generating) if block.weights is not None and len(g.drawn[r]) % NOTED == 0]
-            guided, notes = (scores, None) if block.weights is None else guide(scores, block, noted)
-            if self.observe: self._report(block, scores, guided)
-            uniforms = torch.tensor([g.uniforms[len(g.drawn[r]), g.column[r]] for g, r in generating], device=logits.device)
-            tokens = draw(guided, uniforms, self.sampling).tolist()
-            if noted: self._note(generating, noted, notes.tolist())
-            ended += self._append(block, tokens, scores)
-        return self._advance(first, ended)
-
-    def _note(self, generating, noted, notes):
-        "Add what guidance did to the rows' notes."
-        for n, values in zip(noted, notes):
-            group, r = generating[n]
-            group.notes[r][:2] += values
-
-    def _append(self, block, tokens, scores) -> list[Group]:
-        "Give each generating row its token; returns the groups in which a row ended."
-        ended = []
-        for b, token, contrast in zip(block.own, tokens, block.contrast):
-            group, r = block.rows[b]
-            group.drawn[r].append(token)
-            group.notes[r][2] += contrast
-            if token in self._stop or len(group.drawn[r]) == group.limits[r]: ended.append((group, r, b))
-        for group, r, b in ended: group.finish(r, 'stop' if group.drawn[r][-1] in self._stop else 'length', scores[b])
-        return [group for group, *_ in ended]
-
-    def _advance(self, first, ended) -> list[Group]:
-        "Line up the next tokens, let rows that ended leave; returns the groups that are done."
-        self.tokens[first:] = [g.drawn[g.plan.follow[r]][-1] for g, r in self.rows[first:]]
-        if ended or first: self._blocks = None
-        if ended: self._leave()
+            ended += take_tokens(block, draw_block(block, scores, self.sampling, self.observe), scores, self._stops)
+        self.batch.settle(first, ended)
         return [g for g in {id(g): g for g in ended}.values() if len(g.finished) == len(g.drawn)]
-
-    def _leave(self):
-        "Remove the rows that ended from the batch and the cache; the last row takes the free place."
-        for b in reversed(range(len(self.rows))):
-            group, r = self.rows[b]
-            if group.lives(r): continue
-            self.cache.remove(b)
-            for column in (self.rows, self.tokens): column[b] = column[-1]; column.pop()
-
-    def _report(self, block, scores, guided):
-        "Show every group's scores to the observer."
-        line = {b: n for n, b in enumerate(block.own)}
-        for group in {id(g): g for g, _ in block.rows}.values():
-            here = [b for b, (g, _) in enumerate(block.rows) if g is group]
-            self.observe(group.plan, [block.rows[b][1] for b in here], scores[here], guided[[line[b] for b in here if b in line]])
 
     def _shrink(self) -> list:
         "Halve the batch and put the groups in flight back to the front of the queue."
-        groups = list({id(g): g for g, _ in self.rows}.values())
+        groups = self.batch.groups
         largest = max(len(g.prompts) for g in groups)
         if self.stats.max_rows <= largest: raise
-        self.stats.max_rows = max(largest, self.stats.max_rows // 2)
-        self._clear()
+        self.stats.max_rows = max(largest, self.stats.max_rows//2)
+        self.batch = Batch(self.teacher, self.stats.max_rows)
         if torch.cuda.is_available(): torch.cuda.empty_cache()
         self.waiting.extendleft(Group(g.plan, g.prompts, self.sampling) for g in reversed(groups))
         return []
 
-    def _count(self, group: Group) -> list[Completion]:
+    def _count(self, group) -> list[Completion]:
         "The texts of a finished group, added to the totals."
         texts = group.completions(self.teacher)
         self.stats.rows += len(texts)

@@ -46,7 +46,7 @@ def draw(scores, u, sampling):
     for v in order:
         if sampling.top_p < 1 and kept and reached >= sampling.top_p: break
         kept.append(v); reached += p[v]
-    if sampling.top_p < 1 or sampling.top_k: return int(max(kept, key=lambda v: math.log(p[v]) + gumbel(u, int(v))))
+    if sampling.top_p < 1 or sampling.top_k: return int(max((v for v in kept if p[v] > 0), key=lambda v: math.log(p[v]) + gumbel(u, int(v))))
     target, cumulated = u * reached, 0.
     for v in sorted(kept):
         cumulated += p[v]
