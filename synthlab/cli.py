@@ -391,7 +391,7 @@ def mean_cosine(texts: Sequence[str], labels: Sequence[str]) -> tuple[float, flo
     same, upper = kinds[:, None] == kinds, np.triu(np.ones_like(cosines, dtype=bool), k=1)
     return tuple(float(cosines[pairs].mean()) if pairs.any() else float('nan') for pairs in (same & upper, ~same & upper))
 
-# %% ../nbs/19_cli.ipynb #5de2a611
+# %% ../nbs/19_cli.ipynb #0c891ffa
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
 
 
@@ -422,7 +422,8 @@ def _show_demo(runs: Mapping[str, SimpleNamespace]) -> None:
     for name in columns[0]: measures.add_row(name, *(column[name] for column in columns))
     _out.print(samples, measures)
     _out.print('↑ more is better, ↓ less is better. Distinct: the share of different words, and of pairs of neighbours, over equally many words. '
-               'Likeness: mean cosine of word vectors (TF-IDF).')
+               'Likeness: mean cosine of word vectors (TF-IDF); between labels is what cross-label contrast works on. The speeds count '
+               'reading the prompts, and the first method also warms up: make bench measures them properly.')
 
 
 @app.command('demo', help='Watch the embedded teacher write a small news dataset, twice: each text on its own (FewGen), and held apart (CorrSynth).')
