@@ -226,7 +226,7 @@ class DecodePlan:
         """Rows that draw their own tokens."""
         return [i for i, f in enumerate(self.follow) if i == f]
 
-# %% ../nbs/04_decoding.ipynb #cb5b0506
+# %% ../nbs/04_decoding.ipynb #50ffb1ba
 @dataclass
 class Completion:
     """One finished text and how its tokens were drawn.
@@ -242,7 +242,7 @@ class Completion:
     steps : int
         Number of tokens drawn.
     mask_share : float
-        Share of the noted steps in which the plausibility mask hid the token that the guidance ranked first. Every eighth
+        Share of the noted steps in which the plausibility mask hid the token that the guidance ranked first. Every fourth
         step is noted, beginning with the first.
     kl : float
         Mean KL divergence of the guided from the unguided distribution over the noted steps, in nats, before temperature and
@@ -454,8 +454,8 @@ def step(teacher: CausalTeacher, token_ids: Sequence[int], cache: RowCache) -> T
     cache.lengths = [n + 1 for n in cache.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
-# %% ../nbs/04_decoding.ipynb #c8f33a25
-NOTED = 8                       # every eighth step of a text is noted
+# %% ../nbs/04_decoding.ipynb #c9026f7f
+NOTED = 4                       # every fourth step of a text is noted
 CACHED_SCORES = 2**19           # scores that a CPU's cache is trusted to hold
 
 # %% ../nbs/04_decoding.ipynb #c40704ca

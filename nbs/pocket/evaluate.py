@@ -85,7 +85,7 @@ events is made up.
 |---|---|---|---|---|---|
 {rows}
 
-*Nats a character* on gold test texts after the instruction with their label. *Fidelity*: share of 300 generated texts (three hand-written
+*Nats a character* on 300 gold test texts after the instruction with their label. *Fidelity*: share of 300 generated texts (three hand-written
 demonstrations, top-p 0.9, temperature 0.95) to which a classifier trained on gold data gives the label that was asked for; CorrSynth
 with delta 0.5 and alpha 0.01. *Ruler*: that classifier's accuracy on gold test texts. *Own labels*: how often pocket itself gives 200
 gold test texts their label. toi_headlines is measured on the 5 labels that the gold data has; amazon_category (1.096 nats a character at
