@@ -63,10 +63,10 @@ clean: ## remove what was built; .venv and runs/ stay
 	@echo "Installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install -q $(TORCH)
-	$(bin)/python -m pip install -q -e .
+	$(bin)/python -m pip install -q -e '.[offline]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
 	@echo "Installing the tools for tests and notebooks"
-	$(bin)/python -m pip install -q -e '.[dev]'
+	$(bin)/python -m pip install -q -e '.[offline,dev]'
 	@touch $@

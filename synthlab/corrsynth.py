@@ -706,7 +706,7 @@ class Generation:
         if self.shortfall: warnings.warn(f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} "
                                          f"candidates: {self.shortfall}; ended as {dict(self.counts)}. Raise the budget or change the recipe")
 
-# %% ../nbs/05_corrsynth.ipynb #c4058c0a
+# %% ../nbs/05_corrsynth.ipynb #011ef383
 def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeacher, n: int, shots: int = 3, sampling: Sampling | None = None,
              pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False,
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
@@ -757,7 +757,9 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: CausalTeache
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     if not hasattr(teacher, 'next_logits'):
         raise ValueError(f"{method.name} draws from the teacher's logits, and {teacher!r} gives none: use a CausalTeacher, such as CausalTeacher('pocket')")
-    quotas = label_counts(task.label_names, n, proportions)
+    quotas = {label: rows for label, rows in label_counts(task.label_names, n, proportions).items() if rows}
+    if proportions is None and len(quotas) < len(task.labels): warnings.warn(f'{n} rows are too few for the {len(task.labels)} labels of {task.name!r}: some get none')
+    task = task.model_copy(update={'labels': tuple(map(task.label, quotas))})                # a label without rows takes no place in the groups
     sampling = sampling or Sampling(task.max_new_tokens, temperature=.95, top_p=.9)
     pool = demonstration_pool(task) if pool is None and shots else pool or {}
     draw_shown(pool, task.label_names, shots, seed, group=0)                                # refuses more shots than there are

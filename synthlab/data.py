@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DataError', 'Table', 'read_table', 'map_labels', 'check_rows', 'load_gold', 'demonstration_pool',
-           'draw_demonstrations']
+           'draw_demonstrations', 'written_rows']
 
 # %% ../nbs/01_data.ipynb #a0bb4c8e
 import csv
@@ -356,11 +356,14 @@ def load_gold(spec: str | Path | None = None, task: Task | None = None, part: st
     columns = _pick_columns(table, text, label, task.gold if task else GoldSource())
     return check_rows(table, *columns, task)
 
-# %% ../nbs/01_data.ipynb #c2e4e157
+# %% ../nbs/01_data.ipynb #f52838d3
+def _numbered(prefix: str, texts: Iterable[str]) -> list[dict[str, str]]:
+    "Texts with an id each."
+    return [{'id': f'{prefix}/{i}', 'text': text} for i, text in enumerate(texts)]
+
 def _written(task: Task) -> dict[str, list[dict[str, str]]]:
     "The demonstrations that a task brings."
-    return {label.name: [{'id': f'{task.name}/{label.name}/{i}', 'text': text} for i, text in enumerate(label.demonstrations)]
-            for label in task.labels}
+    return {label.name: _numbered(f'{task.name}/{label.name}', label.demonstrations) for label in task.labels}
 
 def _from_gold(task: Task, gold: Dataset) -> dict[str, list[dict[str, str]]]:
     "Gold rows by label."
@@ -438,3 +441,39 @@ def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots
     if not 0 <= shots <= len(rows): raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
                                                     'ask for fewer shots, or add some')
     return [rows[i] for i in rng.choice(len(rows), shots, replace=False)] if shots else []
+
+# %% ../nbs/01_data.ipynb #cfffc9bc
+def _kept(task: Task) -> dict[str, list[dict[str, str]]]:
+    "The tests that a task brings."
+    return {label.name: _numbered(f'{task.name}/{label.name}/test', label.tests) for label in task.labels}
+
+_PARTS = {'train': ('demonstrations', _written), 'test': ('tests', _kept)}
+
+def written_rows(task: Task, part: str = 'test') -> Dataset:
+    """Take the texts written by hand in a task as labelled rows.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    part : str
+        ``"test"`` for the texts kept for testing, ``"train"`` for the demonstrations, under the ids that
+        `demonstration_pool` gives them.
+
+    Returns
+    -------
+    Dataset
+        Columns `id`, `text` and `label`, all strings, label by label in the order of the task.
+
+    Raises
+    ------
+    DataError
+        If there is no such part, or a label has no text in it; the message says how to write some.
+    """
+    if part not in _PARTS: raise DataError(f"part must be 'train' or 'test', got {part!r}{did_you_mean(part, _PARTS)}")
+    key, gather = _PARTS[part]
+    pool = gather(task)
+    if bare := [label for label, rows in pool.items() if not rows]:
+        raise DataError(f'task {task.name!r}: no {key} for {", ".join(map(repr, bare))}; write some in the task file, below the name '
+                        f'of the label: {key} = ["one text", "another"]' + (', none of them a demonstration' if part == 'test' else ''))
+    return Dataset.from_list([{**row, 'label': label} for label, rows in pool.items() for row in rows])

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NOTED', 'CACHED_SCORES', 'OutOfMemory', 'Sampling', 'inverse_cdf', 'nucleus', 'gumbel_noise', 'draw', 'DecodePlan',
-           'Completion', 'DecodeStats', 'RowLayer', 'RowCache', 'prefill', 'step', 'Group', 'join_weights', 'Block',
-           'make_block', 'make_blocks', 'guide', 'take_tokens', 'draw_block', 'Batch', 'Decoding', 'decode']
+           'Completion', 'DecodeStats', 'RowLayer', 'RowCache', 'ReadPrompt', 'read_prompts', 'PromptMemory', 'step',
+           'Group', 'join_weights', 'Block', 'make_block', 'make_blocks', 'guide', 'take_tokens', 'draw_block', 'Batch',
+           'Decoding', 'decode']
 
 # %% ../nbs/04_decoding.ipynb #e1622d96
 import time
@@ -258,7 +259,7 @@ class Completion:
     kl: float
     live_contrast: float
 
-# %% ../nbs/04_decoding.ipynb #a6e724e1
+# %% ../nbs/04_decoding.ipynb #8badc1bd
 @dataclass
 class DecodeStats:
     """What a call of `decode` has cost so far.
@@ -272,7 +273,7 @@ class DecodeStats:
     forward_rows : int
         Rows in those passes, added up.
     prefill_rows : int
-        Prompts read.
+        Prompts of the rows; one that comes again is not read again.
     prefill_tokens : int
         Tokens in those prompts.
     tokens : int
@@ -325,7 +326,7 @@ class RowLayer(DynamicLayer):
         self.values[lines, :, columns] = value_states[:, :, 0]
         return self.keys[:rows, :, :width], self.values[:rows, :, :width]
 
-# %% ../nbs/04_decoding.ipynb #decb4e01
+# %% ../nbs/04_decoding.ipynb #1488f17c
 class RowCache(Cache):
     """A key/value cache with rows of different lengths that come and go.
 
@@ -344,42 +345,40 @@ class RowCache(Cache):
         """Columns in use once the next token is written."""
         return max(self.lengths, default=0) + 1
 
-    def reserve(self, like: DynamicCache, width: int):
+    def reserve(self, like: 'ReadPrompt', width: int):
         """Allocate the layers, or make them wider.
 
         Parameters
         ----------
-        like : DynamicCache
-            A cache that the model itself made; gives number of layers, shapes, type and device.
+        like : ReadPrompt
+            A prompt that the model has read; gives number of layers, shapes, type and device.
         width : int
             Columns needed.
         """
         if self.layers and self.layers[0].keys.shape[2] >= width: return
         width = -(-width // 64) * 64
-        grown = [RowLayer(self) for _ in like.layers]
-        for i, (new, source) in enumerate(zip(grown, like.layers)):
+        grown = [RowLayer(self) for _ in like.keys]
+        for i, new in enumerate(grown):
             for name in ('keys', 'values'):
-                _, heads, _, size = (part := getattr(source, name)).shape
+                heads, _, size = (part := getattr(like, name)[i]).shape
                 setattr(new, name, part.new_zeros(self.max_rows, heads, width, size))
                 if self.layers: getattr(new, name)[:, :, :getattr(self.layers[i], name).shape[2]] = getattr(self.layers[i], name)
             new.is_initialized = True
         self.layers = grown
 
-    def append(self, prefilled: DynamicCache, lengths: Sequence[int]):
-        """Take over the rows of a left-padded prefill.
+    def append(self, prompts: Sequence['ReadPrompt']):
+        """Take prompts over as new rows.
 
         Parameters
         ----------
-        prefilled : DynamicCache
-            What the model kept of the prompts.
-        lengths : sequence of int
-            Tokens of each prompt without its padding.
+        prompts : sequence of ReadPrompt
+            One for each row.
         """
-        first = len(self.lengths)
-        for mine, theirs in zip(self.layers, prefilled.layers):
-            for row, length in enumerate(lengths):
-                mine.keys[first + row, :, :length] = theirs.keys[row, :, -length:]
-                mine.values[first + row, :, :length] = theirs.values[row, :, -length:]
+        first, lengths = len(self.lengths), [prompt.keys[0].shape[1] for prompt in prompts]
+        for i, layer in enumerate(self.layers):
+            for row, (prompt, length) in enumerate(zip(prompts, lengths), first):
+                layer.keys[row, :, :length] = prompt.keys[i]
+                layer.values[row, :, :length] = prompt.values[i]
         self.lengths += lengths
 
     @torch.inference_mode()
@@ -399,34 +398,87 @@ class RowCache(Cache):
         self.lengths[row] = length
         self.lengths.pop()
 
-# %% ../nbs/04_decoding.ipynb #a2a9c154
+# %% ../nbs/04_decoding.ipynb #0cfaebd5
+class ReadPrompt(NamedTuple):
+    """What the model keeps of a prompt.
+
+    Parameters
+    ----------
+    keys, values : list of Tensor
+        For each layer, shape (heads, tokens, size).
+    logits : Tensor
+        Scores of the next token in nats, shape (V,), float32.
+    """
+    keys: list[Tensor]
+    values: list[Tensor]
+    logits: Tensor
+
+
 @torch.inference_mode()
-def prefill(teacher: CausalTeacher, sequences: Sequence[Sequence[int]], cache: RowCache, width: int) -> Tensor:
-    """Read prompts into the cache and score their next tokens.
+def read_prompts(teacher: CausalTeacher, sequences: Sequence[Sequence[int]]) -> list[ReadPrompt]:
+    """Read prompts in one forward pass.
 
     Parameters
     ----------
     teacher : CausalTeacher
         The model.
     sequences : sequence of sequence of int
-        Token ids of B prompts.
-    cache : RowCache
-        Takes the rows at its end.
-    width : int
-        Columns that the rows will need in the end.
+        Token ids of each prompt.
 
     Returns
     -------
-    Tensor
-        Scores in nats, shape (B, V), float32.
+    list of ReadPrompt
+        In the same order.
     """
     input_ids, mask = (x.to(teacher.device) for x in left_pad(sequences, teacher.pad_id))
     past = DynamicCache()
     logits = teacher.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), past_key_values=past,
-                           use_cache=True, logits_to_keep=1).logits
-    cache.reserve(past, width)
-    cache.append(past, [len(s) for s in sequences])
-    return logits[:, -1, :teacher.vocab_size].float()
+                           use_cache=True, logits_to_keep=1).logits[:, -1, :teacher.vocab_size].float()
+    def kept(row, length): return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
+    return [ReadPrompt(*kept(row, len(s)), logits[row]) for row, s in enumerate(sequences)]
+
+# %% ../nbs/04_decoding.ipynb #8def8876
+class PromptMemory:
+    """Reads prompts, and remembers those that come again.
+
+    Parameters
+    ----------
+    teacher : CausalTeacher
+        The model.
+    max_tokens : int
+        Tokens to remember in all.
+    """
+
+    def __init__(self, teacher: CausalTeacher, max_tokens: int):
+        self.teacher, self.max_tokens = teacher, max_tokens
+        self.seen: set[int] = set()
+        self.known: dict[tuple[int, ...], ReadPrompt] = {}
+
+    def read(self, sequences: Sequence[Sequence[int]]) -> list[ReadPrompt]:
+        """Return what the model keeps of prompts, from memory where it is there.
+
+        Parameters
+        ----------
+        sequences : sequence of sequence of int
+            Token ids of each prompt.
+
+        Returns
+        -------
+        list of ReadPrompt
+            In the same order; a prompt that stands twice is read once.
+        """
+        prompts = [tuple(s) for s in sequences]
+        fresh = [p for p in dict.fromkeys(prompts) if p not in self.known]
+        found = self.known | (dict(zip(fresh, read_prompts(self.teacher, fresh))) if fresh else {})
+        for p in dict.fromkeys(prompts): self._keep(p, found[p])
+        return [found[p] for p in prompts]
+
+    def _keep(self, prompt, read):
+        "Remember a prompt that has come before, and forget the oldest when there are too many."
+        if prompt in self.known: self.known[prompt] = self.known.pop(prompt)                     # asked for last
+        elif hash(prompt) in self.seen: self.known[prompt] = ReadPrompt(*([x.clone() for x in part] for part in read[:2]), read.logits.clone())
+        self.seen.add(hash(prompt))
+        while sum(map(len, self.known)) > self.max_tokens: del self.known[next(iter(self.known))]
 
 # %% ../nbs/04_decoding.ipynb #52f1870b
 @torch.inference_mode()
@@ -745,7 +797,7 @@ def draw_block(block: Block, scores: Tensor, sampling: Sampling, observe: Callab
     uniforms = torch.tensor([group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating], device=scores.device)
     return draw(guided, uniforms, sampling).tolist()
 
-# %% ../nbs/04_decoding.ipynb #d6923d91
+# %% ../nbs/04_decoding.ipynb #3d7f2d03
 class Batch:
     """The rows in flight: who they are, the tokens to append next, their cache and their blocks.
 
@@ -758,7 +810,7 @@ class Batch:
     """
 
     def __init__(self, teacher: CausalTeacher, max_rows: int):
-        self.teacher, self.cache = teacher, RowCache(max_rows)
+        self.teacher, self.cache, self.memory = teacher, RowCache(max_rows), None
         self.rows: list[tuple[Group, int]] = []
         self.tokens: list[int] = []
         self._blocks = None
@@ -778,7 +830,12 @@ class Batch:
         """
         new = [(group, r) for group in groups for r in range(len(group.prompts))]
         self.rows, self._blocks = self.rows + new, None
-        return prefill(self.teacher, [g.prompts[r] for g, r in new], self.cache, max(g.width for g in self.groups))
+        width = max(g.width for g in self.groups)
+        self.memory = self.memory or PromptMemory(self.teacher, self.cache.max_rows*width)
+        prompts = self.memory.read([g.prompts[r] for g, r in new])
+        self.cache.reserve(prompts[0], width)
+        self.cache.append(prompts)
+        return torch.stack([prompt.logits for prompt in prompts])
 
     def step(self) -> Tensor:
         """Append the tokens that are due and score the next; returns shape (rows, V)."""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'VERSION', 'RUN_FILES', 'CITATION', 'RunError', 'plain_recipe', 'recipe_difference', 'write_jsonl',
-           'write_parquet', 'dataset_card', 'read_rows', 'Run']
+           'write_parquet', 'dataset_card', 'read_rows', 'read_recipe', 'read_counts', 'Run']
 
 # %% ../nbs/15_runs.ipynb #9b3e7947
 import contextlib
@@ -357,7 +357,7 @@ The whole of it, with the task, is in `recipe.toml`; the same command with the s
 {_block(CITATION)}
 """)
 
-# %% ../nbs/15_runs.ipynb #bba47a8b
+# %% ../nbs/15_runs.ipynb #4cff6342
 def _entries(db: sqlite3.Connection) -> Iterator[tuple[int, list[dict]]]:
     "Finished groups in the order of their numbers."
     for number, entry in db.execute('SELECT number, entry FROM groups ORDER BY number'): yield number, json.loads(entry)
@@ -366,6 +366,16 @@ def _entries(db: sqlite3.Connection) -> Iterator[tuple[int, list[dict]]]:
 def _with_status(groups: Iterable[tuple[int, list[dict]]], status: str | None) -> Iterator[dict]:
     "The rows of groups; only those of one status, if one is given."
     for _, rows in groups: yield from (row for row in rows if status in (None, row['status']))
+
+
+@contextlib.contextmanager
+def _reading(out: Path) -> Iterator[sqlite3.Connection]:
+    "The database of a run, to read only."
+    path = out/'run.db'
+    if not path.exists(): raise RunError(f'{out} holds no run: there is no run.db')
+    still = not os.access(out, os.W_OK) and not path.with_name('run.db-wal').exists()      # no one can be writing, nor make the log's index
+    address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
+    with _explained(out), contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db: yield db
 
 
 def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterator[dict]:
@@ -388,12 +398,59 @@ def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterat
     RunError
         If the folder holds no run.
     """
-    path = Path(out)/'run.db'
-    if not path.exists(): raise RunError(f'{out} holds no run: there is no run.db')
-    still = not os.access(out, os.W_OK) and not path.with_name('run.db-wal').exists()      # no one can be writing, nor make the log's index
-    address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
-    with _explained(Path(out)), contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
-        yield from _with_status(_entries(db), status)
+    with _reading(Path(out)) as db: yield from _with_status(_entries(db), status)
+
+
+def read_recipe(out: str | os.PathLike) -> dict[str, Any]:
+    """Read what a run was asked for.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the run.
+
+    Returns
+    -------
+    dict
+        The recipe: `n`, `seed` and the tables `task`, `method`, `sampling` and `teacher`, among others.
+
+    Raises
+    ------
+    RunError
+        If the folder holds no run, or its recipe cannot be read.
+    """
+    path = Path(out)/'recipe.toml'
+    if not path.exists(): raise RunError(f'{out} holds no run: there is no recipe.toml')
+    try: return tomllib.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error: raise RunError(f'{path} cannot be read: {error}') from error
+
+
+def read_counts(out: str | os.PathLike) -> dict[str, Any]:
+    """Count the candidates of a run, finished or still being written by another process.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the run.
+
+    Returns
+    -------
+    dict
+        The number of `candidates`, and for each status a table of counts: accepted by label, the others by reason.
+
+    Raises
+    ------
+    RunError
+        If the folder holds no run.
+    """
+    with _reading(Path(out)) as db: counts = _count(db)
+    return counts | {'accepted': _in_order(counts['accepted'], read_recipe(out))}
+
+
+def _in_order(by_label: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    "Values by label, in the order of the task's labels."
+    order = {label['name']: place for place, label in enumerate(recipe['task'].get('labels', []))}
+    return {label: by_label[label] for label in sorted(by_label, key=lambda label: order.get(label, len(order)))}
 
 # %% ../nbs/15_runs.ipynb #57cf1cfd
 def _shown_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -411,7 +468,7 @@ def _agree_on_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
     differing = _shown_difference(there, recipe)
     if differing: raise RunError(f'{path.parent} was asked for something else ({differing}): choose another folder, or overwrite the run (--overwrite)')
 
-# %% ../nbs/15_runs.ipynb #0da6c00e
+# %% ../nbs/15_runs.ipynb #fb631ab6
 class Run:
     """A run directory, held by this process for as long as the `with` block lasts.
 
@@ -519,7 +576,7 @@ class Run:
             The number of `candidates`, and for each status a table of counts: accepted by label, the others by reason.
         """
         with _explained(self.path): counts = _count(self._db)
-        return counts | {'accepted': self._sorted(counts['accepted'])}
+        return counts | {'accepted': _in_order(counts['accepted'], self.recipe)}
 
     def samples(self) -> dict[str, str]:
         """Return the first accepted text of each label.
@@ -531,12 +588,7 @@ class Run:
         """
         found = {}
         for row in self.rows(): found.setdefault(row['label'], row['text'])
-        return self._sorted(found)
-
-    def _sorted(self, by_label):
-        "Values by label, in the order of the task's labels."
-        order = {label['name']: place for place, label in enumerate(self.recipe['task'].get('labels', []))}
-        return {label: by_label[label] for label in sorted(by_label, key=lambda label: order.get(label, len(order)))}
+        return _in_order(found, self.recipe)
 
     def finish(self) -> dict[str, Any]:
         """Check the counts, write the dataset and its card, and close the book.

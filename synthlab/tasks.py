@@ -124,7 +124,7 @@ def _usable(text: str) -> str:
 
 _Text = Annotated[str, AfterValidator(_usable)]
 
-# %% ../nbs/00_tasks.ipynb #355dc0fd
+# %% ../nbs/00_tasks.ipynb #c4d23261
 class Label(_Data):
     """One label of a task.
 
@@ -140,12 +140,15 @@ class Label(_Data):
         Other ways in which gold data writes the label, such as ``"0"``.
     demonstrations : tuple[str, ...]
         Example texts written by hand.
+    tests : tuple[str, ...]
+        Example texts written by hand for testing; a teacher is never shown them.
     """
     name: _Text
     description: str = ''
     verbalisation: str = Field('', validate_default=True)
     aliases: tuple[_Text, ...] = ()
     demonstrations: tuple[_Text, ...] = ()
+    tests: tuple[_Text, ...] = ()
 
     @field_validator('verbalisation')
     @classmethod
@@ -182,7 +185,23 @@ def _label_faults(labels: tuple[Label, ...]) -> list[str]:
     return [f'{spelling!r} stands for {len(names)} labels: {", ".join(names)}'
             for spelling, names in owners.items() if len(names) > 1]
 
-# %% ../nbs/00_tasks.ipynb #24104e5d
+# %% ../nbs/00_tasks.ipynb #b257d6dd
+def _same_text(text: str) -> str:
+    "The form in which two texts are equal: case, spacing and the encoding of accents aside."
+    return ' '.join(_same(text).split())
+
+def _test_faults(labels: tuple[Label, ...]) -> list[str]:
+    "Test texts that are demonstrations too, and those that stand more than once."
+    shown = {_same_text(text): label.name for label in labels for text in label.demonstrations}
+    homes = {}
+    for label in labels:
+        for text in label.tests: homes.setdefault(_same_text(text), (reprlib.repr(text), []))[1].append(label.name)
+    leaks = [f'test {text} of label {names[0]!r} is a demonstration of {shown[same]!r} too; a teacher must not be shown a test, '
+             'so keep one of the two' for same, (text, names) in homes.items() if same in shown]
+    return leaks + [f'test {text} stands {len(names)} times, under {", ".join(dict.fromkeys(names))}; keep one'
+                    for text, names in homes.values() if len(names) > 1]
+
+# %% ../nbs/00_tasks.ipynb #77ba0da9
 class Task(_Data):
     """What is to be written: labels, instruction, and the shape of a row.
 
@@ -223,7 +242,7 @@ class Task(_Data):
     @model_validator(mode='after')
     def _check(self):
         if not (self.labels and self.fields): raise ValueError('labels and fields need at least one entry each')
-        if faults := _label_faults(self.labels): raise ValueError('; '.join(faults))
+        if faults := _label_faults(self.labels) + _test_faults(self.labels): raise ValueError('; '.join(faults))
         for name in self.label_names: self.write_instruction(name)
         self.ask_instruction()
         return self

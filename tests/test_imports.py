@@ -37,11 +37,11 @@ def test_starts_without_torch(code):
 
 
 def module_numbers():
-    "Number of the notebook that exports each module, by module name."
+    "Place of the notebook that exports each module, such as 13 or 13b, by module name."
     numbers = {}
-    for path in (ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'):
+    for path in (ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'):
         source = '\n'.join(cell.source for cell in read_nb(path).cells if cell.cell_type == 'code')
-        numbers |= {name: int(path.name[:2]) for name in re.findall(r'(?m)^#\|\s*default_exp\s+(\S+)', source)}
+        numbers |= {name: path.name.split('_')[0] for name in re.findall(r'(?m)^#\|\s*default_exp\s+(\S+)', source)}
     return numbers
 
 

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthlab import data
-from synthlab.data import DataError, demonstration_pool, draw_demonstrations, load_gold, read_table
+from synthlab.data import DataError, demonstration_pool, draw_demonstrations, load_gold, read_table, written_rows
 from synthlab.tasks import Label, Task, derive_seed, label_counts, load_task, messages, render, task_names, text_fault
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +64,9 @@ def test_any_text_survives(values, suffix):
 
 @pytest.mark.parametrize('text', SCRIPTS.values(), ids=SCRIPTS)
 def test_text_survives_in_tasks_and_prompts(text):
-    task = Task(name='t', instruction='{{ verbalisation }}', labels=[Label(name='x', verbalisation=text, demonstrations=[text])])
+    task = Task(name='t', instruction='{{ verbalisation }}', labels=[
+        Label(name='x', verbalisation=text, demonstrations=[text], tests=['Not ' + text])])
+    assert [written_rows(task, part)['text'] for part in ('train', 'test')] == [[text], ['Not ' + text]]
     assert render('{{ v }}', v=text) == text == task.write_instruction('x')
     shot = messages(task, 'x', task.labels[0].demonstrations)[1]['content']
     assert '\n' not in shot and shot.split() == ['Text:', *text.split()]
@@ -140,6 +143,11 @@ def no_herons():
     return POND.model_copy(update={'labels': (POND.labels[0], Label(name='herons'))})
 
 
+def with_tests(**tests):
+    "The pond with these tests, checked anew."
+    return Task(**POND.model_dump() | {'labels': [label.model_dump() | {'tests': tests.get(label.name, [])} for label in POND.labels]})
+
+
 def frogs_only():
     return Dataset.from_dict({'id': ['a'], 'text': ['Hi'], 'label': ['frogs']})
 
@@ -156,6 +164,11 @@ BAD_CALLS = {
     'negative shots': (lambda: draw(-1), ['-1']),
     'shots of no label': (lambda: draw(1, 'newts'), ["'newts'", 'has 0']),
     'no such file': (lambda: load_gold('nowhere/rows.csv', POND), ['nowhere/rows.csv', 'no such file']),
+    'part that nobody writes': (lambda: written_rows(POND, 'tset'), ["'train' or 'test'", "got 'tset'", "did you mean 'test'?"]),
+    'task without tests': (lambda: written_rows(POND), ["'pond'", "no tests for 'frogs', 'herons'", 'tests = [']),
+    'label without tests': (lambda: written_rows(with_tests(frogs=['A tiny one.'])), ["no tests for 'herons'", 'task file']),
+    'rows of a label without demonstrations': (
+        lambda: written_rows(no_herons(), 'train'), ["no demonstrations for 'herons'", 'demonstrations = [']),
     'nothing named': (lambda: load_gold(), ['no gold data was named']),
     'task without gold data': (lambda: load_gold(task=POND), ["'pond'", 'no gold data']),
 }
@@ -240,6 +253,17 @@ def test_any_task_round_trips(values):
         assert load_task(path) == task
 
 
+@given(st.lists(texts, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_any_tests_round_trip(values):
+    tests = [f'{i}: {value}' for i, value in enumerate(values)]
+    task = Task(name='t', instruction='{{ label }}', labels=[Label(name='x', demonstrations=['shown'], tests=tests)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)/'task.toml'
+        path.write_bytes(task.to_toml().encode())
+        assert load_task(path) == task
+
+
 MINIMAL = 'name = "t"\ninstruction = "{{ verbalisation }}"\n'
 BAD_TASKS = {
     'unknown key': (MINIMAL + '[[labels]]\nname = "a"\nalias = ["0"]\n', ["unknown key 'labels[0].alias'", "did you mean 'aliases'?"]),
@@ -252,6 +276,16 @@ BAD_TASKS = {
         MINIMAL + '[[labels]]\nname = "a"\naliases = ["0"]\n[[labels]]\nname = "b"\naliases = ["0"]\n', ["'0' stands for 2 labels: a, b"]),
     'empty demonstration': (
         MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = ["b", " "]\n', ['labels[0].demonstrations[1] is empty']),
+    'empty test': (
+        MINIMAL + '[[labels]]\nname = "a"\ntests = ["b", "\u200b"]\n', ['labels[0].tests[1] is empty']),
+    'test that is shown': (
+        MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = ["Hi  there."]\n[[labels]]\nname = "b"\ntests = ["hi there. "]\n', [
+            "test 'hi there. ' of label 'b' is a demonstration of 'a' too", 'keep one']),
+    'test that stands twice': (
+        MINIMAL + '[[labels]]\nname = "a"\ntests = ["caf\u00e9", "CAFE\u0301"]\n', ['stands 2 times, under a;', 'keep one']),
+    'test of two labels': (
+        MINIMAL + '[[labels]]\nname = "a"\ntests = ["Hi"]\n[[labels]]\nname = "b"\ntests = ["Hi"]\n', [
+            "test 'Hi' stands 2 times, under a, b;"]),
     'not a list': (
         MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = "b"\n', ['labels[0].demonstrations must be a list', "'b'"]),
     'no tokens': (MINIMAL + 'max_new_tokens = 0\n[[labels]]\nname = "a"\n', ['max_new_tokens must be at least 1, got 0']),
@@ -354,3 +388,58 @@ def test_pool_keeps_some_of_each_label():
     pools = [demonstration_pool(POND, rows, per_label=5, seed=seed) for seed in (0, 0, 1)]
     assert pools[0] == pools[1] != pools[2]
     assert {label: len(kept) for label, kept in pools[0].items()} == {'frogs': 5, 'herons': 5}
+
+
+# ---- texts written by hand
+
+def word_runs(text, size=6):
+    "The runs of so many words in a row."
+    words = re.findall(r"[\w']+", text.casefold())
+    return {tuple(words[i:i + size]) for i in range(len(words) - size + 1)}
+
+
+@pytest.mark.parametrize('name, per_label', [
+    ('ag_news', 25), ('imdb', 15), ('sst2', 15), ('humor', 15), ('toi_headlines', 8), ('amazon_category', 4)])
+def test_built_in_tests_are_so_many_of_each_label(name, per_label):
+    task = load_task(name)
+    assert Counter(written_rows(task)['label']) == dict.fromkeys(task.label_names, per_label)
+    assert Counter(written_rows(task, 'train')['label']) == dict.fromkeys(task.label_names, 5)
+
+
+def test_word_runs():
+    assert word_runs("It's a B, c: d e f") == {("it's", 'a', 'b', 'c', 'd', 'e'), ('a', 'b', 'c', 'd', 'e', 'f')}
+
+
+def test_built_in_tests_share_no_six_words_with_another_text():
+    first = {}
+    for task in map(load_task, task_names()):
+        rows = [*written_rows(task, 'train'), *written_rows(task)]
+        for row in rows:
+            for run in word_runs(row['text']):
+                other = first.setdefault(run, row['id'])
+                assert other == row['id'] or '/test/' not in other + row['id'], (' '.join(run), other, row['id'])
+
+
+@pytest.mark.parametrize('name', task_names())
+def test_built_in_tests_do_not_name_their_label(name):
+    for row in written_rows(load_task(name)):
+        named = re.search(rf"\b{re.escape(row['label'].replace('_', ' '))}\b", row['text'], re.IGNORECASE)
+        assert not named, row
+
+
+def test_no_prompt_shows_a_test():
+    for task in map(load_task, task_names()):
+        pool, tests = demonstration_pool(task), set(written_rows(task)['text'])
+        for label, rows in pool.items():
+            shown = str(messages(task, label, [row['text'] for row in rows]))
+            assert not [text for text in tests if text in shown]
+
+
+def test_written_rows_have_ids_of_their_own():
+    task = with_tests(frogs=['A tiny one.', 'A warty one.'], herons=['It flew.'])
+    assert written_rows(task).to_list() == [
+        {'id': 'pond/frogs/test/0', 'text': 'A tiny one.', 'label': 'frogs'},
+        {'id': 'pond/frogs/test/1', 'text': 'A warty one.', 'label': 'frogs'},
+        {'id': 'pond/herons/test/0', 'text': 'It flew.', 'label': 'herons'}]
+    pool = demonstration_pool(task)
+    assert written_rows(task, 'train').to_list() == [{**row, 'label': label} for label, rows in pool.items() for row in rows]
