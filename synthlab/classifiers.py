@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'TrainRecipe', 'find_recipe', 'row_weights', 'right_pad', 'Encoder', 'MeanPooled', 'TextToText', 'Seq2Seq',
-           'Decoder', 'student_kind', 'student_path', 'hushed', 'load_reader', 'load_network', 'fast_bfloat16',
-           'autocast', 'length_batches']
+           'Decoder', 'student_kind', 'student_path', 'hushed', 'StudentError', 'load_reader', 'load_network',
+           'fast_bfloat16', 'autocast', 'length_batches']
 
 # %% ../nbs/13f_classifiers.ipynb #43a7729a
 import contextlib
@@ -25,7 +25,7 @@ from .embeddings import EmbedderError, minilm_folder
 from .tasks import Task, did_you_mean
 from .teachers import choose_device, context_length, left_pad, positions
 
-# %% ../nbs/13f_classifiers.ipynb #5a954e36
+# %% ../nbs/13f_classifiers.ipynb #463e9522
 @dataclass(frozen=True)
 class TrainRecipe:
     """How a student is trained.
@@ -53,7 +53,7 @@ class TrainRecipe:
     pooling : str
         For encoders: "model" for the model's own classification head, "mean" for one linear layer on the mean of the last hidden states.
     frozen : int
-        Lower layers that stay as they were pretrained; with any, the embeddings below them too.
+        Lower layers that stay as they were pretrained; with any, the word embeddings too.
 
     Raises
     ------
@@ -375,7 +375,7 @@ def student_path(model: str | Path) -> str:
     folder = Path(model).expanduser()
     return str(folder) if folder.is_dir() else str(model)
 
-# %% ../nbs/13f_classifiers.ipynb #7ac4a96c
+# %% ../nbs/13f_classifiers.ipynb #95d3b64f
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """No bars and no advice from transformers for as long as this lasts.
@@ -394,16 +394,21 @@ def hushed() -> Iterator[None]:
         if bars: logging.enable_progress_bar()
 
 
+class StudentError(ValueError):
+    """A student that cannot be loaded; the message says what to do."""
+
+
 @contextlib.contextmanager
 def _explained(model: str | Path) -> Iterator[None]:
     "Turn an error of loading into one that says what would do."
     try:
         with hushed(): yield
     except (OSError, ValueError, EmbedderError) as error:
-        raise ValueError(f"cannot load the student {str(model)!r}: {str(error).strip().splitlines()[0]} Use 'minilm', a folder with config.json, "
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise StudentError(f"cannot load the student {str(model)!r}: {why} Use 'minilm', a folder with config.json, "
                          'tokenizer.json and *.safetensors, or the name of a model on the Hub') from error
 
-# %% ../nbs/13f_classifiers.ipynb #a04a7e5b
+# %% ../nbs/13f_classifiers.ipynb #e52fe1ac
 def load_reader(model: str | Path, labels: Sequence[str], kind: str = 'auto', max_length: int = 512, task: Task | None = None) -> tuple[Encoder, Any]:
     """Load the tokenizer and the configuration of a student.
 
@@ -427,7 +432,7 @@ def load_reader(model: str | Path, labels: Sequence[str], kind: str = 'auto', ma
 
     Raises
     ------
-    ValueError
+    StudentError
         If there is no such model, or it cannot be loaded.
     """
     with _explained(model):
@@ -435,7 +440,7 @@ def load_reader(model: str | Path, labels: Sequence[str], kind: str = 'auto', ma
     bounds = (max_length, context_length(config), tokenizer.model_max_length)
     return _KINDS[student_kind(config) if kind == 'auto' else kind](tokenizer, labels, min(b for b in bounds if b), task), config
 
-# %% ../nbs/13f_classifiers.ipynb #0f34fd3c
+# %% ../nbs/13f_classifiers.ipynb #397096ab
 def _set_dropout(config: Any, share: float | None) -> None:
     "Set every dropout of a configuration; None leaves them."
     names = [name for name, value in config.to_dict().items() if 'drop' in name and isinstance(value, float)]
@@ -443,14 +448,14 @@ def _set_dropout(config: Any, share: float | None) -> None:
 
 
 def _freeze(model: nn.Module, layers: int) -> None:
-    "Exclude the embeddings and so many lower layers of an encoder from training."
+    "Exclude the word embeddings and so many lower layers of an encoder from training."
     if not layers: return
     encoder = getattr(model, 'encoder', None) if isinstance(model, MeanPooled) else model.base_model
     stack = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers), [])
     if layers > len(stack): raise ValueError(f'{layers} frozen layers, and the student has {len(stack)}: freeze fewer')
     for part in (encoder.get_input_embeddings(), *stack[:layers]): part.requires_grad_(False)
 
-# %% ../nbs/13f_classifiers.ipynb #0bb505df
+# %% ../nbs/13f_classifiers.ipynb #9e156406
 _LONG = 256                                          # tokens from which plain attention needs too much memory
 
 
@@ -479,7 +484,7 @@ def load_network(model: str | Path, config: Any, reader: Encoder, recipe: TrainR
 
     Raises
     ------
-    ValueError
+    StudentError
         If it cannot be loaded.
     """
     place = choose_device(device)

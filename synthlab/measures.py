@@ -62,11 +62,11 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)): return value
     raise TypeError(f'settings and details must be plain data, got {type(value).__name__}: {value!r:.60}')
 
-# %% ../nbs/13a_measures.ipynb #fb626a32
+# %% ../nbs/13a_measures.ipynb #3aea14dc
 def _number(value: Any) -> str:
     "A number to three digits, large ones whole; anything else as it is."
     if isinstance(value, bool) or not isinstance(value, (int, float)): return '' if value is None else str(value)
-    if isinstance(value, int) or abs(value) >= 1000: return f'{value:,.0f}'
+    if isinstance(value, int) or abs(value) >= 999.5: return f'{value:,.0f}'
     return f'{value:#.3g}'.rstrip('.')
 
 # %% ../nbs/13a_measures.ipynb #191fa05e

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['gold_parts', 'shown_texts', 'make_student', 'accepted_rows', 'run_record', 'evaluate_run', 'compare_runs']
 
-# %% ../nbs/17a_quality.ipynb #4022c3a0
+# %% ../nbs/17a_quality.ipynb #79d4a3ff
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,12 @@ from datasets import Dataset
 
 from .data import DataError, demonstration_pool, load_gold, written_rows
 from .embeddings import Embedder
-from .evaluation import evaluate, sample_places, write_record
-from .lexical import words
+from .evaluation import Rows, count_pairs, evaluate, sample_places, write_record
 from .report import write_report
 from .runs import RunError, read_counts, read_recipe, read_rows
 from .tasks import Task
 
-# %% ../nbs/17a_quality.ipynb #bc871d13
+# %% ../nbs/17a_quality.ipynb #424f5bf0
 def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Path | None = None) -> tuple[Dataset | None, Dataset | None]:
     """Load the rows to score on, and those to learn from.
 
@@ -53,9 +52,11 @@ def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Pat
 
 
 def _or_none(read: Any, *arguments: Any) -> Dataset | None:
-    "What `read` gives; None where there is no such data."
+    "What `read` gives; None where there is no such part or there are no such texts. Data with a fault is refused."
     try: return read(*arguments)
-    except DataError: return None
+    except DataError as error:
+        if read is load_gold and 'no part' not in str(error): raise
+        return None
 
 # %% ../nbs/17a_quality.ipynb #8349b9c9
 def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -85,7 +86,7 @@ def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         return []
     return list(dict.fromkeys(demo['text'] for demos in pool.values() for demo in demos if demo['id'] in wanted))
 
-# %% ../nbs/17a_quality.ipynb #06188554
+# %% ../nbs/17a_quality.ipynb #6202a590
 def make_student(model: str | None = 'minilm', recipe: str = 'quick') -> Any:
     """Make the student that learns from a dataset.
 
@@ -164,7 +165,7 @@ def run_record(out: str | os.PathLike, gold: str | Path | None = None, gold_trai
     task = Task(**recipe['task'])
     test, train = gold_parts(task, gold, gold_train)
     counts = {'asked': recipe['n']} | read_counts(out)
-    sources = {'run': Path(out).name, 'gold': str(gold or 'texts written into the task'), 'recipe': recipe}
+    sources = {'run': Path(out).name, 'gold': Path(gold).name if gold else 'texts written into the task', 'recipe': recipe}
     return evaluate(rows, task, test, train, shown_texts(recipe, rows), embedder, student, seeds, name=Path(out).name, seed=seed, counts=counts,
                     provenance=sources, **others)
 
@@ -195,12 +196,7 @@ def evaluate_run(out: str | os.PathLike, gold: str | Path | None = None, student
     write_report(record, Path(out)/'report.html')
     return record
 
-# %% ../nbs/17a_quality.ipynb #c2e61959
-def _pairs(rows: Sequence[Mapping[str, Any]]) -> int:
-    "How many pairs of neighbouring words the texts have."
-    return sum(max(0, len(words(row['text'])) - 1) for row in rows)
-
-
+# %% ../nbs/17a_quality.ipynb #d038f733
 def compare_runs(outs: Sequence[str | os.PathLike], gold: str | Path | None = None, student: str | None = 'minilm',
                  path: str | os.PathLike | None = None, student_recipe: str = 'quick', n: int | None = None, seed: int = 0, **others: Any) -> list[dict[str, Any]]:
     """Measure runs of one task on equally many rows, and write them side by side.
@@ -240,7 +236,7 @@ def compare_runs(outs: Sequence[str | os.PathLike], gold: str | Path | None = No
     tasks = list(dict.fromkeys(read_recipe(out)['task']['name'] for out in outs))
     if len(tasks) > 1: raise ValueError(f"these runs are of different tasks ({', '.join(tasks)}): only runs of one task can be compared")
     size = n or min(sum(read_counts(out)['accepted'].values()) for out in outs)
-    pairs = min(_pairs(accepted_rows(out, size, seed)) for out in outs)
+    pairs = min(count_pairs(Rows.of(accepted_rows(out, size, seed))) for out in outs)
     records = [run_record(out, gold, student=make_student(student, student_recipe), n=size, seed=seed, pairs=pairs, **others) for out in outs]
     if path is not None: write_report(records, path)
     return records

@@ -53,7 +53,7 @@ def _marked(text: str, longest: int = 1200) -> Markup:
     found = Markup(_UNSEEN.sub(lambda mark: f'<span class="ctl">{visible(mark[0])}</span>', str(escape(text[:longest]))))
     return found if len(found) <= 4*longest or longest < 20 else _marked(text, longest//2)
 
-# %% ../nbs/17_report.ipynb #62f2d4c6
+# %% ../nbs/17_report.ipynb #620895bc
 def _number(value: Any, unit: str = '') -> str:
     "A number as the page shows it; anything else as text."
     if value is None: return '–'
@@ -61,7 +61,7 @@ def _number(value: Any, unit: str = '') -> str:
     if not isinstance(value, (int, float)): return str(value)
     if not math.isfinite(value): return str(value)
     if unit == 'share': return f'{100*value:.0f}%' if value in (0, 1) else f'{100*value:.1f}%'
-    if isinstance(value, int) or abs(value) >= 1000: return f'{value:,.0f}'
+    if isinstance(value, int) or abs(value) >= 999.5: return f'{value:,.0f}'
     if value == int(value): return str(int(value))
     return f'{value:.3f}' if 1e-3 <= abs(value) < 1 else f'{value:#.3g}'.rstrip('.')
 
@@ -362,7 +362,7 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
     tables = [_table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1]) for s in _STATUSES if counts[s]]
     return {'words': _counts_words(counts), 'parts': parts, 'fault': fault, 'tables': tables}
 
-# %% ../nbs/17_report.ipynb #e037e0d5
+# %% ../nbs/17_report.ipynb #99cb47ef
 def _entries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     "All entries that have a value, by name."
     return {entry['name']: entry for entries in evaluation['sections'].values() for entry in entries if _is_measured(entry)}
@@ -400,7 +400,9 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         worst = max(copies, key=copies.get)
         lines.append((share(copies[worst]), f"of the rows copy {'a demonstration' if worst == 'demonstrations' else f'a text of the gold {_PARTS.get(worst, worst)} part'}"))
     if 'student_synthetic' in found:
-        rival = f"; on as many gold rows, {share(found['student_gold']['value'])}" if 'student_gold' in found else ''
+        lessons = {name: (found[name].get('settings') or {}).get('trained_on') for name in ('student_synthetic', 'student_gold') if name in found}
+        many = 'as many' if len(set(lessons.values())) == 1 else _number(lessons['student_gold'])                # gold may have fewer
+        rival = f"; on {many} gold rows, {share(found['student_gold']['value'])}" if 'student_gold' in found else ''
         lines.append((share(found['student_synthetic']['value']), f'accuracy of a student trained on these rows{rival}'))
     return lines
 

@@ -289,13 +289,14 @@ def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: floa
     value = score(np.arange(len(E)))
     return Metric(value, 'vendi_score', len(E), interval, level, 'higher', {'encoder': _encoder(texts, embedder), 'q': q}, {'share of n': value/len(E)})
 
-# %% ../nbs/13d_semantic.ipynb #cd0255e1
-_BLOCK = 1024
+# %% ../nbs/13d_semantic.ipynb #a1aedc33
+_BLOCK, _CELLS = 1024, 20_000_000                                                # rows, and cosines (160 MB), at a time
 
 
-def _blocks(n: int) -> Iterator[np.ndarray]:
-    "Indices 0 to n − 1 in runs."
-    for start in range(0, n, _BLOCK): yield np.arange(start, min(start + _BLOCK, n))
+def _blocks(n: int, m: int) -> Iterator[np.ndarray]:
+    "Indices 0 to n − 1 in runs, so that a run against m others needs little memory."
+    size = max(1, min(_BLOCK, _CELLS//max(1, m)))
+    for start in range(0, n, size): yield np.arange(start, min(start + size, n))
 
 
 def nearest(E: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -314,20 +315,20 @@ def nearest(E: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Cosine to the nearest, and its index, each of shape (n,); the first where several are nearest.
     """
     at, cosine = np.zeros(len(E), dtype=np.int64), np.zeros(len(E))
-    for rows in _blocks(len(E)):
+    for rows in _blocks(len(E), len(others)):
         similarity = E[rows] @ others.T
         at[rows] = similarity.argmax(1)
         cosine[rows] = similarity[np.arange(len(rows)), at[rows]]
     return cosine, at
 
-# %% ../nbs/13d_semantic.ipynb #c99b7557
+# %% ../nbs/13d_semantic.ipynb #9b30529c
 _LETTERS = 1000                                                                  # of a text that is kept as an example
 
 
 def _nearest_earlier(E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Cosine to the nearest earlier row, and its index; −1 for the first."
     cosine, at = np.full(len(E), -1.), np.zeros(len(E), dtype=np.int64)
-    for rows in _blocks(len(E)):
+    for rows in _blocks(len(E), len(E)):
         similarity = np.where(np.arange(rows[-1] + 1) < rows[:, None], E[rows] @ E[:rows[-1] + 1].T, -1.)
         at[rows] = similarity.argmax(1)
         cosine[rows] = similarity[np.arange(len(rows)), at[rows]]
@@ -375,11 +376,11 @@ def _both(texts: Any, i: int, others: Any, j: int) -> dict[str, str]:
     if _are_vectors(texts) or _are_vectors(others): return {}
     return {name: text if len(text) <= _LETTERS else f'{text[:_LETTERS]}…' for name, text in (('text', texts[i]), ('other', others[j]))}
 
-# %% ../nbs/13d_semantic.ipynb #f8fbf3f7
+# %% ../nbs/13d_semantic.ipynb #e522287c
 def _reach(E: np.ndarray, k: int) -> np.ndarray:
     "Cosine of each row to its k-th nearest other row."
     reach = np.zeros(len(E))
-    for rows in _blocks(len(E)):
+    for rows in _blocks(len(E), len(E)):
         similarity = E[rows] @ E.T
         similarity[np.arange(len(rows)), rows] = -np.inf                         # not its own neighbour
         reach[rows] = -np.partition(-similarity, k - 1, axis=1)[:, k - 1]
@@ -390,14 +391,14 @@ def _neighbourhoods(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, flo
     "The four shares, from blocks of real rows."
     real_reach, fake_reach = _reach(real, k), _reach(fake, k)
     balls, covered, recalled = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for rows in _blocks(len(real)):
+    for rows in _blocks(len(real), len(fake)):
         similarity = real[rows] @ fake.T
         inside = similarity >= real_reach[rows, None]
         balls += inside.sum(0)
         covered[rows], recalled[rows] = inside.any(1), (similarity >= fake_reach).any(1)
     return {'precision': float((balls > 0).mean()), 'recall': float(recalled.mean()), 'density': float(balls.mean()/k), 'coverage': float(covered.mean())}
 
-# %% ../nbs/13d_semantic.ipynb #9f0326a4
+# %% ../nbs/13d_semantic.ipynb #1e007667
 def _expected_coverage(n: int, m: int, k: int) -> float:
     "Coverage of n rows by m others of the same source."
     i = np.arange(1, k + 1)
@@ -454,11 +455,12 @@ def _half_intervals(R: np.ndarray, F: np.ndarray, k: int, times: int, level: flo
     n, known = len(R), {}
     if not times or min(n, len(F)) < 4*(k + 1): return {}
     def measured(rows: np.ndarray, name: str) -> float:
-        key = rows.tobytes()
-        if key not in known: known[key] = _neighbourhoods(R[rows[rows < n]], F[rows[rows >= n] - n], k)
+        key, ours, theirs = rows.tobytes(), R[rows[rows < n]], F[rows[rows >= n] - n]
+        if min(len(ours), len(theirs)) <= k: raise CannotMeasure(f'a half with no more than {k} rows of one set')
+        if key not in known: known[key] = _neighbourhoods(ours, theirs, k)
         return known[key][name]
     found = {name: half_sample_interval(lambda rows, name=name: measured(rows, name), n + len(F), times, level, seed) for name in ('precision', 'recall', 'density', 'coverage')}
-    return {name: (max(0., low), high if name == 'density' else min(1., high)) for name, (low, high) in found.items()}
+    return {name: (max(0., low), high if name == 'density' else min(1., high)) for name, ends in found.items() if ends for low, high in [ends]}
 
 # %% ../nbs/13d_semantic.ipynb #234ad654
 CORRSYNTH_MAUVE = {'scaling_factor': 1, 'num_buckets': 30}

@@ -7,7 +7,7 @@ __all__ = ['NULL_INPUT', 'text_and_label', 'label_order', 'calibration', 'calibr
            'Student', 't_interval', 'score_seeds', 'train_on', 'Cartography', 'cartography', 'PVI', 'pvi_bits', 'pvi',
            'RECIPES', 'TrainRecipe']
 
-# %% ../nbs/14_students.ipynb #841b20af
+# %% ../nbs/14_students.ipynb #9889ae7f
 import contextlib
 import copy
 import math
@@ -27,6 +27,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from .classifiers import (RECIPES, TrainRecipe, autocast, find_recipe, hushed, length_batches, load_network, load_reader, row_weights)
 from .data import load_gold
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
+from .metrics import confusion
 from .tasks import Task, did_you_mean
 from .teachers import choose_device
 
@@ -131,18 +132,12 @@ def calibration_error(table: Sequence[Mapping[str, float]]) -> float:
     """
     return sum(b['n']*abs(b['accuracy'] - b['confidence']) for b in table)/sum(b['n'] for b in table)
 
-# %% ../nbs/14_students.ipynb #502f9467
+# %% ../nbs/14_students.ipynb #629e48f8
 def _per_class(gold: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
     "Precision, recall, F1 and number of rows of each label."
     from sklearn.metrics import precision_recall_fscore_support
     found = zip(*precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0))
     return {name: dict(zip(('precision', 'recall', 'f1', 'support'), map(float, values))) for name, values in zip(names, found)}
-
-
-def _confusion(gold: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, int]]:
-    "Number of rows by gold label and predicted label."
-    from sklearn.metrics import confusion_matrix
-    return {name: dict(zip(names, map(int, counts))) for name, counts in zip(names, confusion_matrix(gold, predicted, labels=names))}
 
 
 def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], settings: Mapping[str, Any] = {}) -> Metric:
@@ -175,7 +170,7 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     hits, names = np.array([p == g for p, g in zip(predicted, gold)]), [*labels, *unknown]
     per_class, table = _per_class(gold, predicted, names), calibration(np.max(probs, axis=1), hits)
     details = {'macro_f1': float(np.mean([c['f1'] for c in per_class.values() if c['support']])), 'per_class': per_class, 'ece': calibration_error(table),
-               'calibration': table, 'confusion': _confusion(gold, predicted, names), 'labels': list(labels), 'unknown': unknown}
+               'calibration': table, 'confusion': confusion(predicted, gold, names), 'labels': list(labels), 'unknown': unknown}
     return Metric(hits.mean(), 'accuracy', len(gold), wilson_interval(hits.sum(), len(gold)), better='higher', settings=settings, details=details)
 
 # %% ../nbs/14_students.ipynb #ff235c3b
@@ -246,7 +241,7 @@ class _Epochs(TrainerCallback):
         if found > self.best: self.best, self.weights = found, copy.deepcopy(student.model_.state_dict())
         if patience and self.waited >= patience: control.should_training_stop = True
 
-# %% ../nbs/14_students.ipynb #946ae515
+# %% ../nbs/14_students.ipynb #e954c7ed
 _SETTINGS = ('model', 'kind', 'recipe', 'labels', 'seed', 'class_weights', 'record', 'task', 'device', 'dtype')
 
 
@@ -317,7 +312,7 @@ class Student:
         self.task, self.device, self.dtype, self.recipe_name = task, device, dtype, recipe if isinstance(recipe, str) else 'own'
         self.recipe = find_recipe(recipe, overrides | ({} if max_length is None else {'max_length': max_length}))
 
-    def __repr__(self): return f'Student({str(self.model)!r}, recipe={self.recipe_name!r}, seed={self.seed})'
+    def __repr__(self): return f'Student({Path(self.model).name if Path(self.model).is_absolute() else str(self.model)!r}, recipe={self.recipe_name!r}, seed={self.seed})'
 
     def clone(self, **changes: Any) -> 'Student':
         """Return an untrained student with the same settings.
@@ -411,6 +406,7 @@ class Student:
                 probs[batch] = self.reader_.scores(self.model_, [ids[i] for i in batch]).double().softmax(-1).cpu().numpy()
                 bar.update(len(batch))
         self.model_.train(training)
+        if not np.isfinite(probs).all(): raise CannotMeasure(f"{self} gives scores that are not finite: train with a smaller learning rate, or dtype='float32'")
         return probs
 
     def _given(self, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
@@ -445,6 +441,8 @@ class Student:
         ------
         ValueError
             If the student is not trained.
+        CannotMeasure
+            If its scores are not finite, as after a training that diverged.
         """
         if getattr(self, 'seconds_', None) is None: raise ValueError(f'{self} is not trained: call fit(rows) first')
         texts = check_texts(texts, 0)
@@ -682,7 +680,7 @@ def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.
     if correct.shape != dynamics.shape: raise CannotMeasure(f'probabilities have the shape {dynamics.shape}, and correct {correct.shape}')
     return Cartography(dynamics.mean(0), dynamics.std(0), correct.mean(0))
 
-# %% ../nbs/14_students.ipynb #b0f39623
+# %% ../nbs/14_students.ipynb #4eeb38b2
 @dataclass(frozen=True, eq=False)
 class PVI:
     """Pointwise V-usable information of rows.
@@ -710,7 +708,7 @@ class PVI:
     @property
     def metric(self) -> Metric:
         """V-information with a bootstrap interval; mean by label, share of rows that mislead, and the bits of each row in the details."""
-        details = {'per_label': self.per_label, 'misleading': float((self.bits < 0).mean()), 'bits': np.round(self.bits, 3).tolist()}
+        details = {'per_label': self.per_label, 'misleading': float((self.bits < 0).mean()), 'values': np.round(self.bits, 3).tolist()}
         return Metric(self.mean, 'pvi', len(self.bits), bootstrap_interval(self.bits), settings={'unit': 'bits'}, details=details)
 
     def hardest(self, n: int = 10) -> np.ndarray:

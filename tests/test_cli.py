@@ -236,12 +236,23 @@ def test_no_such_task_is_one_line(synthlab):
 
 def test_demo_can_be_repeated(synthlab):
     for n in (8, 8):
-        status, out, err = synthlab(f'demo --n {n} --out runs/demo')
+        status, out, err = synthlab(f'demo --n {n} --out runs/demo --no-measure')
         assert status == 0, err
-        assert all(part in out for part in ('FewGen', 'CorrSynth', 'distinct words ↑', 'likeness between labels ↓', 'tokens a second', 'runs/demo-fewgen'))
+        assert all(part in out for part in ('FewGen', 'CorrSynth', 'tokens a second', 'runs/demo-fewgen')) and 'Measures' not in out
         assert len(rows('runs/demo-fewgen')) == len(rows('runs/demo-corrsynth')) == n
     assert [row['prompt_hash'] for row in rows('runs/demo-fewgen')] == [row['prompt_hash'] for row in rows('runs/demo-corrsynth')]
     assert not Path('runs/demo').exists()
+
+
+def test_demo_ends_with_reports(synthlab, monkeypatch, tmp_path):
+    monkeypatch.setenv('SYNTHLAB_CACHE', str(tmp_path/'cache'))
+    status, out, err = synthlab('demo --n 16')
+    assert status == 0, err
+    for name in ('self_bleu ↓', 'vendi_score ↑', 'label_preservation ↑', 'student_synthetic ↑'):
+        assert re.search(rf'{name} +│ +[\d.,]+.*│ +[\d.,]+', out), name
+    for name in ('demo-compare.html', 'demo-fewgen/report.html', 'demo-corrsynth/report.html', 'demo-fewgen/metrics.json', 'demo-corrsynth/metrics.json'):
+        assert Path('runs', name).exists(), name
+    assert (tmp_path/'cache'/'embeddings.db').exists()
 
 
 def test_demo_replaces_only_its_own(synthlab):
@@ -272,3 +283,44 @@ def test_texts_are_shown_and_never_read(text, capsys):
     shown = capsys.readouterr().out
     assert '\x1b' not in shown and '\x07' not in shown and shown.count('\n') == 1
     assert shown.strip() == ' '.join(text.split()).replace('\x1b', '\ufffd').replace('\x07', '\ufffd')
+
+
+# ---- evaluate and compare
+
+@pytest.fixture
+def two_runs(synthlab):
+    "Two small runs, of 12 and of 16 rows."
+    for name, n in (('a', 12), ('b', 16)): assert synthlab(f'generate ag_news --n {n} --recipe fewgen --out runs/{name}', SHORT)[0] == 0
+
+
+def test_evaluate_writes_a_record_and_a_report(synthlab, two_runs):
+    status, out, err = synthlab('evaluate runs/a --student none')
+    assert status == 0, err
+    record = json.loads(Path('runs/a/metrics.json').read_text())
+    assert record['sizes']['rows'] == 12 and record['sizes']['gold_test'] == 100 and record['counts']['asked'] == 12
+    assert all(part in out for part in ('self_bleu ↓', 'Not measured: student_synthetic', 'runs/a/report.html'))
+
+
+def test_evaluate_on_gold_from_files(synthlab, two_runs):
+    lines = [json.dumps({'text': text, 'label': label.name}) for label in load_task('ag_news').labels for text in label.tests[:10]]
+    Path('test.jsonl').write_text('\n'.join(lines[::2])), Path('train.jsonl').write_text('\n'.join(lines[1::2]))
+    status, _, err = synthlab('evaluate runs/a --gold test.jsonl --gold-train train.jsonl --seeds 1 --no-controls')
+    assert status == 0, err
+    record = json.loads(Path('runs/a/metrics.json').read_text())
+    found = {entry['name']: entry for entry in record['sections']['student']}
+    assert (record['sizes']['gold_test'], record['sizes']['gold_train']) == (20, 20)
+    assert 0 <= found['student_synthetic']['value'] <= 1 and 'not asked for' in found['student_gold']['skipped']
+
+
+def test_compare_takes_equal_sizes(synthlab, two_runs):
+    status, out, err = synthlab('compare runs/a runs/b --student none --out page.html')
+    assert status == 0, err
+    assert '●' in out and 'page.html' in out and Path('page.html').exists()
+
+
+@pytest.mark.parametrize('words, complaint', {
+    'no run': ('evaluate nothing', 'no run'), 'no such gold': ('evaluate runs/a --gold no.csv', 'no such file'), 'one run': ('compare runs/a', 'two runs'),
+    'no student recipe': ('evaluate runs/a --student-recipe slow', 'slow'), 'no such extractor': ('evaluate runs/a --extractor magic --student none', 'magic')}.values())
+def test_what_cannot_be_measured_is_one_line(synthlab, two_runs, words, complaint):
+    status, out, err = synthlab(words)
+    assert status == 2 and complaint in err.splitlines()[-1] and not Path('runs/a/metrics.json').exists()

@@ -9,6 +9,7 @@ given again, and several processes may work on different tasks. Gold data is fou
 """
 import argparse
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,20 @@ import numpy as np
 from synthlab.cli import main as synthlab
 from synthlab.data import load_gold, written_rows
 from synthlab.embeddings import Embedder
-from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, sample_rows
+from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, projection, sample_rows
+from synthlab.lexical import words
+from synthlab.metrics import label_cosine
 from synthlab.runs import read_rows
-from synthlab.students import Student
+from synthlab.students import Student, cartography
 from synthlab.tasks import load_task
 
-# Repeats make groups of eight to ten rows; the headlines' gold data has five of the ten labels.
+# Repeats make groups of eight to ten rows; the headlines' gold data has five of the ten labels; students of reviews are scored
+# on 5,000 of the 25,000 test rows, because scoring takes longer than training.
 TASKS = {
     'ag_news': dict(repeats=2, options=[]),
     'humor': dict(repeats=4, options=[]),
     'toi_headlines': dict(repeats=2, options=['--proportions', 'city=.2,business=.2,entertainment=.2,tech=.2,sports=.2']),
-    'imdb': dict(repeats=4, options=['--max-new-tokens', '64']),
+    'imdb': dict(repeats=4, options=['--max-new-tokens', '64'], test_rows=5000),
 }
 N, SEEDS = 2000, (0, 1, 2)
 
@@ -51,10 +55,9 @@ class Variant:
 def variants():
     "Every run by name, the ones that matter most first."
     found = {'fewgen': Variant(['--recipe', 'fewgen'], repeats=False)}
-    for delta in (.5, .9):
-        found |= {f'corrsynth-{mode}-{delta}': Variant(guided('corrsynth', mode, delta)) for mode in ('cross', 'hybrid', 'intra')}
-        found[f'cfg-cross-{delta}'] = Variant(guided('cfg', 'cross', delta) + ['--repeats', '1'], repeats=False)
-    for alpha in (.01, .1): found[f'corrsynth-cross-0.5-a{alpha}'] = Variant(guided('corrsynth', 'cross', .5, alpha), ('ag_news', 'humor'))
+    for delta in (.5, .9): found |= {f'corrsynth-{mode}-{delta}': Variant(guided('corrsynth', mode, delta)) for mode in ('cross', 'hybrid', 'intra')}
+    found['cfg-cross-0.5'] = Variant(guided('cfg', 'cross', .5) + ['--repeats', '1'], repeats=False)
+    for alpha in (.01, .1): found[f'corrsynth-cross-0.5-a{str(alpha)[1:]}'] = Variant(guided('corrsynth', 'cross', .5, alpha), ('ag_news', 'humor'))
     found['corrsynth-intra-0.0'] = Variant(guided('corrsynth', 'intra', 0.), ('toi_headlines',), 500, students=False)
     for intra, cross in [(i, c) for i in (0, .25, .5) for c in (0, .25, .5) if i + c]:
         options = guided('corrsynth', 'hybrid', 1 - intra - cross, intra_share=round(intra/(intra + cross), 4))
@@ -66,13 +69,14 @@ def generate(out, task, variant):
     "Write the dataset, unless it is there."
     if (out/'README.md').exists(): return
     repeats = ['--repeats', str(TASKS[task]['repeats'])] if variant.repeats else []
-    words = ['generate', task, '--n', str(variant.n), '--shots', '1', '--dtype', 'bfloat16', '--out', str(out), *variant.options, *TASKS[task]['options'], *repeats]
-    if status := synthlab(words): raise SystemExit(f'{out}: synthlab generate ended with status {status}')
+    request = ['generate', task, '--n', str(variant.n), '--shots', '1', '--dtype', 'bfloat16', '--out', str(out), *variant.options, *TASKS[task]['options'], *repeats]
+    if status := synthlab(request): raise SystemExit(f'{out}: synthlab generate ended with status {status}')
 
 
 def once(path, make):
     "Read the result at `path`, or make and write it."
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix('.part')
         part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
         part.replace(path)
@@ -93,7 +97,7 @@ def measure(rows, test, train, shown, embedder):
 
 
 def train_student(rows, test, seed, record=False):
-    "Accuracy on the whole gold test part, and the training dynamics when asked for."
+    "Accuracy on gold rows, and the training dynamics when asked for."
     student = Student('minilm', recipe='quick', seed=seed, max_length=64, record=record).fit(rows.records())
     score = student.score(test.records()).to_dict()
     return score | ({'dynamics': np.round(student.dynamics_, 4).tolist()} if record else {})
@@ -101,25 +105,80 @@ def train_student(rows, test, seed, record=False):
 
 def work(out, task_name, name, variant, gold, embedder):
     "All steps of one run."
-    folder = out/task_name/name
-    generate(folder, task_name, variant)
-    rows, (test, train, shown) = Rows.of(read_rows(folder)), gold
-    once(folder/'measures.json', lambda: measure(rows, test, train, shown, embedder))
-    if not variant.students: return
-    for seed in SEEDS: once(folder/f'student-{seed}.json', lambda: train_student(rows, test, seed, record=seed == 0 and task_name == 'toi_headlines'))
+    folder, (test, train, shown) = out/task_name/name, gold
+    if variant: generate(folder, task_name, variant)
+    rows = Rows.of(read_rows(folder)) if variant else sample_rows(train, N)
+    if variant: once(folder/'measures.json', lambda: measure(rows, test, train, shown, embedder))
+    few = sample_rows(test, TASKS[task_name].get('test_rows', len(test)))
+    for seed in SEEDS if variant is None or variant.students else ():
+        once(folder/f'student-{seed}.json', lambda: train_student(rows, few, seed, record=seed == 0 and task_name == 'toi_headlines'))
+
+
+KEPT = ('matrix', 'precision', 'recall', 'density', 'judge', 'noise_floor', 'by_type', 'per_label')
+
+
+def brief(entry):
+    "A measure without its long details."
+    if 'value' not in entry: return entry
+    return {'value': round(entry['value'], 5), 'interval': entry['interval'] and [round(x, 5) for x in entry['interval']], 'n': entry['n'],
+            'better': entry['better'], 'details': {key: value for key, value in entry['details'].items() if key in KEPT}}
+
+
+def run_summary(folder):
+    "Measures, students, rows and tokens of a run."
+    measures = json.loads((folder/'measures.json').read_text()) if (folder/'measures.json').exists() else {}
+    students = [json.loads(path.read_text()) for path in sorted(folder.glob('student-*.json'))]
+    rows = list(read_rows(folder, None)) if (folder/'run.db').exists() else []
+    return {'measures': {entry['name']: brief(entry) for section in measures.values() for entry in section},
+            'students': [{'accuracy': s['value'], 'macro_f1': s['details']['macro_f1'], 'test_rows': s['n'],
+                          'recall': {label: row['recall'] for label, row in s['details']['per_class'].items()}} for s in students],
+            'candidates': len(rows), 'accepted': sum(row['status'] == 'accepted' for row in rows), 'tokens': sum(row['tokens'] for row in rows),
+            'mask_share': float(np.mean([row['mask_share'] for row in rows])) if rows else None, 'kl': float(np.mean([row['kl'] for row in rows])) if rows else None}
+
+
+def promoted(ours, theirs, most=15, prior=.1):
+    "Words that one dataset uses more, and less, than another: weighted log-odds with a prior (Monroe and others, 2008), as z scores."
+    counts = [Counter(word for text in texts for word in words(text.lower())) for texts in (ours, theirs)]
+    vocabulary = [word for word in set(counts[0]) | set(counts[1]) if word.isalpha()]
+    y, z = (np.array([c[word] for word in vocabulary]) + prior for c in counts)
+    delta = np.log(y/(y.sum() - y)) - np.log(z/(z.sum() - z))
+    order = np.argsort(delta/np.sqrt(1/y + 1/z))
+    def told(places): return [(vocabulary[i], int(y[i]), int(z[i])) for i in places]
+    return {'more': told(order[::-1][:most]), 'less': told(order[:most])}
+
+
+def texts_of(folder): return [row['text'] for row in read_rows(folder)]
+
+
+def collect(out, path, embedder):
+    "Everything that the notebook shows, in one file."
+    runs = {task: {folder.name: run_summary(folder) for folder in sorted((out/task).iterdir()) if not folder.name.startswith('grid')} for task in TASKS if (out/task).exists()}
+    toi = out/'toi_headlines'
+    planes = {'1.0': 'fewgen', '0.9': 'corrsynth-intra-0.9', '0.5': 'corrsynth-intra-0.5', '0.0': 'corrsynth-intra-0.0'}
+    grid = {folder.name[5:]: label_cosine([r['text'] for r in rows], [r['label'] for r in rows], embedder=embedder).details['matrix']
+            for folder in sorted([*toi.glob('grid-*'), toi/'fewgen']) if (rows := list(read_rows(folder))[:500])}
+    plane = projection({delta: sample_rows(Rows.of(read_rows(toi/name)), 300) for delta, name in planes.items()}, embedder, most=300)
+    maps = {name: json.loads((toi/name/'student-0.json').read_text())['dynamics'] for name in ('fewgen', 'corrsynth-intra-0.5')}
+    maps = {name: {key: np.round(value, 3).tolist() for key, value in vars(cartography(np.array(values))).items()} for name, values in maps.items()}
+    changed = {task: promoted(texts_of(out/task/'corrsynth-cross-0.5'), texts_of(out/task/'fewgen')) for task in runs}
+    yardsticks = {task: {entry['name']: brief(entry) for entry in diversity(sample_rows(gold_rows(load_task(task))[0], N), embedder)} for task in runs}
+    found = {'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane, 'maps': maps, 'promoted': changed}
+    path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path('runs/comparison'))
+    parser.add_argument('--out', type=Path, default=Path('runs/comparison'), help='folder for the runs')
     parser.add_argument('--tasks', default=','.join(TASKS), help='tasks, with commas between')
+    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for the notebook')
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     embedder = Embedder(max_length=128, cache=args.out/'embeddings.db')
+    if args.collect: return collect(args.out, args.collect, embedder)
     for task_name in args.tasks.split(','):
         gold = gold_rows(load_task(task_name))
-        for name, variant in variants().items():
-            if task_name in variant.tasks: work(args.out, task_name, name, variant, gold, embedder)
+        for name, variant in ({'gold': None} | variants()).items():
+            if variant is None or task_name in variant.tasks: work(args.out, task_name, name, variant, gold, embedder)
 
 
 if __name__ == '__main__': main()
