@@ -152,10 +152,11 @@ def texts_of(folder): return [row['text'] for row in read_rows(folder)]
 
 def collect(out, path, embedder):
     "Everything that the notebook shows, in one file."
-    runs = {task: {folder.name: run_summary(folder) for folder in sorted((out/task).iterdir()) if not folder.name.startswith('grid')} for task in TASKS if (out/task).exists()}
+    runs = {task: {folder.name: run_summary(folder) for folder in sorted((out/task).iterdir())
+                   if not folder.name.startswith('grid') and (folder.name == 'gold' or (folder/'README.md').exists())} for task in TASKS if (out/task).exists()}
     toi = out/'toi_headlines'
     planes = {'1.0': 'fewgen', '0.9': 'corrsynth-intra-0.9', '0.5': 'corrsynth-intra-0.5', '0.0': 'corrsynth-intra-0.0'}
-    grid = {folder.name[5:]: label_cosine([r['text'] for r in rows], [r['label'] for r in rows], embedder=embedder).details['matrix']
+    grid = {folder.name.removeprefix('grid-'): label_cosine([r['text'] for r in rows], [r['label'] for r in rows], embedder=embedder).details['matrix']
             for folder in sorted([*toi.glob('grid-*'), toi/'fewgen']) if (rows := list(read_rows(folder))[:500])}
     plane = projection({delta: sample_rows(Rows.of(read_rows(toi/name)), 300) for delta, name in planes.items()}, embedder, most=300)
     maps = {name: json.loads((toi/name/'student-0.json').read_text())['dynamics'] for name in ('fewgen', 'corrsynth-intra-0.5')}
