@@ -30,7 +30,7 @@ demo: .venv/installed ## watch the embedded model write a small labelled dataset
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
 	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
-	$(limit) $(bin)/python -m pytest -q tests --ignore tests/test_sync.py
+	$(limit) $(bin)/python -m pytest -q -rs tests --ignore tests/test_sync.py
 
 notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLAGS="..." for flagged cells), export, render
 	$(MAKE) --no-print-directory export
