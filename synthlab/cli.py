@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../nbs/19_cli.ipynb #48466e42
+# %% ../nbs/19_cli.ipynb #045574d8
 import contextlib
 import inspect
 import json
@@ -30,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import __version__
-from .runs import Run, RunError, read_rows, recipe_difference
+from .runs import Run, RunError, read_recipe, read_rows, recipe_difference
 from .tasks import load_task, prompt_hash, task_names
 
 # %% ../nbs/19_cli.ipynb #2f54dfde
@@ -42,7 +42,7 @@ def _shown(text: str, longest: int = 400) -> Text:
     line = ''.join('\N{REPLACEMENT CHARACTER}' if unicodedata.category(c) == 'Cc' else c for c in ' '.join(text.split()))
     return Text(line if len(line) <= longest else f'{line[:longest]}…')
 
-# %% ../nbs/19_cli.ipynb #8971f01c
+# %% ../nbs/19_cli.ipynb #da67abf5
 class _UserError(typer.TyperException):
     "A request that cannot be met as it stands."
     exit_code = 2
@@ -53,7 +53,7 @@ def _user_errors(*kinds: type[Exception]) -> Iterator[None]:
     "Turn errors of these kinds into a complaint to the user."
     try: yield
     except (kinds or (ValueError, OSError, RunError)) as error:
-        raise _UserError('; '.join(filter(None, map(str.strip, str(error).splitlines())))) from error
+        raise _UserError('; '.join(filter(None, map(str.strip, str(error).splitlines()))).replace(':; ', ': ')) from error
 
 
 def _complain(message: str) -> None:
@@ -400,10 +400,10 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     for reason, found in reasons.items(): _out.print(Text(f"Not measured: {', '.join(found)}: {reason}", style='dim'), soft_wrap=True)
     _out.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../nbs/19_cli.ipynb #155c191d
+# %% ../nbs/19_cli.ipynb #1dc8f174
 _EVALUATE = """Measure a run: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
 
-[b]Example:[/b] [cyan]synthlab evaluate runs/demo --gold agnews[/cyan]
+[b]Example:[/b] [cyan]synthlab evaluate runs/demo --gold my_test.csv[/cyan]
 
 Writes metrics.json and report.html into the run. A measure that cannot be taken is skipped with the reason."""
 
@@ -413,6 +413,7 @@ def _evaluate(run: Annotated[Path, typer.Argument(help='Folder of a run.', show_
               student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False,
               extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0) -> None:
     with _user_errors(), _plain_warnings():
+        read_recipe(run)                                                    # no run, no waiting for the imports
         from synthlab.quality import evaluate_run
         record = evaluate_run(run, gold, student, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
                               most=most, seed=seed, embedder=_embedder())
@@ -422,7 +423,7 @@ def _evaluate(run: Annotated[Path, typer.Argument(help='Folder of a run.', show_
 
 _COMPARE = """Lay runs of one task side by side, all measured on as many rows as the smallest has.
 
-[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold agnews --out compare.html[/cyan]
+[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out compare.html[/cyan]
 
 Differences that are within noise are marked as such."""
 
@@ -433,13 +434,14 @@ def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two run
              extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
              out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
     with _user_errors(), _plain_warnings():
+        for run in runs: read_recipe(run)
         from synthlab.quality import compare_runs
         records = compare_runs(runs, gold, student, out, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
                                extractor=extractor, most=most, seed=seed, embedder=_embedder())
     _show_records(records)
     _out.print(Text(str(out)), soft_wrap=True)
 
-# %% ../nbs/19_cli.ipynb #287ee34b
+# %% ../nbs/19_cli.ipynb #80cfc53e
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
 _DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'student_synthetic')
 
@@ -469,7 +471,7 @@ def _show_demo(runs: Mapping[str, SimpleNamespace]) -> None:
         samples.add_row(_shown(label), *(_shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
     _out.print(samples)
     for name, done in runs.items():
-        _out.print(f'{name}: {done.speed.rows / done.speed.seconds:.1f} rows, {done.speed.tokens / done.speed.seconds:.0f} tokens a second, reading the prompts included')
+        _out.print(f'{name}: {done.speed.rows / done.speed.seconds:.1f} rows, {done.speed.tokens / done.speed.seconds:.0f} tokens a second, reading the prompts and warming up included')
 
 
 @app.command('demo', help='Watch the embedded teacher write a small news dataset, twice: each text on its own (FewGen), and held apart (CorrSynth). Both are measured.')
@@ -478,6 +480,7 @@ def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two dataset
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,
           measure: Annotated[bool, typer.Option(help='Measure the datasets, too.')] = True) -> None:
     runs, page = {}, out.with_name(f'{out.name}-compare.html')
+    _out.print(Text(f'Two datasets of {n} news items, then their measures: some minutes on two cores. CorrSynth with strong contrast (--delta 0.5 --alpha 0.01).'), soft_wrap=True)
     for name, options in DEMO.items():
         asked = _asked(task='ag_news', out=out.with_name(f"{out.name}-{options['recipe']}"), n=n, seed=seed, made_by='synthlab demo', **options)
         with _interruptible(asked.out), _plain_warnings(): runs[name] = _produce(asked)

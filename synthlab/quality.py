@@ -21,7 +21,7 @@ from .report import write_report
 from .runs import RunError, read_counts, read_recipe, read_rows
 from .tasks import Task
 
-# %% ../nbs/17a_quality.ipynb #424f5bf0
+# %% ../nbs/17a_quality.ipynb #bdf17eea
 def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Path | None = None) -> tuple[Dataset | None, Dataset | None]:
     """Load the rows to score on, and those to learn from.
 
@@ -32,7 +32,7 @@ def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Pat
     gold : str, Path or None
         As for `load_gold`: a folder with parts, a file of rows to test on, a name on the Hub; None takes the texts written into the task.
     gold_train : str, Path or None
-        Rows to train on, where `gold` has no part `train`.
+        Rows to train on, where `gold` has no part `train`; None then takes the demonstrations written into the task.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Pat
     if gold is None: return _or_none(written_rows, task, 'test'), load_gold(gold_train, task, part='train') if gold_train else _or_none(written_rows, task, 'train')
     test = load_gold(gold, task, part='test')
     if gold_train: return test, load_gold(gold_train, task, part='train')
-    if Path(gold).suffix and Path(gold).is_file(): return test, None
+    if Path(gold).suffix and Path(gold).is_file(): return test, _or_none(written_rows, task, 'train')
     return test, _or_none(load_gold, gold, task, 'train')
 
 

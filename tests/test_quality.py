@@ -42,11 +42,11 @@ def test_a_run_gets_a_record_and_a_page(run):
 def test_gold_from_a_file(run, tmp_path):
     gold = tmp_path/'gold.jsonl'
     gold.write_text('\n'.join(json.dumps({'text': r['text'], 'label': r['label']}) for r in TEXTS[:20]), encoding='utf-8')
-    assert [len(part) if part else part for part in gold_parts(NEWS, gold)] == [20, None]
+    assert [len(part) for part in gold_parts(NEWS, gold)] == [20, 20] and gold_parts(NEWS, gold)[1]['text'] == written_rows(NEWS, 'train')['text']
     assert [len(part) for part in gold_parts(NEWS, gold, gold)] == [20, 20]
     record = evaluate_run(run, gold, student=None, progress=False)
     found = {entry['name']: entry for section in record['sections'].values() for entry in section}
-    assert record['sizes']['gold_test'] == 20 and 'no gold rows to train a judge' in found['label_preservation']['skipped']
+    assert record['sizes']['gold_test'] == 20 and 'value' in found['label_preservation']
 
 
 def test_gold_with_other_labels_is_refused(run, tmp_path):

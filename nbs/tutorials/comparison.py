@@ -9,6 +9,7 @@ given again, and several processes may work on different tasks. Gold data is fou
 """
 import argparse
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from synthlab.cli import main as synthlab
+from synthlab.corrsynth import CFG, CorrSynth, FewGen
+from synthlab.corrsynth import generate as make
 from synthlab.data import load_gold, written_rows
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, projection, sample_rows
@@ -24,6 +27,7 @@ from synthlab.metrics import label_cosine
 from synthlab.runs import read_rows
 from synthlab.students import Student, cartography
 from synthlab.tasks import load_task
+from synthlab.teachers import CausalTeacher
 
 # Repeats make groups of eight to ten rows; the headlines' gold data has five of the ten labels; students of reviews are scored
 # on 5,000 of the 25,000 test rows, because scoring takes longer than training.
@@ -114,6 +118,18 @@ def work(out, task_name, name, variant, gold, embedder):
         once(folder/f'student-{seed}.json', lambda: train_student(rows, few, seed, record=seed == 0 and task_name == 'toi_headlines'))
 
 
+def times(n=192):
+    "Wall time, forward passes and tokens of each method on news, on a machine that does nothing else."
+    task, teacher, found = load_task('ag_news'), CausalTeacher('pocket', dtype='bfloat16'), {}
+    methods = {'fewgen': FewGen(), 'cfg-cross-0.5': CFG(delta=.5)}
+    methods |= {f'corrsynth-{mode}-{delta}': CorrSynth(delta=delta, mode=mode, repeats=2) for mode in ('cross', 'hybrid', 'intra') for delta in (.5, .9)}
+    for name, method in ({'warm-up': FewGen()} | methods).items():
+        start, run = time.perf_counter(), make(method, task, teacher, n, shots=1)
+        for _ in run: pass
+        found[name] = {'seconds': time.perf_counter() - start} | {key: getattr(run.stats, key) for key in ('rows', 'tokens', 'steps', 'forward_rows', 'prefill_rows')}
+    return found
+
+
 KEPT = ('matrix', 'precision', 'recall', 'density', 'judge', 'noise_floor', 'by_type', 'per_label')
 
 
@@ -163,7 +179,7 @@ def collect(out, path, embedder):
     maps = {name: {key: np.round(value, 3).tolist() for key, value in vars(cartography(np.array(values))).items()} for name, values in maps.items()}
     changed = {task: promoted(texts_of(out/task/'corrsynth-cross-0.5'), texts_of(out/task/'fewgen')) for task in runs}
     yardsticks = {task: {entry['name']: brief(entry) for entry in diversity(sample_rows(gold_rows(load_task(task))[0], N), embedder)} for task in runs}
-    found = {'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane, 'maps': maps, 'promoted': changed}
+    found = {'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane, 'maps': maps, 'promoted': changed}
     path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')
 
 
