@@ -6,12 +6,11 @@
 __all__ = ['NUMBERS', 'names_pattern', 'known_names', 'read_run', 'RuleExtractor', 'SpacyExtractor', 'TransformersExtractor',
            'extractor', 'entity_key', 'entity_entropy', 'entity_bias', 'pronoun_ratio']
 
-# %% ../nbs/13c_entities.ipynb #985e7558
+# %% ../nbs/13c_entities.ipynb #17b48ecd
 import re
 import tomllib
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any

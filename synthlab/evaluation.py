@@ -7,11 +7,11 @@ __all__ = ['attempt', 'with_details', 'Rows', 'sample_places', 'sample_rows', 'm
            'count_pairs', 'fidelity', 'distribution', 'memorisation', 'usefulness', 'projection', 'samples', 'evaluate',
            'verdicts', 'compare', 'write_record', 'read_record']
 
-# %% ../nbs/14a_evaluation.ipynb #210b7229
+# %% ../nbs/14a_evaluation.ipynb #14ea143b
 import json
 import math
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

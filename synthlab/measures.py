@@ -6,9 +6,8 @@
 __all__ = ['CannotMeasure', 'check_texts', 'Metric', 'wilson_interval', 'bootstrap_interval', 'half_sample_interval',
            'equal_sizes']
 
-# %% ../nbs/13a_measures.ipynb #3120d38f
+# %% ../nbs/13a_measures.ipynb #70761d96
 import html
-import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Self

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['INK', 'ACCENT', 'GREY', 'RULE', 'visible', 'headline', 'report_html', 'write_report', 'RunView', 'show_run']
 
-# %% ../nbs/17_report.ipynb #c63524d5
+# %% ../nbs/17_report.ipynb #c9ced6f0
 import hashlib
 import io
-import json
 import math
 import os
 import re

@@ -6,14 +6,13 @@
 __all__ = ['SCHEMA', 'VERSION', 'RUN_FILES', 'CITATION', 'RunError', 'plain_recipe', 'recipe_difference', 'write_jsonl',
            'write_parquet', 'dataset_card', 'read_rows', 'read_recipe', 'read_counts', 'Run']
 
-# %% ../nbs/15_runs.ipynb #9b3e7947
+# %% ../nbs/15_runs.ipynb #884ada9c
 import contextlib
 import fcntl
 import json
 import math
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import tomllib
