@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from .embeddings import EmbedderError, minilm_folder
 from .tasks import Task, did_you_mean
-from .teachers import choose_device, context_length, left_pad, positions
+from .models import choose_device, context_length, left_pad, positions
 
 # %% ../nbs/13f_classifiers.ipynb #463e9522
 @dataclass(frozen=True)

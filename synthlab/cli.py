@@ -6,81 +6,28 @@
 __all__ = ['OPTIONS', 'app', 'DEMO', 'main']
 
 # %% ../nbs/19_cli.ipynb #045574d8
-import contextlib
 import inspect
-import json
 import os
 import re
 import sys
-import time
 import tomllib
-import unicodedata
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from . import __version__
-from .runs import Run, RunError, read_recipe, read_rows, recipe_difference
-from .tasks import load_task, prompt_hash, task_names
-
-# %% ../nbs/19_cli.ipynb #2f54dfde
-_out, _err = Console(highlight=False), Console(stderr=True, highlight=False)
-
-
-def _shown(text: str, longest: int = 400) -> Text:
-    "A model's text for the screen: on one line, without control characters, never read as markup."
-    line = ''.join('\N{REPLACEMENT CHARACTER}' if unicodedata.category(c) == 'Cc' else c for c in ' '.join(text.split()))
-    return Text(line if len(line) <= longest else f'{line[:longest]}…')
-
-# %% ../nbs/19_cli.ipynb #da67abf5
-class _UserError(typer.TyperException):
-    "A request that cannot be met as it stands."
-    exit_code = 2
-
-
-@contextlib.contextmanager
-def _user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    "Turn errors of these kinds into a complaint to the user."
-    try: yield
-    except (kinds or (ValueError, OSError, RunError)) as error:
-        raise _UserError('; '.join(filter(None, map(str.strip, str(error).splitlines()))).replace(':; ', ': ')) from error
-
-
-def _complain(message: str) -> None:
-    "Print one red line on standard error."
-    _err.print(Text(message, style='red'), soft_wrap=True)
-
-# %% ../nbs/19_cli.ipynb #35f89347
-@contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
-    "Show warnings to users as one yellow line, each once."
-    with warnings.catch_warnings():
-        usual, said = warnings.showwarning, set()
-        def show(message, category, *place, **others):
-            if category is not UserWarning: return usual(message, category, *place, **others)
-            if str(message) not in said: _err.print(Text(str(message), style='yellow'), soft_wrap=True)
-            said.add(str(message))
-        warnings.showwarning = show
-        yield
+from .runs import read_recipe, recipe_difference
+from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, interruptible, set_limits, show_produced
+from .tasks import load_task, task_names
+from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
 # %% ../nbs/19_cli.ipynb #5a427665
-def _option(panel: str, help: str, *names: str, **others: Any) -> Any:
-    "An option of the command line in one of its panels."
-    return typer.Option(*names, help=help, rich_help_panel=panel, **others)
-
-
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.', show_default=False)]
-_what = partial(_option, 'What to write')
+_what = partial(option, 'What to write')
 _Recipe = Annotated[Literal['fewgen', 'cfg', 'corrsynth'], _what(
     'How texts are drawn. fewgen: each on its own. cfg: each held apart from what the other prompts would write in its place. '
     'corrsynth: the texts of a group hold one another apart, at the cost of fewgen.', metavar='NAME')]
@@ -93,7 +40,7 @@ _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 
 # %% ../nbs/19_cli.ipynb #1a0688d8
-_contrast = partial(_option, 'Contrast (cfg and corrsynth)')
+_contrast = partial(option, 'Contrast (cfg and corrsynth)')
 _Gamma = Annotated[float, _contrast("Weight of a text's own distribution. Larger follows the prompt more strictly.", min=0, metavar='X')]
 _Delta = Annotated[float, _contrast('What is left after contrast, from 0 to gamma. A larger delta means less contrast: at delta = gamma there is none, at 0.5 it is strong.', min=0, metavar='X')]
 _Alpha = Annotated[float, _contrast('A word is allowed if its own probability is at least this share of the likeliest. Larger keeps texts plain, 0 allows all.', min=0, max=1, metavar='X')]
@@ -105,26 +52,40 @@ _Eos = Annotated[Literal['renormalise', 'drop', 'freeze'], _contrast(
     'When a text ends, its part of the contrast: goes to those still being written (renormalise), is lost (drop), or stays as it last was (freeze).', metavar='NAME')]
 
 # %% ../nbs/19_cli.ipynb #0bf499f5
-_draw = partial(_option, 'Sampling')
+_draw = partial(option, 'Sampling')
 _Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes the likeliest.', min=0, metavar='X')]
 _TopP = Annotated[float, _draw('Draw among the likeliest words that together have this probability. Larger is more varied and riskier.', min=0, max=1, metavar='X')]
 _TopK = Annotated[int, _draw('Draw among this many of the likeliest words; 0 for no limit.', min=0, metavar='N')]
 _MaxNewTokens = Annotated[int | None, _draw("Longest text, in tokens. Without it, the task's own limit.", min=1, metavar='N', show_default=False)]
 
-_teacher = partial(_option, 'Teacher')
-_Teacher = Annotated[str, _teacher('Who writes: "pocket" (in the package, needs no network), a folder with a model, or a name on the Hugging Face Hub.', metavar='MODEL')]
+_teacher = partial(option, 'Teacher')
+_Teacher = Annotated[str, _teacher('Who writes: "pocket" (in the package, needs no network), a folder with a model, a name on the Hugging Face Hub, or with --base-url the server\'s name for it.',
+                                   metavar='MODEL')]
 _Revision = Annotated[str | None, _teacher('Branch, tag or commit of a teacher on the Hub.', metavar='NAME', show_default=False)]
 _Device = Annotated[str, _teacher('Where it runs: auto, cpu, cuda, cuda:1, mps.', metavar='NAME')]
 _Dtype = Annotated[str, _teacher('Its number type: auto, float32, bfloat16, float16.', metavar='NAME')]
 _MaxRows = Annotated[int, _teacher('Texts in one forward pass, contrast rows included. Lower it when memory is short.', min=1, metavar='N')]
 
-_run = partial(_option, 'Run')
+_server = partial(option, 'Server')
+_BaseUrl = Annotated[str, _server('Ask a server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted one), such as http://localhost:8000/v1. Its texts are independent: --recipe fewgen.',
+                                  metavar='URL', show_default=False)]
+_KeyVariable = Annotated[str, _server('Environment variable that holds the key. The key itself is never an option, and never written down.', metavar='NAME')]
+_Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made for a while when the server says that they are too many.', min=1, metavar='N')]
+_PerMinute = Annotated[int | None, _server('Most requests in a minute.', min=1, metavar='N', show_default=False)]
+_TokensPerMinute = Annotated[int | None, _server('Most tokens in a minute.', min=1, metavar='N', show_default=False)]
+_spend = partial(option, 'Spending')
+_Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens: a table with the model\'s name, and in it prompt and completion.', metavar='FILE', show_default=False)]
+_Estimate = Annotated[bool, _spend('Only tell what it would take, and ask for nothing.', '--estimate')]
+
+_run = partial(option, 'Run')
 _Out = Annotated[Path, _run('Folder for the dataset and all that belongs to it. Work that was interrupted there goes on.', metavar='FOLDER')]
 _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones included. Without it, four times what is needed if none is.', min=1, metavar='N', show_default=False)]
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
+_Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
 # %% ../nbs/19_cli.ipynb #8a261271
 _GUIDED = ('gamma', 'delta', 'alpha', 'mode', 'repeats', 'intra_share')
+_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute')
 OPTIONS = {'fewgen': (), 'cfg': _GUIDED, 'corrsynth': (*_GUIDED, 'eos')}
 
 
@@ -133,7 +94,8 @@ def _idle(asked: SimpleNamespace) -> dict[str, str]:
     users = {name: [recipe for recipe, names in OPTIONS.items() if name in names] for name in OPTIONS['corrsynth']}
     idle = {name: f"the recipe {asked.recipe} does not use it ({', '.join(recipes)} does)" for name, recipes in users.items() if asked.recipe not in recipes}
     if asked.mode != 'hybrid': idle.setdefault('intra_share', 'only --mode hybrid uses it')
-    return idle | (dict.fromkeys(('gold', 'shared_demonstrations'), 'with --shots 0 no examples are shown') if not asked.shots else {})
+    away, local = dict.fromkeys(_LOCAL, 'a server decides it'), dict.fromkeys(_SERVED, 'there is no --base-url')
+    return idle | (away if asked.base_url else local) | (dict.fromkeys(('gold', 'shared_demonstrations'), 'with --shots 0 no examples are shown') if not asked.shots else {})
 
 
 def _refuse_idle(asked: SimpleNamespace, given: Iterable[str]) -> None:
@@ -163,27 +125,20 @@ def _number(text: str) -> float:
 # %% ../nbs/19_cli.ipynb #ccb58f70
 def _method(asked: SimpleNamespace) -> Any:
     "The method that is asked for, with its options."
-    from synthlab.corrsynth import CFG, CorrSynth, FewGen
-    kind = {'fewgen': FewGen, 'cfg': CFG, 'corrsynth': CorrSynth}[asked.recipe]
-    return kind(**{name: getattr(asked, name) for name in OPTIONS[asked.recipe]})
+    from synthlab.production import make_method
+    return make_method({'name': asked.recipe} | {name: getattr(asked, name) for name in OPTIONS[asked.recipe]})
 
 
-def _sampling(asked: SimpleNamespace, task: Any) -> Any:
+def _sampling(asked: SimpleNamespace, task: Any, teacher: Any) -> Any:
     "How tokens are drawn."
     from synthlab.decoding import Sampling
-    return Sampling(asked.max_new_tokens or task.max_new_tokens, asked.temperature, asked.top_p, asked.top_k)
-
-
-def _pool(asked: SimpleNamespace, task: Any) -> dict:
-    "The example texts that prompts may show, by label."
-    from synthlab.data import demonstration_pool, load_gold
-    if not asked.shots: return {}
-    return demonstration_pool(task, load_gold(asked.gold, task, part='train') if asked.gold else None)
+    from synthlab.generation import usual_sampling
+    return Sampling(asked.max_new_tokens or usual_sampling(task, teacher).max_new_tokens, asked.temperature, asked.top_p, asked.top_k)
 
 
 @lru_cache(maxsize=1)
 def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> Any:
-    "The teacher, loaded once for all runs of a command."
+    "A local teacher, loaded once for all runs of a command."
     import torch
     from synthlab.teachers import CausalTeacher
     try: torch.empty(0, device=None if device == 'auto' else device)
@@ -191,52 +146,45 @@ def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> An
         raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes what there is') from error
     return CausalTeacher(model, dtype, device, revision)
 
+
+def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
+    "The teacher that is asked for: a server, or a model in this process."
+    if not asked.base_url: return _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision)
+    from synthlab.production import make_teacher
+    return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
+
 # %% ../nbs/19_cli.ipynb #b8d20733
-def _recipe(asked: SimpleNamespace, task: Any, method: Any, sampling: Any, teacher: Any, pool: Mapping[str, list], proportions: Any) -> dict[str, Any]:
-    "What is asked, whole."
-    return {
-        'synthlab': __version__, 'made_by': asked.made_by, 'n': asked.n, 'seed': asked.seed, 'proportions': proportions, 'budget': asked.budget,
-        'shots': asked.shots, 'shared_demonstrations': asked.shared_demonstrations, 'gold': asked.gold or None,
-        'examples': prompt_hash(json.dumps(pool, sort_keys=True)), 'language': 'en' if asked.task in task_names() else None,
-        'method': {'name': method.name} | {name: getattr(asked, name) for name in OPTIONS[method.name]},
-        'sampling': asdict(sampling), 'teacher': {'name': teacher.name, 'revision': teacher.revision, 'dtype': str(teacher.dtype).removeprefix('torch.')},
-        'machine': {'device': str(teacher.device), 'max_rows': asked.max_rows}, 'task': task.model_dump(mode='json')}
+def _machine(asked: SimpleNamespace) -> dict[str, Any]:
+    "Where the rows are made, and what may be spent; does not decide the rows."
+    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable')}
+    place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
+    prices = tomllib.loads(asked.prices.read_text(encoding='utf-8')) if asked.prices else None
+    return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
+
+
+def _recipe(asked: SimpleNamespace) -> tuple[dict[str, Any], Any]:
+    "What is asked, whole, and the teacher."
+    from synthlab.production import make_pool, write_recipe
+    task, machine = load_task(asked.task), _machine(asked)
+    proportions, method, pool = _read_proportions(asked.proportions, task), _method(asked), make_pool(asked.gold or None, task, asked.shots)
+    teacher = _find_teacher(asked, machine)
+    told = {'made_by': asked.made_by, 'language': 'en' if asked.task in task_names() else None}
+    return write_recipe(method, task, teacher, asked.n, shots=asked.shots, sampling=_sampling(asked, task, teacher), gold=asked.gold or None, pool=pool, seed=asked.seed,
+                        shared_demonstrations=asked.shared_demonstrations, proportions=proportions, budget=asked.budget, machine=machine, **told), teacher
 
 # %% ../nbs/19_cli.ipynb #94daa73a
-def _bar() -> Progress:
-    "A progress bar on standard error."
-    return Progress(SpinnerColumn(), TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[speed]}'),
-                    TimeRemainingColumn(), console=_err)
+def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
+    "Write the dataset that is asked for; tells what came of it, and the recipe."
+    with user_errors(): recipe, teacher = _recipe(asked)
+    return carry_out(recipe, asked.out, teacher=teacher, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork, retry_failed=asked.retry_failed), recipe
 
 
-def _write(groups: Iterable, run: Run, n: int, name: str) -> SimpleNamespace:
-    "Store the groups as they come, under a progress bar; tells rows, tokens and seconds of this session."
-    done, start = SimpleNamespace(rows=0, tokens=0, seconds=1e-9), time.perf_counter()
-    with _bar() as bar:
-        line = bar.add_task(name, total=n, completed=sum(run.counts()['accepted'].values()), speed='')
-        for number, rows in groups:
-            run.add(number, rows)
-            accepted = sum(row['status'] == 'accepted' for row in rows)
-            done.rows, done.tokens, done.seconds = done.rows + accepted, done.tokens + sum(row['tokens'] for row in rows), time.perf_counter() - start
-            bar.update(line, advance=accepted, speed=f'{done.rows/done.seconds:.1f} rows/s, {done.tokens/done.seconds:.0f} tokens/s')
-    return done
-
-# %% ../nbs/19_cli.ipynb #72815e02
-def _produce(asked: SimpleNamespace) -> SimpleNamespace:
-    "Write the dataset that is asked for; tells the task, counts, samples and speed."
-    with _user_errors():
-        task = load_task(asked.task)
-        proportions, method, sampling, pool = _read_proportions(asked.proportions, task), _method(asked), _sampling(asked, task), _pool(asked, task)
-        teacher = _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision)
-        from synthlab.corrsynth import generate
-        begin = partial(generate, method, task, teacher, asked.n, asked.shots, sampling, pool, asked.seed, asked.shared_demonstrations,
-                        proportions, asked.max_rows, asked.budget)
-        begin()
-        recipe = _recipe(asked, task, method, sampling, teacher, pool, proportions)
-        run = Run(asked.out, recipe, asked.overwrite or _is_old(asked, recipe))
-    with _user_errors(RunError), run:
-        speed = _write(begin(done=run.groups()), run, asked.n, method.name)
-        return SimpleNamespace(task=task, counts=run.finish(), samples=run.samples(), speed=speed, out=asked.out)
+def _show_estimate(asked: SimpleNamespace) -> None:
+    "Print what a request would take."
+    with user_errors():
+        recipe, teacher = _recipe(asked)
+        from synthlab.production import estimate
+        say(f"{estimate(recipe, teacher, asked.out if (asked.out/'run.db').exists() else None)}")
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -245,37 +193,6 @@ def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
     if not asked.made_by or not path.exists(): return False
     there = tomllib.loads(path.read_text(encoding='utf-8'))
     return there.get('made_by') == asked.made_by and bool((asked.out/'README.md').exists() or recipe_difference(there, recipe))
-
-# %% ../nbs/19_cli.ipynb #110acd4a
-@contextlib.contextmanager
-def _interruptible(out: Path) -> Iterator[None]:
-    "On Ctrl-C, say what is kept and how to go on."
-    try: yield
-    except KeyboardInterrupt:
-        kept = sum(1 for _ in read_rows(out)) if (out/'run.db').exists() else 0
-        _complain(f'Stopped. {kept} rows are kept in {out}; the same command goes on from there.' if kept else 'Stopped before the first rows were finished.')
-        raise typer.Exit(130) from None
-
-# %% ../nbs/19_cli.ipynb #d471cf08
-def _grid(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
-    "An empty table; `right` are the columns of numbers."
-    table = Table(title=title, title_justify='left', title_style='bold')
-    for number, column in enumerate(columns): table.add_column(column, justify='right' if number in right else 'left', overflow='fold')
-    return table
-
-
-def _show_run(done: SimpleNamespace, asked: SimpleNamespace) -> None:
-    "Print a sample per label, the counts, and the paths."
-    samples, labels = _grid('A sample of each label', 'label', 'text'), _grid('Rows', 'label', 'accepted', right=[1])
-    for label in done.task.label_names:
-        samples.add_row(_shown(label), _shown(done.samples.get(label, '-')))
-        labels.add_row(_shown(label), f"{done.counts['accepted'].get(label, 0)}")
-    labels.add_section()
-    labels.add_row('all', f"{sum(done.counts['accepted'].values())} of {asked.n}")
-    _out.print(samples, labels)
-    ends = [f'{number} {status} ({reason})' for status in ('rejected', 'failed') for reason, number in done.counts[status].items()]
-    _out.print(Text(f"{done.counts['candidates']} texts were written: {sum(done.counts['accepted'].values())} accepted" + ''.join(f', {end}' for end in ends) + '.'), soft_wrap=True)
-    for name in ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md'): _out.print(Text(f'{asked.out/name}'), soft_wrap=True)
 
 # %% ../nbs/19_cli.ipynb #6a90e803
 app = typer.Typer(add_completion=False, rich_markup_mode='rich', pretty_exceptions_enable=False)
@@ -292,6 +209,9 @@ def _version(wanted: bool) -> None:
 def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--version', help='Print the version.', callback=_version, is_eager=True)] = False) -> None:
     if ctx.invoked_subcommand is None: typer.echo(ctx.get_help())
 
+# %% ../nbs/19_cli.ipynb #41eb9705
+app.add_typer(commands)
+
 # %% ../nbs/19_cli.ipynb #d7cff143
 _tasks = typer.Typer()
 app.add_typer(_tasks, name='tasks')
@@ -304,16 +224,16 @@ _HINT = """# A task of your own: synthlab tasks show {name} > mine.toml
 @_tasks.callback(invoke_without_command=True, help='List the built-in tasks; [cyan]tasks show NAME[/cyan] prints one.')
 def _list_tasks(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand: return
-    table = _grid('Built-in tasks', 'name', 'labels', 'what the label says')
+    table = grid('Built-in tasks', 'name', 'labels', 'what the label says')
     for task in map(load_task, task_names()):
         names = ', '.join(task.label_names[:5]) + (f', ... ({len(task.labels)})' if len(task.labels) > 5 else '')
-        table.add_row(_shown(task.name), _shown(names), _shown(task.description))
-    _out.print(table)
+        table.add_row(shown(task.name), shown(names), shown(task.description))
+    screen.print(table)
 
 
 @_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks show ag_news > mine.toml[/cyan].')
 def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)]) -> None:
-    with _user_errors(): task = load_task(name)
+    with user_errors(): task = load_task(name)
     typer.echo(_HINT.format(name=task.name) + task.to_toml(), nl=False)
 
 # %% ../nbs/19_cli.ipynb #127ed966
@@ -324,7 +244,12 @@ _EXAMPLE = """Write a labelled dataset.
 [cyan]synthlab generate ag_news --recipe corrsynth --n 200 --delta 0.5 --repeats 2 --out runs/demo[/cyan]
 
 The folder then holds dataset.parquet and dataset.jsonl, recipe.toml (what was asked) and README.md (a dataset card).
-Stopped by Ctrl-C or a crash? The same command goes on where it was. Exit status 1 means fewer rows than asked, 2 a request that cannot be met."""
+Stopped by Ctrl-C or a crash? The same command goes on where it was, or [cyan]synthlab resume runs/demo[/cyan]. Exit status 1 means fewer rows than asked,
+2 a request that cannot be met.
+
+A server instead of a model in this process:
+
+[cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 --prices prices.toml --out runs/served[/cyan]"""
 
 
 @app.command('generate', help=_EXAMPLE)
@@ -333,27 +258,31 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               gamma: _Gamma = 1.0, delta: _Delta = 0.9, alpha: _Alpha = 1e-3, mode: _Mode = 'cross', repeats: _Repeats = 1,
               intra_share: _IntraShare = 0.5, eos: _Eos = 'renormalise', temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
-              dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, out: _Out, budget: _Budget = None, overwrite: _Overwrite = False) -> None:
+              dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
+              max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False, retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
+              fork: _Fork = None, overwrite: _Overwrite = False) -> None:
     asked = SimpleNamespace(**ctx.params, made_by=None)
     given = {name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'}
-    with _interruptible(out), _plain_warnings():
-        with _user_errors(): _refuse_idle(asked, given)
-        done = _produce(asked)
-        _show_run(done, asked)
-    if sum(done.counts['accepted'].values()) < n: raise typer.Exit(1)
+    with interruptible(out), plain_warnings():
+        with user_errors(): _refuse_idle(asked, given)
+        if estimate: return _show_estimate(asked)
+        done, recipe = _produce(asked)
+        show_produced(done, recipe)
+    if done.shortfall: raise typer.Exit(1)
 
 # %% ../nbs/19_cli.ipynb #54262c52
-_judge = partial(_option, 'Real data')
+_judge = partial(option, 'Real data')
 _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test and train, one file of test rows '
                                          '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written by hand in the task.', metavar='SPEC', show_default=False)]
 _GoldTrain = Annotated[str | None, _judge('Real rows to train on, where --gold has no part train.', metavar='SPEC', show_default=False)]
-_pupil = partial(_option, 'Student')
+_pupil = partial(option, 'Student')
 _Student = Annotated[str, _pupil('Model that learns from the dataset: "minilm" (needs no network), a folder, a Hub name, or "none".', metavar='MODEL')]
 _StudentRecipe = Annotated[str, _pupil('How it is trained: quick (for small models on a CPU), corrsynth (as in that paper), attrprompt, targen, synalign.', metavar='NAME')]
 _Seeds = Annotated[int, _pupil('Students to train of each kind, each from its own seed; more make the interval surer.', min=1, metavar='N')]
 _Deep = Annotated[bool, _pupil('Also look into single rows: training dynamics and V-usable information. Five more students.', '--deep')]
 _Controls = Annotated[bool, _pupil('Train the same student on gold rows, and on both, to compare with.')]
-_measuring = partial(_option, 'Measures')
+_measuring = partial(option, 'Measures')
 _Most = Annotated[int, _measuring('Rows to sample for measures that look at pairs of rows.', min=10, metavar='N')]
 _Extractor = Annotated[str, _measuring('Who finds names: rules (in the package), spacy, spacy:MODEL, or transformers:MODEL.', metavar='NAME')]
 _MeasureSeed = Annotated[int, _measuring('Seed of samples and intervals.', metavar='N')]
@@ -388,17 +317,17 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     "Print the measures of records side by side; only those of `names`, if any are given."
     from synthlab.evaluation import compare
     names, lines = set(names), compare(records)
-    table = _grid('Measures', 'measure', *(record['name'] for record in records), right=range(1, 1 + len(records)))
+    table = grid('Measures', 'measure', *(record['name'] for record in records), right=range(1, 1 + len(records)))
     for line in lines:
         if names and line['name'] not in names or all('value' not in entry for entry in line['entries']): continue
         cells = [_measured(*pair) for pair in zip(line['entries'], line['verdicts'] if len(records) > 1 else ['']*len(records))]
-        table.add_row(_shown(f"{line['name']} {_ARROWS[line['better']]}"), *cells)
-    _out.print(table)
+        table.add_row(shown(f"{line['name']} {_ARROWS[line['better']]}"), *cells)
+    screen.print(table)
     reasons = {entry['skipped']: [] for line in lines for entry in line['entries'] if 'skipped' in entry and not names}
     for line in lines:
         for entry in line['entries'][:1]: reasons.get(entry.get('skipped'), []).append(line['name'])
-    for reason, found in reasons.items(): _out.print(Text(f"Not measured: {', '.join(found)}: {reason}", style='dim'), soft_wrap=True)
-    _out.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
+    for reason, found in reasons.items(): say(f"Not measured: {', '.join(found)}: {reason}", style='dim')
+    screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
 # %% ../nbs/19_cli.ipynb #1dc8f174
 _EVALUATE = """Measure a run: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
@@ -412,13 +341,13 @@ Writes metrics.json and report.html into the run. A measure that cannot be taken
 def _evaluate(run: Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False)], *, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
               student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False,
               extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0) -> None:
-    with _user_errors(), _plain_warnings():
+    with user_errors(), plain_warnings():
         read_recipe(run)                                                    # no run, no waiting for the imports
         from synthlab.quality import evaluate_run
         record = evaluate_run(run, gold, student, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
                               most=most, seed=seed, embedder=_embedder())
     _show_records([record])
-    for name in ('metrics.json', 'report.html'): _out.print(Text(f'{run/name}'), soft_wrap=True)
+    for name in ('metrics.json', 'report.html'): say(f'{run/name}')
 
 
 _COMPARE = """Lay runs of one task side by side, all measured on as many rows as the smallest has.
@@ -433,13 +362,13 @@ def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two run
              student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False,
              extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
              out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
-    with _user_errors(), _plain_warnings():
+    with user_errors(), plain_warnings():
         for run in runs: read_recipe(run)
         from synthlab.quality import compare_runs
         records = compare_runs(runs, gold, student, out, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
                                extractor=extractor, most=most, seed=seed, embedder=_embedder())
     _show_records(records)
-    _out.print(Text(str(out)), soft_wrap=True)
+    say(str(out))
 
 # %% ../nbs/19_cli.ipynb #80cfc53e
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
@@ -452,7 +381,7 @@ def _asked(**options: Any) -> SimpleNamespace:
     return SimpleNamespace(**(defaults | {'made_by': None} | options))
 
 
-def _judge_demo(runs: Mapping[str, SimpleNamespace], page: Path) -> list[dict[str, Any]]:
+def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:
     "Measure the runs, and write the page of each and the comparison."
     from synthlab.evaluation import write_record
     from synthlab.quality import compare_runs
@@ -464,14 +393,14 @@ def _judge_demo(runs: Mapping[str, SimpleNamespace], page: Path) -> list[dict[st
     return records
 
 
-def _show_demo(runs: Mapping[str, SimpleNamespace]) -> None:
+def _show_demo(runs: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     "Print samples side by side, and how fast they were written."
-    samples = _grid('The same prompts, two methods', 'label', *runs)
-    for label in next(iter(runs.values())).task.label_names:
-        samples.add_row(_shown(label), *(_shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
-    _out.print(samples)
+    samples = grid('The same prompts, two methods', 'label', *runs)
+    for label in [label['name'] for label in recipe['task']['labels']]:
+        samples.add_row(shown(label), *(shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
+    screen.print(samples)
     for name, done in runs.items():
-        _out.print(f'{name}: {done.speed.rows / done.speed.seconds:.1f} rows, {done.speed.tokens / done.speed.seconds:.0f} tokens a second, reading the prompts and warming up included')
+        if done.rows: say(f'{name}: {done.rows/done.seconds:.1f} rows, {done.tokens/done.seconds:.0f} tokens a second, reading the prompts and warming up included')
 
 
 @app.command('demo', help='Watch the embedded teacher write a small news dataset, twice: each text on its own (FewGen), and held apart (CorrSynth). Both are measured.')
@@ -480,17 +409,17 @@ def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two dataset
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,
           measure: Annotated[bool, typer.Option(help='Measure the datasets, too.')] = True) -> None:
     runs, page = {}, out.with_name(f'{out.name}-compare.html')
-    _out.print(Text(f'Two datasets of {n} news items, then their measures: some minutes on two cores. CorrSynth with strong contrast (--delta 0.5 --alpha 0.01).'), soft_wrap=True)
+    say(f'Two datasets of {n} news items, then their measures: some minutes on two cores. CorrSynth with strong contrast (--delta 0.5 --alpha 0.01).')
     for name, options in DEMO.items():
         asked = _asked(task='ag_news', out=out.with_name(f"{out.name}-{options['recipe']}"), n=n, seed=seed, made_by='synthlab demo', **options)
-        with _interruptible(asked.out), _plain_warnings(): runs[name] = _produce(asked)
-    _show_demo(runs)
+        with interruptible(asked.out), plain_warnings(): runs[name], recipe = _produce(asked)
+    _show_demo(runs, recipe)
     if measure:
-        with _plain_warnings(): _show_records(_judge_demo(runs, page), _DEMO_MEASURES)
-        _out.print('Label preservation: the share of texts in which a judge of labels, trained on the examples written by hand in the task, finds the label that was asked for. '
+        with plain_warnings(): _show_records(_judge_demo(runs, page), _DEMO_MEASURES)
+        screen.print('Label preservation: the share of texts in which a judge of labels, trained on the examples written by hand in the task, finds the label that was asked for. '
                    'Student: accuracy on 100 news texts written by hand, of a small classifier that learns from the dataset; mean of three.')
-        _out.print(Text(f'Reports: {page}, {out}-fewgen/report.html, {out}-corrsynth/report.html'), soft_wrap=True)
-    _out.print(Text(f'The datasets are in {out}-fewgen and {out}-corrsynth. Next: synthlab generate --help'), soft_wrap=True)
+        say(f'Reports: {page}, {out}-fewgen/report.html, {out}-corrsynth/report.html')
+    say(f'The datasets are in {out}-fewgen and {out}-corrsynth. Next: synthlab generate --help')
 
 # %% ../nbs/19_cli.ipynb #995d1a19
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -508,7 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try: return app(arguments, prog_name='synthlab', standalone_mode=False) or 0
     except typer.TyperException as error:
-        _complain(error.format_message())
+        complain(error.format_message())
         return 2
 
 

@@ -281,7 +281,7 @@ class Embedder:
     @cached_property
     def device(self) -> str:
         """Device that the model runs on."""
-        from synthlab.teachers import choose_device
+        from synthlab.models import choose_device
         return str(choose_device(self._asked_device))
 
     @cached_property
@@ -318,7 +318,7 @@ class Embedder:
         """The loaded SentenceTransformer."""
         from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
-        from synthlab.teachers import quiet
+        from synthlab.models import quiet
         revision = self.revision                                  # refuses weights that are not safetensors before anything is loaded
         try:
             with quiet(True):

@@ -250,7 +250,7 @@ class TransformersExtractor:
 
     def __init__(self, model: str, device: str = 'auto', batch_size: int = 16):
         from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
-        from synthlab.teachers import choose_device
+        from synthlab.models import choose_device
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             network = AutoModelForTokenClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)

@@ -589,7 +589,7 @@ def teacher_features(teacher: Any, texts: Sequence[str], batch_size: int = 32) -
     """
     import torch
 
-    from synthlab.teachers import left_pad, positions
+    from synthlab.models import left_pad, positions
     rows = [ids[-(teacher.max_length or len(ids)):] for ids in teacher.encode(check_texts(texts))]
     order, found = np.argsort([len(ids) for ids in rows], kind='stable'), [None]*len(rows)
     for batch in np.array_split(order, -(-len(rows)//batch_size)):

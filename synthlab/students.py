@@ -29,7 +29,7 @@ from .data import load_gold
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
 from .metrics import confusion
 from .tasks import Task, did_you_mean
-from .teachers import choose_device
+from .models import choose_device
 
 # %% ../nbs/14_students.ipynb #994171dc
 _all_ = ['RECIPES', 'TrainRecipe']

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'render', 'text_fault', 'did_you_mean', 'Label', 'GoldSource', 'Task', 'task_names', 'load_task',
-           'one_line', 'messages', 'derive_seed', 'row_id', 'prompt_hash', 'label_counts']
+           'one_line', 'messages', 'derive_seed', 'row_id', 'prompt_hash', 'label_counts', 'whole_file']
 
 # %% ../nbs/00_tasks.ipynb #2ba4c397
+import contextlib
 import difflib
 import hashlib
 import json
 import operator
+import os
 import reprlib
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from importlib.resources import files
@@ -557,3 +559,35 @@ def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float]
     by_fraction = sorted(range(len(labels)), key=lambda k: counts[k] - exact[k])
     for k in by_fraction[:int(n) - sum(counts)]: counts[k] += 1
     return dict(zip(labels, counts))
+
+# %% ../nbs/00_tasks.ipynb #249eec46
+def _sync(path: Path) -> None:
+    "Wait until a file, or the names in a folder, are on the disk."
+    handle = os.open(path, os.O_RDONLY)
+    try: os.fsync(handle)
+    finally: os.close(handle)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file; one that is there is replaced.
+
+    Yields
+    ------
+    Path
+        Where to write. It takes the name `path` when the block ends, and vanishes when the block fails.
+    """
+    path = Path(path)
+    part = path.with_name(f'{path.name}.part')
+    part.unlink(missing_ok=True)                                          # a crash may have left one
+    try:
+        yield part
+        _sync(part)
+        os.replace(part, path)
+        with contextlib.suppress(OSError): _sync(path.parent)             # not every file system can
+    finally: part.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 "The commands do what they say, refuse what makes no sense in one line, and lose nothing when they are stopped."
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
-from synthlab import __version__, cli, corrsynth
+from synthlab import __version__, cli, corrsynth, generation, terminal
 from synthlab.runs import read_rows
 from synthlab.tasks import Task, load_task, task_names
 
@@ -148,7 +149,9 @@ def test_runs_are_not_overwritten(synthlab):
     command = 'generate sst2 --n 2 --out run', SHORT
     assert synthlab(*command)[0] == 0
     before = Path('run/dataset.jsonl').read_bytes()
-    for options, told in [('', 'is finished'), ('--seed 1', 'seed: 0 there, 1 now'), ('--overwrite --budget 1', 'budget')]:
+    status, out, _ = synthlab(*command)
+    assert status == 0 and 'finished before' in out and Path('run/dataset.jsonl').read_bytes() == before
+    for options, told in [('--seed 1', 'seed: 0 there, 1 now'), ('--overwrite --budget 1', 'budget')]:
         status, _, err = synthlab(*command, options)
         assert status == 2 and told in err and Path('run/dataset.jsonl').read_bytes() == before
     Path('poems').mkdir()
@@ -159,7 +162,7 @@ def test_runs_are_not_overwritten(synthlab):
 
 
 def test_bugs_keep_their_traceback(synthlab, monkeypatch):
-    monkeypatch.setattr(corrsynth, 'make_rows', lambda *_, **__: [][0])
+    monkeypatch.setattr(generation, 'make_rows', lambda *_, **__: [][0])
     with pytest.raises(IndexError): synthlab('generate sst2 --n 2 --out run', SHORT)
 
 
@@ -208,7 +211,7 @@ def test_what_was_stopped_goes_on(tmp_path, whole, how, status):
     assert found == status, said
     kept = list(read_rows(tmp_path/'run'))
     assert 0 < len(kept) < 20
-    if how == signal.SIGINT: assert f'Stopped. {len(kept)} rows are kept in run; the same command goes on from there.' in said and 'Traceback' not in said
+    if how == signal.SIGINT: assert f'Stopped. {len(kept)} rows are kept in run; the same command, or synthlab resume run, goes on from there.' in said and 'Traceback' not in said
     again = start(tmp_path)
     assert again.wait(120) == 0, again.stderr.read()
     assert rows(tmp_path/'run')[:len(kept)] == kept
@@ -277,9 +280,60 @@ def test_help_shows_defaults_and_teaches(synthlab):
     assert all(part in words for part in ('[default: 0.9]', 'A larger delta means less contrast', 'Contrast (cfg and corrsynth)', 'synthlab generate ag_news'))
 
 
+# ---- status, resume, replay, export
+
+def test_a_run_is_looked_at_continued_and_handed_on(synthlab):
+    status, out, _ = synthlab('generate sst2 --n 6 --recipe fewgen --max-calls 2 --out run', SHORT)
+    assert status == 1 and 'Stopped by the budget: max_calls = 2' in out
+    assert len(rows('run')) == 4
+    status, out, _ = synthlab('status run')
+    assert status == 0 and 'synthlab resume run' in out and '2 calls' in out and '4 texts were written: 4 accepted.' in out
+    status, out, err = synthlab('resume run')
+    assert status == 0 and len(rows('run')) == 6, err
+    assert 'Finished.' in synthlab('status run')[1]
+    whole = synthlab('generate sst2 --n 6 --recipe fewgen --out whole', SHORT)
+    assert whole[0] == 0 and [row | {'sampling': 0} for row in rows('run')] == [row | {'sampling': 0} for row in rows('whole')]
+    status, out, _ = synthlab('replay run', rows('run')[3]['id'])
+    assert status == 0 and 'The texts agree.' in out and 'from the stored call' in out and 'asked again' in out
+    status, out, _ = synthlab('export run --format csv --to sent')
+    assert status == 0 and {path.name for path in Path('sent').iterdir()} == {'dataset.csv', 'README.md', 'recipe.toml'}
+
+
+def test_a_row_that_was_changed_is_found_out(synthlab):
+    assert synthlab('generate sst2 --n 2 --recipe fewgen --out run', SHORT)[0] == 0
+    row = rows('run')[0]
+    with contextlib.closing(sqlite3.connect('run/run.db')) as db, db: db.execute("UPDATE rows SET row = json_set(row, '$.text', 'forged') WHERE id = ?", [row['id']])
+    status, out, _ = synthlab('replay run', row['id'])
+    assert status == 1 and 'The texts differ.' in out and 'forged' in out and row['text'] in ' '.join(out.split())
+
+
+def test_a_fork_takes_the_calls_along(synthlab):
+    assert synthlab('generate sst2 --n 4 --recipe fewgen --out run', SHORT)[0] == 0
+    status, out, err = synthlab('generate sst2 --n 6 --recipe fewgen --fork run --out more', SHORT)
+    assert status == 0 and rows('more')[:4] == rows('run'), err
+    assert '3 calls' in synthlab('status more')[1]
+
+
+def test_an_estimate_asks_for_nothing(synthlab):
+    status, out, _ = synthlab('generate sst2 --n 6 --recipe fewgen --estimate --out run', SHORT)
+    assert status == 0 and 'unknown' in out and not Path('run').exists()
+
+
+@pytest.mark.parametrize('words, told', [
+    ('status nothing', 'nothing holds no run'), ('resume nothing', 'nothing holds no run'), ('replay nothing abc', 'nothing holds no run'), ('export nothing', 'nothing holds no run'),
+    ('export nothing --format hub', '--format hub needs --repo USER/NAME'), ('export nothing --repo me/pets', '--repo goes with --format hub'),
+    ('generate sst2 --base-url http://127.0.0.1:9/v1 --teacher owl --out run', 'FewGen'),
+    ('generate sst2 --base-url http://127.0.0.1:9/v1 --device cpu --recipe fewgen --out run', '--device: a server decides it'),
+    ('generate sst2 --concurrency 3 --out run', '--concurrency: there is no --base-url'),
+    ('generate sst2 --max-cost 3 --out run', 'price')])
+def test_what_cannot_be_done_to_a_run_is_one_line(synthlab, words, told):
+    status, _, err = synthlab(words)
+    assert status == 2 and told in ' '.join(err.split()) and 'Traceback' not in err and not Path('run').exists()
+
+
 @pytest.mark.parametrize('text', ['[red]hot[/red]', '[/]', '\x1b[2J\x1b]0;title\x07', 'two\nlines\r\tand a tab', '\u202eright to left', ':smile:'])
 def test_texts_are_shown_and_never_read(text, capsys):
-    cli._out.print(cli._shown(text))
+    terminal.screen.print(terminal.shown(text))
     shown = capsys.readouterr().out
     assert '\x1b' not in shown and '\x07' not in shown and shown.count('\n') == 1
     assert shown.strip() == ' '.join(text.split()).replace('\x1b', '\ufffd').replace('\x07', '\ufffd')

@@ -1,12 +1,14 @@
 "The decode loop against a brute-force version, on real weights, and its promises about seeds, batches and memory."
+from dataclasses import replace
+
 import brute_force
 import numpy as np
 import pytest
 import torch
 from synthlab import decoding
 from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, Group, Sampling, decode, nucleus
-from synthlab.teachers import CausalTeacher
+from synthlab.decoding import DecodePlan, Group, Sampling, constrain, decode, guide, make_block, nucleus
+from synthlab.models import CausalModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 LABELS = ['a', 'a', 'b', 'b']
@@ -174,8 +176,8 @@ def test_other_architectures(kind, tmp_path):
     sizes = dict(gpt2=dict(n_embd=32, n_layer=2, n_head=4), llama=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2),
                  qwen3=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8))[kind]
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=12_288, bos_token_id=2, eos_token_id=3, **sizes))
-    model.save_pretrained(tmp_path); CausalTeacher('pocket').tokenizer.save_pretrained(tmp_path)
-    compare(CausalTeacher(tmp_path), corrsynth(WORDS['unequal'], seed=3, limits=[2, 7, 4, 7]), Sampling(max_new_tokens=7))
+    model.save_pretrained(tmp_path); CausalModel('pocket').tokenizer.save_pretrained(tmp_path)
+    compare(CausalModel(tmp_path), corrsynth(WORDS['unequal'], seed=3, limits=[2, 7, 4, 7]), Sampling(max_new_tokens=7))
 
 
 def test_nucleus_widens_until_the_share_is_reached():
@@ -193,3 +195,135 @@ def test_remembered_prompts_change_nothing(teacher):
     for plan in same:
         [(_, alone)] = decode(teacher, [plan], Sampling(max_new_tokens=8))
         assert together[plan.name] == [c.token_ids for c in alone]
+
+
+class Few:
+    "At every step a few tokens, the dice's choice; the text is complete after `last` tokens."
+    def __init__(self, vocab_size, seed, last=99, few=9): self.arguments, self.seen, self.is_done = (vocab_size, seed, last, few), [], False
+    def start(self): return type(self)(*self.arguments)
+
+    def allowed(self):
+        vocab_size, seed, last, few = self.arguments
+        mask = torch.zeros(vocab_size, dtype=torch.bool)
+        mask[np.random.default_rng([seed, *self.seen]).choice(vocab_size, few, replace=False)] = True
+        return mask
+
+    def advance(self, token_id):
+        assert self.allowed()[token_id]
+        self.seen.append(token_id)
+        self.is_done = len(self.seen) == self.arguments[2]
+
+
+@pytest.mark.parametrize('alpha', [0., .2, 1.])
+@pytest.mark.parametrize('sampling', [dict(), dict(temperature=.7, top_p=.9), dict(top_k=3)], ids=str)
+def test_constrained_rows_against_brute_force(teacher, alpha, sampling):
+    "Guided scores from the definition, grammar mask (in place of the plausibility mask where nothing is left), then the draw."
+    sampling = Sampling(max_new_tokens=6, **sampling)
+    rules = [Few(teacher.vocab_size, 0), None, Few(teacher.vocab_size, 2), Few(teacher.vocab_size, 3, few=teacher.vocab_size//2)]
+    plan, seen = replace(corrsynth(WORDS['unequal'], seed=8, alpha=alpha), constraints=rules, stops=()), []
+    [(_, texts)] = decode(teacher, [plan], sampling, observe=lambda p, rows, z, guided: seen.append(z.double().numpy()))
+    uniforms, states = Group(plan, teacher.encode(plan.prompts), sampling).uniforms, [rule and rule.start() for rule in rules]
+    for step, z in enumerate(seen):
+        for m, rule in enumerate(states):
+            scores, free = (brute_force.guided_scores(p, z, [True]*4, {}, m) for p in (plan, replace(plan, alpha=0.)))
+            if rule is not None:
+                forbidden = ~rule.allowed().numpy()
+                scores[forbidden] = free[forbidden] = -np.inf
+                if not np.isfinite(scores).any(): scores = free
+            token = texts[m].token_ids[step]
+            assert token == brute_force.draw(scores, float(uniforms[step, m]), sampling)
+            if rule is not None: rule.advance(token)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_constrain_on_a_toy_vocabulary(seed):
+    dice = np.random.default_rng(seed)
+    z, allowed = torch.tensor(dice.normal(size=(4, 7)), dtype=torch.float32), dice.random((4, 7)) < .4
+    allowed[np.arange(4), dice.integers(0, 7, 4)] = True
+    rules = [Few(7, 0) if dice.random() < .7 else None for _ in range(4)]
+    for rule, mask in zip(rules, allowed):
+        if rule: rule.start = lambda mask=mask: type('Fixed', (), {'allowed': lambda self: torch.tensor(mask)})()
+    plan = DecodePlan([[1]]*4, range(4), contrast_weights(LABELS, delta=.2), float(dice.choice([0., .3, 1.])), LABELS, constraints=rules)
+    group = Group(plan, plan.prompts, Sampling())
+    block = make_block([(group, r) for r in range(4)], range(4), torch.device('cpu'))
+    guided = guide(z, block, [])[0]
+    found = constrain(guided, z, block) if block.constraints else guided
+    for m, rule in enumerate(rules):
+        raw = (plan.weights @ z)[m]
+        for v in range(7):
+            is_plausible = z[m, v] >= z[m].max() + np.log(plan.alpha) if plan.alpha else True
+            if rule is None: expected = raw[v] if is_plausible else -np.inf
+            elif any(guided[m].isfinite().numpy() & allowed[m]): expected = raw[v] if is_plausible and allowed[m, v] else -np.inf
+            else: expected = raw[v] if allowed[m, v] else -np.inf
+            assert found[m, v] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_the_grammar_wins_over_scores_of_minus_infinity():
+    z = torch.tensor([[0., -torch.inf, -torch.inf, -torch.inf]])
+    class Last:
+        is_done = False
+        def start(self): return self
+        def allowed(self): return torch.tensor([False, False, True, True])
+    for alpha in (0., .5):
+        group = Group(DecodePlan([[1]], [0], torch.eye(1), alpha, constraints=[Last()]), [[1]], Sampling())
+        block = make_block([(group, 0)], [0], torch.device('cpu'))
+        guided = guide(z, block, [])[0] if alpha else z
+        assert constrain(guided, z, block).softmax(-1).tolist() == [[0, 0, .5, .5]]
+
+
+def test_constrained_groups_change_no_neighbour(teacher):
+    rules = [Few(teacher.vocab_size, seed, last=3 + seed) for seed in range(4)]
+    mixed = [replace(plan, constraints=rules if n % 2 else None) for n, plan in enumerate(plans(corrsynth, 6))]
+    alone = {}
+    for plan in mixed: alone |= texts(teacher, [plan], 16)
+    assert texts(teacher, mixed, 64) == alone
+    for n in (0, 2, 4): assert alone[n] == texts(teacher, [plans(corrsynth, 6)[n]], 16)[n]
+
+
+def test_a_complete_text_stops(teacher):
+    plan = replace(fewgen(WORDS['equal']), constraints=[Few(teacher.vocab_size, seed, last=seed + 2) for seed in range(4)], stops=())
+    [(_, found)] = decode(teacher, [plan], Sampling(max_new_tokens=4))
+    assert [(c.steps, c.finish_reason) for c in found] == [(2, 'stop'), (3, 'stop'), (4, 'stop'), (4, 'length')]
+
+
+def test_constraints_begin_again_after_running_out_of_memory(teacher, monkeypatch):
+    made = [replace(plan, constraints=[Few(teacher.vocab_size, seed, last=4 + seed) for seed in range(4)]) for plan in plans(corrsynth, 6)]
+    expected, step = texts(teacher, made, 64), decoding.step
+    def small(teacher, tokens, cache):
+        if len(tokens) > 9: raise torch.OutOfMemoryError('no room')
+        return step(teacher, tokens, cache)
+    monkeypatch.setattr(decoding, 'step', small)
+    assert texts(teacher, made, 24) == expected
+
+
+def test_plans_of_different_sampling_share_a_batch(teacher):
+    ways = [Sampling(9), Sampling(5, temperature=0), Sampling(7, top_p=.8), None, Sampling(9, top_k=4)]
+    mixed = [replace(plan, sampling=ways[n % 5], limits=None) for n, plan in enumerate(plans(corrsynth, 10))]
+    run = decode(teacher, mixed, Sampling(6, temperature=.5), max_rows=64)
+    together = {plan.name: [c.token_ids for c in found] for plan, found in run}
+    for plan in mixed: assert together[plan.name] == texts(teacher, [replace(plan, sampling=None)], 16, plan.sampling or Sampling(6, temperature=.5))[plan.name]
+    assert run.stats.steps <= 8                                  # all at the same time
+
+
+def test_a_plan_may_have_stops_of_its_own(teacher):
+    "Line breaks do not end a text whose plan says so, and stay in it."
+    breaks = [i for i in teacher.stop_ids.tolist() if i not in teacher.end_ids.tolist()] or teacher.stop_ids.tolist()
+    class Lines(Few):
+        def allowed(self): return torch.zeros(teacher.vocab_size, dtype=torch.bool).index_fill_(0, torch.tensor(breaks[:1]), True)
+    plan = replace(fewgen(WORDS['equal']), constraints=[Lines(1, 1)]*4)
+    [(_, ended)] = decode(teacher, [plan], Sampling(max_new_tokens=3))
+    [(_, goes_on)] = decode(teacher, [replace(plan, stops=())], Sampling(max_new_tokens=3))
+    assert [(c.steps, c.finish_reason) for c in ended] == [(1, 'stop')]*4 and [(c.steps, c.finish_reason) for c in goes_on] == [(3, 'length')]*4
+
+
+def test_none_among_the_plans_is_a_pause(teacher):
+    "The loop goes on with what it has, and asks again."
+    made, asked = plans(fewgen, 3), 0
+    def slowly():
+        nonlocal asked
+        for plan in made:
+            for _ in range(2): asked += 1; yield None
+            yield plan
+    given, found = slowly(), {}
+    while len(found) < 3: found |= texts(teacher, given, 16)     # the loop ends when nothing is under way
+    assert found == texts(teacher, made, 64) and asked == 6

@@ -1,17 +1,15 @@
-"A run survives crashes, refuses what would lose work, and ends in a dataset that the field's tools read."
+"A run keeps calls and rows, refuses what would lose work, and ends in a dataset that the field's tools read."
 import json
 import os
-import resource
-import signal
 import sqlite3
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from huggingface_hub import DatasetCard
-from synthlab.runs import Run, RunError, dataset_card, plain_recipe, read_rows, recipe_difference
+from synthlab.runs import Run, RunError, open_run, read_counts, read_rows, read_status, recipe_difference, shortfall
 
 ROOT = Path(__file__).parents[1]
 RECIPE = {'n': 8, 'seed': 0, 'method': {'name': 'corrsynth', 'delta': 0.9}, 'teacher': {'name': 'toy', 'revision': None},
@@ -28,6 +26,9 @@ def row(number, member, **others):
 def group(number): return [row(number, member) for member in range(2)]
 
 
+def call(number): return {'completions': [r['text'] for r in group(number)], 'prompt_tokens': 10, 'completion_tokens': 4, 'error': ''}
+
+
 def fill(out, numbers=range(4), **options):
     "A run with these groups, finished."
     with Run(out, RECIPE, **options) as run:
@@ -35,10 +36,10 @@ def fill(out, numbers=range(4), **options):
         return run.finish()
 
 
-def in_process(code, *arguments, **options):
-    "Run code in a process of its own, with the names of this file."
+def in_process(code, *arguments, before=(), **options):
+    "Run code in a process of its own, with the names of this file; `before` are words of the command line that come first."
     start = f'import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT/"tests")!r}]; from test_runs import *\n'
-    return subprocess.run([sys.executable, '-c', start + code, *map(str, arguments)], capture_output=True, text=True, **options)
+    return subprocess.run([*before, sys.executable, '-c', start + code, *map(str, arguments)], capture_output=True, text=True, **options)
 
 
 def files(out): return {p.name: p.read_bytes() for p in Path(out).iterdir() if p.is_file() and p.name != 'run.db'}
@@ -52,11 +53,13 @@ def test_the_dataset_is_what_was_accepted(tmp_path):
         run.add(0, [row(0, 0, text=HOSTILE[2]), row(0, 1, status='rejected', reason='empty text', text='')])
         run.add(2, [row(2, 0, status='failed', reason='out of memory'), row(2, 1, status='rejected', reason='empty text')])
         counts = run.finish()
-    assert counts == {'candidates': 6, 'accepted': {'pets': 2, 'wild': 1}, 'rejected': {'empty text': 2}, 'failed': {'out of memory': 1}}
+    assert counts == {'candidates': 6, 'accepted': {'wild': 1, 'pets': 2}, 'rejected': {'empty text': 2}, 'failed': {'out of memory': 1}}
+    assert list(counts['accepted']) == ['wild', 'pets']
     rows = [json.loads(line) for line in (tmp_path/'run'/'dataset.jsonl').read_text(encoding='utf-8').split('\n')[:-1]]
     assert [r['text'] for r in rows] == [HOSTILE[2], HOSTILE[0], HOSTILE[1]]
     assert '猫' in (tmp_path/'run'/'dataset.jsonl').read_text(encoding='utf-8')
     assert rows == list(read_rows(tmp_path/'run')) and len(list(read_rows(tmp_path/'run', None))) == 6
+    assert [r['reason'] for r in read_rows(tmp_path/'run', 'failed')] == ['out of memory'] and read_counts(tmp_path/'run') == counts
 
 
 def test_datasets_loads_the_folder_and_the_file(tmp_path):
@@ -68,115 +71,213 @@ def test_datasets_loads_the_folder_and_the_file(tmp_path):
     assert by_card.to_list() == by_file.to_list() == expected
 
 
-def test_columns_that_fill_late_keep_their_type(tmp_path):
-    import pyarrow.parquet as pq
-    with Run(tmp_path/'run', RECIPE) as run:
-        run.add(0, [row(0, m) for m in range(1500)])
-        run.add(1, [row(1, 0, demos=['pets/0'], attributes={'tone': 'dry'}, kl=None), row(1, 1, kl=3)])
-        run.finish()
-    table = pq.read_table(tmp_path/'run'/'dataset.parquet')
-    assert table.num_rows == 1502
-    assert table.column('demos')[0].as_py() == [] and table.column('demos')[1500].as_py() == ['pets/0']
-    assert table.column('attributes')[1500].as_py() == {'tone': 'dry'}
-    assert table.column('kl').to_pylist()[-2:] == [None, 3.0]
-
-
 def test_nothing_accepted_is_a_dataset_too(tmp_path):
     with Run(tmp_path/'run', RECIPE) as run:
         run.add(0, [row(0, 0, status='rejected', reason='empty text')])
+        run.add(1, [])
         run.finish()
     assert (tmp_path/'run'/'dataset.jsonl').read_bytes() == b''
     assert 'Asked for 8 rows and got 0. **The run fell short.**' in (tmp_path/'run'/'README.md').read_text()
 
 
-def test_numbers_that_json_lacks_are_null(tmp_path):
+def test_values_that_json_and_utf8_lack(tmp_path):
     import numpy as np
     with Run(tmp_path/'run', RECIPE) as run:
-        run.add(0, [row(0, 0, kl=float('nan')), row(0, 1, kl=np.float32(0.25), steps=np.int64(3))])
+        run.add(0, [row(0, 0, kl=float('nan'), text='cut \ud83d off', label='pe\udc00ts'), row(0, 1, kl=np.float32(0.25), steps=np.int64(3), status='failed', reason='said \ud83d')])
         run.finish()
-    assert [r['kl'] for r in read_rows(tmp_path/'run')] == [None, 0.25]
+    first, second = read_rows(tmp_path/'run', None)
+    assert (first['kl'], first['text'], second['kl'], second['steps']) == (None, 'cut \ufffd off', 0.25, 3)
+    assert read_counts(tmp_path/'run')['failed'] == {'said \ufffd': 1} and read_counts(tmp_path/'run')['accepted'] == {'pe\ufffdts': 1}
 
 
-# ---- the card
-
-def test_card_is_metadata_and_counts(tmp_path):
-    fill(tmp_path/'run')
-    card = DatasetCard.load(tmp_path/'run'/'README.md')
-    data = card.data.to_dict()
-    assert data['task_categories'] == ['text-classification'] and data['size_categories'] == 'n<1K'
-    assert {'synthetic', 'corrsynth'} <= set(data['tags'])
-    assert data['configs'] == [{'config_name': 'default', 'data_files': [{'split': 'train', 'path': 'dataset.parquet'}]}]
-    assert all(part in card.text for part in ('2411.08553', 'load_dataset', '| candidates written by the teacher | 8 |', '| pets | 4 |'))
-
-
-@pytest.mark.parametrize('text', HOSTILE)
-def test_card_shows_texts_and_never_reads_them(text):
-    counts = {'candidates': 1, 'accepted': {text: 1}, 'rejected': {}, 'failed': {}}
-    hostile = RECIPE | {'n': 1, 'task': {'name': text, 'description': text}, 'teacher': {'name': text}, 'gold': text}
-    card = DatasetCard(str(dataset_card(plain_recipe(hostile), counts, {text: text})))
-    assert card.data.license == 'unknown'
-    harmless = [line for line in card.text.splitlines() if not line.startswith('    ')]
-    assert not any(mark in line.replace(rf'\{mark}', '') for line in harmless for mark in ('`' * 3, '<script', '{{'))
-
-
-# ---- resuming
-
-KILLED = """
-with Run(sys.argv[1], RECIPE) as run:
-    for number in range(4):
-        if number in run.groups(): continue
-        if number == 2: os.kill(os.getpid(), signal.SIGKILL)
-        run.add(number, group(number))
-    run.finish()
-"""
-KILLED_WHILE_WRITING = """
-import synthlab.runs as runs
-def stop(*_): os.kill(os.getpid(), signal.SIGKILL)
-setattr(runs, sys.argv[2], stop)
-fill(sys.argv[1])
-"""
-
-
-def test_a_killed_run_goes_on(tmp_path):
-    killed = in_process(KILLED, tmp_path/'run')
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (tmp_path/'run'/'run.lock').exists()
-    assert [r['id'] for r in read_rows(tmp_path/'run')] == ['0/0', '0/1', '1/0', '1/1']
-    with Run(tmp_path/'run', RECIPE) as run: assert list(run.groups()) == [0, 1]
-    fill(tmp_path/'run', [2, 3])
-    fill(tmp_path/'whole')
-    assert files(tmp_path/'run') == files(tmp_path/'whole')
-
-
-@pytest.mark.parametrize('where', ['write_jsonl', 'dataset_card', '_agree_on_recipe', '_connect'])
-def test_killed_while_beginning_or_ending(tmp_path, where):
-    assert in_process(KILLED_WHILE_WRITING, tmp_path/'run', where).returncode == -signal.SIGKILL
+def test_what_was_used_is_kept(tmp_path):
+    @dataclass
+    class Usage:
+        calls: int = 2
+        cost: float = 0.5
     with Run(tmp_path/'run', RECIPE) as run:
-        for number in set(range(4)) - set(run.groups()): run.add(number, group(number))
-        run.finish()
-    fill(tmp_path/'whole')
-    assert files(tmp_path/'run') == files(tmp_path/'whole')
+        run.calls.update({'a': call(0), 'b': call(1)})
+        run.finish(Usage())
+    assert '| calls | 2 |' in (tmp_path/'run'/'README.md').read_text() and '| cost in US dollars | 0.50 |' in (tmp_path/'run'/'README.md').read_text()
+    status = read_status(tmp_path/'run')
+    assert status['usage'] == {'calls': 2, 'cost': 0.5}
+    assert status['calls'] == {'calls': 2, 'failed': 0, 'prompt_tokens': 20, 'completion_tokens': 8, 'unknown_tokens': 0}
 
+
+# ---- reading
+
+def test_groups_are_a_mapping_that_holds_nothing(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run:
+        numbers = [1203, *range(0, 1200, 2)]
+        run.add_many({number: group(number) for number in numbers[:-1]})
+        run.add(numbers[-1], [])
+        assert list(run.groups) == sorted(numbers) and len(run.groups) == len(numbers)
+        assert run.groups[2] == group(2) and run.groups[1198] == [] and 1 not in run.groups and run.groups.get(1) is None
+        with pytest.raises(KeyError): run.groups[1]
+        assert dict(run.groups) == {number: group(number) for number in numbers[:-1]} | {1198: []}
+
+
+def test_rows_can_be_read_while_more_are_added(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run:
+        run.add_many({number: group(number) for number in range(300)})
+        seen = []
+        for found in run.rows():
+            seen.append(found['id'])
+            if len(seen) == 100: run.add(300, group(300))
+        assert seen == [f'{number}/{member}' for number in range(301) for member in range(2)]
+
+
+def test_a_row_is_found_by_its_id(tmp_path):
+    fill(tmp_path/'run')
+    with open_run(tmp_path/'run') as run:
+        assert run.row('2/1') == row(2, 1)
+        with pytest.raises(ValueError, match="no row with the id '9/9'"): run.row('9/9')
+        assert run.samples() == {'wild': 'wild story 0', 'pets': 'pets story 0'} and list(run.samples()) == ['wild', 'pets']
+
+
+def test_status_tells_how_it_stands(tmp_path):
+    with Run(tmp_path/'run', RECIPE, derivation='v1') as run:
+        run.calls['a'] = call(0)
+        run.calls['b'] = {'error': 'timed out'}
+        run.add(0, [row(0, 0), row(0, 1, status='rejected', reason='empty text')])
+        status = read_status(tmp_path/'run')
+        assert status['holder'].startswith(f'process {os.getpid()} on ') and not status['finished']
+    expected = {'path': str(tmp_path/'run'), 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
+                'rejected': {'empty text': 1}, 'failed': {}, 'shortfall': {'wild': 4, 'pets': 3}, 'groups': 1,
+                'calls': {'calls': 1, 'failed': 1, 'prompt_tokens': 10, 'completion_tokens': 4, 'unknown_tokens': 0}, 'usage': None, 'finished': False, 'holder': '', 'derivation': 'v1'}
+    assert read_status(tmp_path/'run') == expected
+    json.dumps(expected)
+
+
+def test_status_needs_no_torch(tmp_path):
+    fill(tmp_path/'run')
+    done = in_process("print(read_status(sys.argv[1])['candidates'], [m for m in ('torch', 'transformers', 'datasets', 'pyarrow', 'huggingface_hub') if m in sys.modules])", tmp_path/'run')
+    assert done.stdout == '8 []\n', done.stderr
+
+
+def test_shortfall_is_by_label():
+    recipe = {'n': 10, 'proportions': {'a': 0.8, 'b': 0.2, 'c': 0}, 'task': {'name': 't', 'labels': [{'name': name} for name in 'abc']}}
+    assert shortfall(recipe, {'accepted': {'a': 8, 'b': 1}}) == {'b': 1} and shortfall({'n': 10, 'task': {'name': 't'}}, {'accepted': {}}) == {}
+
+
+@pytest.mark.parametrize('statement', ['DELETE FROM rows WHERE number = 2', 'UPDATE groups SET size = 3 WHERE number = 1', "UPDATE rows SET status = 'lost'", "DELETE FROM groups WHERE number = 0"])
+def test_counts_that_do_not_add_up_close_no_book(tmp_path, statement):
+    with pytest.raises(RunError, match='8 candidates|9 candidates|6 candidates'), Run(tmp_path/'run', RECIPE) as run:
+        for number in range(4): run.add(number, group(number))
+        with run._db: run._db.execute(statement)
+        run.finish()
+    assert not (tmp_path/'run'/'dataset.parquet').exists()
+    with sqlite3.connect(tmp_path/'run'/'run.db') as db: assert not db.execute("SELECT * FROM facts WHERE name = 'finished'").fetchall()
+
+
+# ---- going on
 
 def test_a_failure_keeps_what_was_stored(tmp_path):
     with pytest.raises(ZeroDivisionError), Run(tmp_path/'run', RECIPE) as run:
         run.add(0, group(0))
         1/0
     with Run(tmp_path/'run', RECIPE) as run:
-        assert run.groups() == {0: group(0)} and not run.finished
+        assert run.groups == {0: group(0)} and not run.finished
         with pytest.raises(ValueError, match='group 0 is in the run already'): run.add(0, group(0))
         with pytest.raises(ValueError, match='unknown status lost'): run.add(1, [row(1, 0, status='lost')])
-        assert list(run.groups()) == [0]
+        with pytest.raises(ValueError, match='numbered from 0, got -1'): run.add(-1, [])
+        with pytest.raises(ValueError, match='group 0 is in the run already'): run.add_many({1: group(1), 0: group(0)})
+        with pytest.raises(ValueError, match='JSON cannot hold this'): run.add_many({1: group(1), 2: [row(2, 0, kl=object())]})
+        assert list(run.groups) == [0] and len(list(run.rows(None))) == 2
+
+
+def test_a_finished_run_is_opened_shown_and_kept(tmp_path):
+    counts = fill(tmp_path/'run')
+    before = files(tmp_path/'run')
+    with Run(tmp_path/'run', RECIPE) as run:
+        assert run.finished and run.counts() == counts and list(run.groups) == [0, 1, 2, 3]
+        assert run.facts['finished'] == {'counts': counts, 'shortfall': {}, 'usage': None} and run.facts['n'] == 8
+        with pytest.raises(RunError, match='is finished, and takes no more groups'): run.add(4, group(4))
+    assert files(tmp_path/'run') == before
+    (tmp_path/'run'/'dataset.jsonl').unlink()
+    with Run(tmp_path/'run', RECIPE) as run: assert run.finish() == counts
+    assert files(tmp_path/'run') == before
+
+
+@pytest.mark.parametrize('finished', [False, True])
+def test_other_code_makes_the_rows_again_of_the_same_calls(tmp_path, finished):
+    with Run(tmp_path/'run', RECIPE, derivation='v1') as run:
+        run.calls.update({str(number): call(number) for number in range(3)})
+        run.add_many({number: group(number) for number in range(3)})
+        if finished: run.finish()
+    (tmp_path/'run'/'notes.txt').write_text('mine')
+    for derivation in ('v1', ''):
+        with Run(tmp_path/'run', RECIPE, derivation=derivation) as run: assert len(run.groups) == 3 and run.finished is finished
+    with Run(tmp_path/'run', RECIPE, derivation='v2') as run:
+        assert (len(run.calls), len(run.groups), run.finished, run.counts()['candidates']) == (3, 0, False, 0)
+        assert {p.name for p in (tmp_path/'run').iterdir()} >= {'notes.txt', 'recipe.toml'} and not (tmp_path/'run'/'dataset.parquet').exists()
+        run.add(0, group(0))
+        run.finish()
+    assert read_status(tmp_path/'run')['derivation'] == 'v2' and len(list(read_rows(tmp_path/'run'))) == 2
+
+
+def test_a_fork_begins_with_the_calls_of_another_run(tmp_path):
+    with Run(tmp_path/'old', RECIPE) as old:
+        old.calls.update({str(number): call(number) for number in range(2500)})
+        old.add(0, group(0))
+        with Run(tmp_path/'new', RECIPE | {'n': 9}, fork=tmp_path/'old') as new:              # the other may still be at work
+            assert dict(new.calls) == dict(old.calls) and list(new.calls) == list(old.calls) and not new.groups
+            new.calls['more'] = {}
+        old.calls['later'] = {}
+    with Run(tmp_path/'new', RECIPE | {'n': 9}, fork=tmp_path/'old') as new: assert len(new.calls) == 2501 and 'later' not in new.calls
+    fill(tmp_path/'begun', [0])
+    with pytest.raises(RunError, match='has begun already, so nothing can be forked into it'), Run(tmp_path/'begun', RECIPE, fork=tmp_path/'old'): pass
+    with pytest.raises(RunError, match='holds no run'), Run(tmp_path/'third', RECIPE, fork=tmp_path/'nothing'): pass
+    assert not (tmp_path/'third').exists()
+
+
+# ---- the first form of the database
+
+OLD_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE groups (number INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE VIEW candidates AS
+    SELECT number, item.key AS member, item.value AS row, json_extract(item.value, '$.status') AS status,
+           json_extract(item.value, '$.label') AS label, json_extract(item.value, '$.reason') AS reason
+    FROM groups, json_each(groups.entry) AS item;
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 1;
+"""
+
+
+def old_run(out, finished):
+    "A run as the first form kept it."
+    with Run(out, RECIPE): pass
+    (out/'run.db').unlink()
+    db = sqlite3.connect(out/'run.db')
+    db.executescript(OLD_SCHEMA)
+    with db:
+        for number in range(3): db.execute('INSERT INTO groups VALUES (?, ?)', [number, json.dumps([row(number, 0, text='naïve 猫'), row(number, 1, status='rejected', reason='surplus')])])
+        if finished: db.execute("INSERT INTO facts VALUES ('finished', 'true')")
+    db.close()
+
+
+@pytest.mark.parametrize('finished', [False, True])
+def test_an_old_run_is_read_as_it_is_and_brought_up_to_date_when_it_goes_on(tmp_path, finished):
+    old_run(tmp_path/'run', finished)
+    before = (tmp_path/'run'/'run.db').read_bytes()
+    expected = [row(number, 0, text='naïve 猫') for number in range(3)]
+    counts = {'candidates': 6, 'accepted': {'pets': 3}, 'rejected': {'surplus': 3}, 'failed': {}}
+    assert list(read_rows(tmp_path/'run')) == expected and read_counts(tmp_path/'run') == counts
+    status = read_status(tmp_path/'run')
+    assert (status['finished'], status['groups'], status['calls']['calls']) == (finished, 3, 0)
+    assert (tmp_path/'run'/'run.db').read_bytes() == before
+    for derivation in ('v1', 'v2'):
+        with Run(tmp_path/'run', RECIPE, derivation=derivation) as run:
+            assert list(run.rows()) == expected and run.counts() == counts and run.finished is finished and len(run.calls) == 0
+            assert len(run.groups[2]) == 2 and run.groups[2][1]['reason'] == 'surplus'
+    with Run(tmp_path/'run', RECIPE) as run:
+        if not finished: run.add(3, group(3))
+        assert run.finish()['candidates'] == (6 if finished else 8)
+    assert list(read_rows(tmp_path/'run'))[:3] == expected
 
 
 # ---- refusals
-
-def test_a_finished_run_is_refused_and_kept(tmp_path):
-    fill(tmp_path/'run')
-    before = files(tmp_path/'run')
-    with pytest.raises(RunError, match='is finished.*another folder.*--overwrite'): fill(tmp_path/'run')
-    assert files(tmp_path/'run') == before
-
 
 @pytest.mark.parametrize('change, shown', [
     ({'n': 9}, 'n: 8 there, 9 now'), ({'method': {'name': 'fewgen'}}, "method.delta: 0.9 there, None now"),
@@ -187,8 +288,10 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path, change, shown, 
     if numbers is None: fill(tmp_path/'run')
     else:
         with Run(tmp_path/'run', RECIPE) as run: run.add(0, group(0))
+    before = files(tmp_path/'run')
     with pytest.raises(RunError) as error, Run(tmp_path/'run', RECIPE | change): pass
-    assert shown in str(error.value) and '--overwrite' in str(error.value)
+    assert shown in str(error.value) and '--overwrite' in str(error.value) and '--fork' in str(error.value)
+    assert files(tmp_path/'run') == before and len(list(read_rows(tmp_path/'run'))) == (8 if numbers is None else 2)
 
 
 def test_another_machine_is_no_other_recipe(tmp_path):
@@ -226,91 +329,28 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path/'run').write_text('mine')
     for out in (tmp_path/'run', tmp_path/'run'/'deeper'):
         with pytest.raises(RunError, match='is a file|Not a directory'), Run(out, RECIPE): pass
-    with pytest.raises(RunError, match='holds no run'): list(read_rows(tmp_path))
+    for read in (lambda out: list(read_rows(out)), read_counts, read_status):
+        with pytest.raises(RunError, match='holds no run'): read(tmp_path)
 
 
 def test_a_second_process_is_refused(tmp_path):
     with Run(tmp_path/'run', RECIPE) as run:
         other = in_process('fill(sys.argv[1])', tmp_path/'run')
-        assert other.returncode == 1 and f'is in use by process {os.getpid()}' in other.stderr
+        assert other.returncode == 1 and f'is in use by process {os.getpid()} on ' in other.stderr and ' since 20' in other.stderr
         run.add(0, group(0))
-        seen = in_process('print(len(list(read_rows(sys.argv[1]))))', tmp_path/'run')
-        assert seen.stdout == '2\n', seen.stderr
+        seen = in_process('print(len(list(read_rows(sys.argv[1]))), read_status(sys.argv[1])["holder"].split()[1])', tmp_path/'run')
+        assert seen.stdout == f'2 {os.getpid()}\n', seen.stderr
     fill(tmp_path/'run', [1])
-
-
-# ---- disks
-
-def limited(code, tmp_path, size):
-    "Run code in a process whose files may not grow beyond `size` bytes: what a full disk looks like."
-    def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    return in_process(code, tmp_path/'run', preexec_fn=limit)
-
-
-FILL_UP = """
-try:
-    with Run(sys.argv[1], RECIPE) as run:
-        for number in range(10_000): run.add(number, group(number))
-except RunError as error: print(error)
-"""
-
-
-def test_a_full_disk_leaves_an_intact_run(tmp_path):
-    done = limited(FILL_UP, tmp_path, 100_000)
-    assert done.returncode == 0 and 'cannot be read or written' in done.stdout and 'is kept' in done.stdout, done.stderr
-    with Run(tmp_path/'run', RECIPE) as run:
-        numbers = list(run.groups())
-        assert numbers == list(range(len(numbers))) and len(numbers) > 5
-        run.add(len(numbers), group(len(numbers)))
-        run.finish()
-
-
-def test_a_disk_that_fills_at_the_end_leaves_no_half_dataset(tmp_path):
-    with Run(tmp_path/'run', RECIPE) as run:
-        for number in range(100): run.add(number, group(number))
-    done = limited("with Run(sys.argv[1], RECIPE) as run: run.finish()", tmp_path, 20_000)
-    assert 'cannot be read or written' in done.stderr
-    assert not {'dataset.jsonl', 'dataset.jsonl.part', 'README.md'} & {p.name for p in (tmp_path/'run').iterdir()}
-    with Run(tmp_path/'run', RECIPE) as run: assert run.finish()['candidates'] == 200
-
-
-READ_ONLY = """
-if not os.getuid(): os.setuid(65534)
-for out in sys.argv[1:]:
-    try:
-        with Run(out, RECIPE): print('taken')
-    except RunError as error: print(error)
-    print(len(list(read_rows(out))) if os.path.exists(out) else 'none')
-"""
-
-
-def test_a_read_only_folder_is_refused_and_readable(tmp_path):
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]): parent.chmod(0o755)
-    fill(tmp_path/'run')
-    (tmp_path/'run').chmod(0o555)
-    tmp_path.chmod(0o555)
-    done = in_process(READ_ONLY, tmp_path/'run', tmp_path/'new')
-    tmp_path.chmod(0o755)
-    (tmp_path/'run').chmod(0o755)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 4, done.stderr
-    assert 'cannot be read or written' in lines[0] and 'Permission denied' in lines[0] and lines[1] == '8'
-    assert 'cannot be read or written' in lines[2] and lines[3] == 'none'
-
-
-def test_a_damaged_database_is_named(tmp_path):
-    fill(tmp_path/'run')
-    (tmp_path/'run'/'run.db').write_bytes(b'no database at all' * 100)
-    with pytest.raises(RunError, match='run.db is damaged'): fill(tmp_path/'run')
-    with pytest.raises(RunError, match='run.db is damaged'): list(read_rows(tmp_path/'run'))
-    fill(tmp_path/'run', overwrite=True)
 
 
 def test_a_newer_form_is_left_alone(tmp_path):
     with Run(tmp_path/'run', RECIPE): pass
     with sqlite3.connect(tmp_path/'run'/'run.db') as db: db.execute('PRAGMA user_version = 99')
     db.close()
+    before = (tmp_path/'run'/'run.db').read_bytes()
     with pytest.raises(RunError, match='newer synthlab'), Run(tmp_path/'run', RECIPE): pass
+    with pytest.raises(RunError, match='newer synthlab'): read_status(tmp_path/'run')
+    assert (tmp_path/'run'/'run.db').read_bytes() == before
 
 
 def test_recipes_compare_by_leaves():

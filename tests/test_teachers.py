@@ -1,111 +1,185 @@
-"Teachers: base and chat models, what ends a text, what is loaded and what is refused."
-from importlib.resources import files
+"A local model as a teacher of requests: the texts of the decode loop, whatever the batch, taken lazily."
+import random
+import sys
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
-from synthlab.tasks import load_task, messages
-from synthlab.teachers import CausalTeacher, left_pad, positions
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    "A tiny Llama with random weights and pocket's tokenizer."
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=12_300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                         max_position_embeddings=256, bos_token_id=2, eos_token_id=3)
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(str(files('synthlab')/'resources'/'pocket')).save_pretrained(tmp_path)
-    return tmp_path
+from pydantic import BaseModel, Field, RootModel
+from synthlab import structured
+from synthlab.asking import TeacherError
+from synthlab.decoding import DecodePlan, Sampling, decode
+from synthlab.replies import Request
+from synthlab.structured import instruct
+from synthlab.teachers import CausalTeacher, Feed, prompt_ids, request_seed
 
 
-def add_template(folder):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
+@pytest.fixture(scope='module')
+def writer(teacher):
+    "The model of the fixture as a teacher."
+    return CausalTeacher(teacher.name, max_rows=8)
 
 
-def test_a_base_model_gets_plain_text(folder):
-    task = load_task('ag_news')
-    talk = messages(task, 'Sports', ['one', 'two'])
-    ask = task.write_instruction('Sports')
-    assert CausalTeacher(folder).render(talk, task.cue) == f'{ask}\nSummary: one\n\n{ask}\nSummary: two\n\n{ask}\nSummary:'
+def request(n=0, **options): return Request([{'role': 'user', 'content': f'once upon a time there were {n} dogs'}], **{'sampling': Sampling(max_new_tokens=6 + n % 5), 'seed': n, 'cue': 'Story:'} | options)
 
 
-def test_a_chat_model_gets_its_own_template(folder):
-    add_template(folder)
-    task, teacher = load_task('ag_news'), CausalTeacher(folder)
-    ask = task.write_instruction('Sports')
-    assert teacher.render(messages(task, 'Sports', ['one']), task.cue) == f'<user>{ask}<assistant>Summary: one<user>{ask}<assistant>'
-    assert teacher.encode(['x'])[0][0] != teacher.tokenizer.bos_token_id          # the template is the whole prompt
-    assert teacher.decode(teacher.tokenizer('two lines', add_special_tokens=False)['input_ids']) == 'two lines'
+def by_hand(model, request):
+    "One FewGen plan with the request's seed, decoded alone."
+    plan = DecodePlan([model.render(request.messages, request.cue)], [0], torch.eye(1), seed=request_seed(request))
+    [(_, [text])] = decode(model, [plan], request.sampling)
+    return text
 
 
-def test_every_prompt_begins_with_the_begin_of_text_token_once(teacher):
-    bos = teacher.tokenizer.bos_token_id
-    for row in teacher.encode(['once upon a time', 'a dog']): assert row[0] == bos and row.count(bos) == 1
+def asked(writer, requests): return dict(writer.ask(iter(requests)))
 
 
-def test_what_ends_a_text(teacher, folder):
-    "The end-of-text token, and for a base model every token with a line break; a chat model may write lines."
-    texts = teacher.tokenizer.batch_decode([[i] for i in range(teacher.vocab_size)])
-    breaks = {i for i, text in enumerate(texts) if '\n' in text}
-    assert set(teacher.stop_ids.tolist()) == breaks | {teacher.tokenizer.eos_token_id}
-    add_template(folder)
-    assert CausalTeacher(folder).stop_ids.tolist() == [3]
+def test_complete_equals_plans_by_hand(writer):
+    requests = [request(n, sampling=Sampling(5 + n % 4, temperature=(1., .7, 0.)[n % 3], top_p=(1., .9)[n % 2])) for n in range(20)]
+    replies = writer.complete(requests)
+    assert [reply.request for reply in replies] == requests
+    for reply, one in zip(replies, requests):
+        text = by_hand(writer, one)
+        [answer] = reply.answers
+        assert (reply.text, answer.finish_reason, answer.completion_tokens) == (text.text, text.finish_reason, text.steps)
+        assert answer.prompt_tokens == len(writer.encode([writer.render(one.messages, one.cue)])[0]) == writer.token_bound(one)
+        assert answer.model == writer.name and reply.outcome in ('ok', 'truncated', 'empty')
 
 
-def test_ids_beyond_the_tokenizer_are_masked(folder):
-    logits = CausalTeacher(folder).next_logits([[2, 7, 8]])
-    assert logits.shape == (1, 12_300)
-    assert logits[:, 12_288:].isneginf().all() and logits[:, :12_288].isfinite().all()
+def test_a_text_does_not_depend_on_its_neighbours(writer, monkeypatch):
+    requests = [request(n) for n in range(12)]
+    first = {n: answer.text for n, answer in asked(writer, requests).items()}
+    order = random.Random(0).sample(range(12), 12)
+    monkeypatch.setattr(writer, 'max_rows', 3)
+    again = asked(writer, [requests[n] for n in order])
+    assert {order[place]: answer.text for place, answer in again.items()} == first
 
 
-def test_left_padding_gives_the_scores_of_single_prompts(teacher):
-    rows = teacher.encode(['once upon a time there was a dog', 'one', 'the girl ran to the park and'])
-    alone = torch.cat([teacher.next_logits([row]) for row in rows])
-    torch.testing.assert_close(teacher.next_logits(rows).log_softmax(-1), alone.log_softmax(-1), atol=2e-4, rtol=0)
+def test_seeds():
+    one = request(7)
+    assert request_seed(one) == 7 and request_seed(replace(one, name='x')) == 7
+    others = [request_seed(r) for r in (replace(one, sample=1), replace(one, sample=2), replace(one, seed=None), replace(one, seed=None, sample=1), replace(one, seed=None, cue='x'))]
+    assert len({7, *others}) == 6 and all(0 <= seed < 2**63 for seed in others)
+    assert 0 <= request_seed(replace(one, seed=-1)) < 2**63 and 0 <= request_seed(replace(one, seed=2**200)) < 2**63
 
 
-def test_logprob_against_transformers_loss(teacher):
-    "The model's own cross entropy over the whole sequence, taken apart at the prompt's end."
-    head = teacher.encode(['the dog'])[0]
-    tail = teacher.tokenizer(' ran home', add_special_tokens=False)['input_ids']
-    ids = torch.tensor([head + tail])
-    labels = torch.tensor([[-100]*len(head) + tail])
-    loss = torch.nn.functional.cross_entropy(teacher.model(ids).logits[0, :-1].float(), labels[0, 1:], reduction='sum')
-    assert teacher.logprob(['the dog'], ['ran home']).item() == pytest.approx(-loss.item(), abs=1e-3)
+def test_a_system_turn_is_part_of_the_prompt(writer):
+    plain = request(1)
+    told = replace(plain, messages=({'role': 'system', 'content': 'tell it in the rain'}, *plain.messages))
+    assert writer.tokenizer.decode(prompt_ids(writer, told)).count('tell it in the rain') == 1
+    assert writer.token_bound(told) > writer.token_bound(plain)
+    assert writer.complete([told])[0].text == by_hand(writer, told).text
 
 
-def test_types_and_devices(folder):
-    assert CausalTeacher(folder).dtype == torch.float32
-    assert CausalTeacher(folder, dtype='bfloat16').next_logits([[2, 5]]).dtype == torch.float32
-    assert CausalTeacher(folder, device='cpu').device.type == 'cpu'
+def test_requests_are_taken_as_there_is_room(writer):
+    taken = 0
+    def lazily():
+        nonlocal taken
+        for n in range(1000):
+            taken += 1
+            yield request(n)
+    answers = writer.ask(lazily())
+    for done in range(1, 30):
+        next(answers)
+        assert taken <= done + writer.max_rows + 1
+    answers.close()
+    assert taken < 40
 
 
-def test_pickled_weights_are_refused(folder):
-    model = LlamaForCausalLM.from_pretrained(folder)
-    (folder/'model.safetensors').unlink()
-    torch.save(model.state_dict(), folder/'pytorch_model.bin')
-    with pytest.raises(ValueError, match='cannot load the teacher'): CausalTeacher(folder)
+def test_none_is_a_pause(writer):
+    "After a None nothing is taken before something has been handed out; a None takes a place."
+    given, handed = [], []
+    def feed():
+        for n in range(30):
+            one = None if n % 3 == 2 else request(n)
+            given.append((n, len(handed)))
+            yield one
+    for place, answer in writer.ask(feed()):
+        handed.append(place)
+        assert answer.text == by_hand(writer, request(place)).text
+    assert sorted(handed) == [n for n in range(30) if n % 3 != 2]
+    under_way = lambda n: sum(m % 3 != 2 for m in range(n)) - dict(given)[n]
+    for n in range(2, 29, 3):
+        if under_way(n) > 0: assert dict(given)[n + 1] > dict(given)[n]
 
 
-@pytest.mark.parametrize('change', ['config.json', 'model.safetensors', 'tokenizer.json'])
-def test_an_incomplete_folder_is_refused(folder, change):
-    (folder/change).unlink()
-    with pytest.raises(ValueError, match='cannot load the teacher'): CausalTeacher(folder)
+def test_none_with_nothing_under_way(writer):
+    "The iterable is asked again at once; one that has only pauses ends."
+    assert list(writer.ask(iter([None, None, None]))) == []
+    assert [place for place, _ in writer.ask(iter([None, None, request(1), None, None, request(2), None]))] == [2, 5]
+    assert list(writer.ask(iter([]))) == []
 
 
-def test_code_in_a_model_folder_never_runs(folder):
-    text = (folder/'config.json').read_text()
-    (folder/'config.json').write_text(text.replace('"model_type": "llama"', '"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}'))
-    (folder/'evil.py').write_text(f"open({str(folder/'ran')!r}, 'w')")
-    with pytest.raises(ValueError, match='cannot load the teacher'): CausalTeacher(folder)
-    assert not (folder/'ran').exists()
+def test_a_request_that_is_too_long_stops_no_other(writer):
+    long = request(1, sampling=Sampling(max_new_tokens=100_000))
+    requests = [long, request(2), long, long, request(3), long]
+    found = asked(writer, requests)
+    assert sorted(found) == list(range(6))
+    assert [n for n in range(6) if found[n].error] == [0, 2, 3, 5] and 'max_new_tokens' in found[0].error
+    assert [reply.outcome for reply in writer.complete([long, long])] == ['failed']*2
 
 
-def test_padding_helpers():
-    ids, mask = left_pad([[5], [6, 7, 8]], 0)
-    assert ids.tolist() == [[0, 0, 5], [6, 7, 8]] and positions(mask).tolist() == [[0, 0, 0], [0, 1, 2]]
+def test_what_is_given_up_is_handed_out_before_more_is_taken(writer):
+    taken = 0
+    def lazily():
+        nonlocal taken
+        for n in range(100):
+            taken += 1
+            yield request(n, sampling=Sampling(max_new_tokens=100_000))
+    for done, _ in enumerate(writer.ask(lazily()), 1): assert taken == done
+    assert done == 100
+
+
+def test_a_broken_iterable_breaks_the_asking(writer):
+    def broken():
+        yield request(1)
+        raise KeyError('lost')
+    with pytest.raises(KeyError, match='lost'): list(writer.ask(broken()))
+
+
+def test_identity(writer):
+    assert writer.identity == {'name': writer.name, 'revision': writer.revision, 'dtype': 'float32'}
+
+
+class Verdict(BaseModel):
+    topic: Literal['sport', 'trade']
+    why: str = Field(max_length=30)
+
+
+def test_a_schema_is_kept(writer):
+    pytest.importorskip('llguidance')
+    requests = [request(n, schema=Verdict if n % 2 else None, sampling=Sampling(max_new_tokens=150 if n % 2 else 6, top_p=.9)) for n in range(10)]
+    if writer.token_bound(requests[1]) + 150 > writer.max_length: pytest.skip("the schema is too long for this model's context")
+    replies = writer.complete(requests)
+    for n, reply in enumerate(replies):
+        if n % 2: assert reply.outcome == 'ok' and isinstance(reply.value, Verdict), reply
+        else: assert reply.text == by_hand(writer, requests[n]).text
+    assert prompt_ids(writer, requests[1]) == prompt_ids(writer, replace(instruct(requests[1]), schema=None))       # the schema is told, once
+    assert len(prompt_ids(writer, requests[1])) == writer.token_bound(requests[1]) == replies[1].answers[0].prompt_tokens
+
+
+def test_a_schema_that_cannot_be_written_stops_no_other():
+    pytest.importorskip('llguidance')
+    class Capital(BaseModel): UPPER: int
+    writer = CausalTeacher('pocket')                                  # writes neither capitals nor square brackets
+    replies = writer.complete([request(1, schema=RootModel[list[int]], sampling=Sampling(max_new_tokens=40)), request(2),
+                               request(3, schema=Capital, sampling=Sampling(max_new_tokens=40))], repair=False)
+    assert [reply.outcome for reply in replies] == ['failed', by_hand(writer, request(2)).finish_reason.replace('length', 'truncated').replace('stop', 'ok'), 'malformed']
+    assert 'cannot write the schema' in replies[0].reason and 'breaks off' in replies[2].reason
+
+
+def test_without_the_library_the_extra_is_named(writer, monkeypatch):
+    class Fresh(BaseModel): n: int
+    for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
+    structured._tokens.cache_clear()
+    if writer.token_bound(request(1, schema=Fresh)) > 400: pytest.skip("the schema is too long for this model's context")
+    with pytest.raises(TeacherError, match=r"pip install 'synthlab\[structured\]'"): list(writer.ask(iter([request(1, schema=Fresh)])))
+    structured._tokens.cache_clear()
+
+
+def test_feed_gives_plans_and_pauses(writer):
+    feed = Feed(writer, iter([request(1), None, request(2)]))
+    assert (next(feed).name, next(feed), next(feed)) == (0, None, None)
+    assert list(feed.resume()) == [] and next(feed).name == 2
+    with pytest.raises(StopIteration): next(feed)
+    assert feed.is_over

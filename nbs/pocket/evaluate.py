@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from synthlab.corrsynth import CorrSynth, FewGen, generate
+from synthlab.corrsynth import CorrSynth, FewGen
+from synthlab.generation import generate
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 

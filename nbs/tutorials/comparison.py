@@ -18,7 +18,7 @@ import numpy as np
 
 from synthlab.cli import main as synthlab
 from synthlab.corrsynth import CFG, CorrSynth, FewGen
-from synthlab.corrsynth import generate as make
+from synthlab.generation import generate as make
 from synthlab.data import load_gold, written_rows
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, projection, sample_rows

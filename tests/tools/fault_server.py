@@ -1,0 +1,280 @@
+"""A chat server on loopback that misbehaves on purpose, and counts what it was asked.
+
+In a test:
+
+    with FaultServer(script=lambda question, n: '500' if n == 0 else 'ok') as server:
+        ... server.url, server.stats()
+
+As a process of its own, for tests that kill the client:
+
+    python tests/tools/fault_server.py --port 0 --seed 0 --faults 0.3 --delay 0.02 --log FILE
+
+prints its address; `GET /stats` gives the counts. An answer is a function of the request's body alone, so it is the same
+before and after a kill. Which calls fail depends on the seed, the body and how often it was seen.
+"""
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import threading
+import time
+from collections import Counter, deque
+from email.utils import formatdate
+from pathlib import Path
+
+# What a fault looks like. The first group passes when asked again, the second is an answer, if not the one hoped for.
+PASSING = {'429': 'too many requests, no date', '429 after': 'the same with Retry-After', '429 date': 'the same with a date', '500': '', '502': 'an HTML page', '503': '',
+           '503 after': 'with Retry-After', '408': '', 'timeout': 'no answer, ever', 'drop': 'closed before a byte', 'cut': 'closed in the middle of the body',
+           'malformed': 'a body that is no JSON', 'truncated': 'a body that ends in the middle of its JSON', 'envelope': 'JSON without choices', 'error 200': 'an error with status 200',
+           'drip': 'a byte now and then', 'html': 'a web page with status 200', 'huge': 'a reply of many megabytes', 'bomb': 'the same, packed small', 'babble': 'no HTTP'}
+ANSWERS = {'ok': '', 'schema': 'JSON of another shape', 'refusal': '', 'filter': 'finish_reason content_filter', 'filter 400': 'status 400, code content_filter', 'empty': '', 'length': '',
+           'duplicate': 'the same text for all', 'twice': 'sent two times on one connection', 'no usage': '', 'echo': 'the key in the text', 'parts': 'content as a list'}
+REFUSALS = {'400': '', '401': '', '402': '', '403': '', '404': '', 'redirect': '', 'quota': 'status 429, code insufficient_quota'}
+MIXED_PASSING = [kind for kind in PASSING if kind != '408']
+MIXED_ANSWERS = ['schema', 'refusal', 'filter', 'filter 400', 'empty', 'length', 'duplicate', 'twice', 'no usage']
+WORDS = 'owl finch heron wren crane lark stork swift raven kite plover grebe rook teal tern dove'.split()
+JSON = 'application/json'
+
+
+def digest(body): return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def made(schema, rng, root=None):
+    "Some value that a JSON schema allows."
+    root = schema if root is None else root
+    if '$ref' in schema: return made(root['$defs'][schema['$ref'].split('/')[-1]], rng, root)
+    if 'enum' in schema: return rng.choice(schema['enum'])
+    if 'const' in schema: return schema['const']
+    if 'anyOf' in schema: return made(schema['anyOf'][0], rng, root)
+    match schema.get('type'):
+        case 'object': return {name: made(part, rng, root) for name, part in schema.get('properties', {}).items()}
+        case 'array': return [made(schema['items'], rng, root) for _ in range(schema.get('minItems', 2))]
+        case 'integer' | 'number': return schema.get('minimum', 0) + rng.randrange(3)
+        case 'boolean': return rng.random() < .5
+        case 'null': return None
+    return ' '.join(rng.choices(WORDS, k=2))
+
+
+def wanted_schema(body):
+    "The JSON schema that a request asks for, by its response format or in its words; None for plain text."
+    if form := body.get('response_format'): return form['json_schema']['schema']
+    text, start = body['messages'][-1]['content'], -1
+    while (start := text.find('{', start + 1)) >= 0:
+        with contextlib.suppress(ValueError):
+            found, _ = json.JSONDecoder().raw_decode(text[start:])
+            if isinstance(found, dict) and ('properties' in found or 'type' in found): return found
+
+
+def good_text(body):
+    "The answer to a request: the same for the same body."
+    rng = random.Random(digest(body))
+    if schema := wanted_schema(body): return json.dumps(made(schema, rng))
+    return ' '.join(rng.choices(WORDS, k=rng.randint(5, 12))) + '.'
+
+
+def tokens(text): return len(text.split())
+
+
+def completion(body, text, reason='stop', model=None, usage=True, **message):
+    "A chat completion as OpenAI's API gives it."
+    read, written = sum(tokens(m['content']) for m in body['messages']), tokens(text or '')
+    reply = {'id': f'chatcmpl-{digest(body)}', 'object': 'chat.completion', 'created': 1, 'model': model or body['model'],
+             'choices': [{'index': 0, 'finish_reason': reason, 'message': {'role': 'assistant', 'content': text} | message}]}
+    return reply | ({'usage': {'prompt_tokens': read, 'completion_tokens': written, 'total_tokens': read + written}} if usage else {})
+
+
+def failure(message, code=None, param=None): return {'error': {'message': message, 'type': 'made_up', 'param': param, 'code': code}}
+
+
+class FaultServer:
+    """Answers `POST /v1/chat/completions`, and counts.
+
+    Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of the user's first message; without it, `faults` is the
+    share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
+    `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message.
+    """
+
+    def __init__(self, port=0, seed=0, faults=0., delay=0., kinds=None, script=None, capacity=None, retry_after=None, wait='0.05', refuses=(), echo=False, log=None,
+                 huge=12_000_000):
+        self.port, self.seed, self.faults, self.delay, self.script, self.capacity, self.retry_after = port, seed, faults, delay, script, capacity, retry_after
+        self.wait, self.refuses, self.echo, self.huge = wait, set(refuses), echo, huge
+        self.passing = [k for k in MIXED_PASSING if kinds is None or k in kinds]
+        self.final = [k for k in MIXED_ANSWERS if kinds is None or k in kinds]
+        self.received, self.answered, self.kinds = Counter(), Counter(), Counter()
+        self.in_flight, self.peak, self.aborted = 0, 0, 0
+        self.bodies, self.times, self.headers = (deque(maxlen=10_000) for _ in range(3))
+        self.log = Path(log).open('a', encoding='utf-8') if log else None
+
+    # -- what to do ------------------------------------------------------------------------------------------------------
+
+    def kind(self, body, n):
+        "What becomes of the n-th call with this body."
+        if self.script: return self.script(next(m['content'] for m in body['messages'] if m['role'] == 'user'), n)
+        if self.capacity is not None and self.in_flight > self.capacity: return '429 after' if self.retry_after else '429'
+        once, again = random.Random(f'{self.seed}/{digest(body)}'), random.Random(f'{self.seed}/{digest(body)}/{n}')
+        if self.passing and n < 3 and again.random() < self.faults*(2/3 if self.final else 1): return again.choice(self.passing)
+        return once.choice(self.final) if self.final and once.random() < self.faults/3 else 'ok'
+
+    def reply(self, kind, body, key):
+        "Status, headers and body of an answer."
+        said = f'key {key} says: {kind}' if self.echo else f'this is a {kind}'
+        if kind[:3] in ('429', '503', '500', '408', '400', '401', '402', '403', '404'):
+            wait = {'after': {'Retry-After': self.retry_after or self.wait},
+                    'date': {'Date': formatdate(1e9, usegmt=True), 'Retry-After': formatdate(1e9 + 1, usegmt=True)}}.get(kind[4:], {})
+            return int(kind[:3]), {'Content-Type': JSON} | wait, json.dumps(failure(said)).encode()
+        page = f'<html><body>{said}</body></html>'.encode()
+        good = json.dumps(completion(body, f'{good_text(body)} {key}' if self.echo or kind == 'echo' else good_text(body), model=f'model {key}' if self.echo else None)).encode()
+        match kind:
+            case '502': return 502, {'Content-Type': 'text/html'}, page
+            case 'html': return 200, {'Content-Type': 'text/html; charset=utf-8'}, page
+            case 'redirect': return 307, {'Location': 'http://127.0.0.1:9/v2'}, b''
+            case 'quota': return 429, {'Content-Type': JSON}, json.dumps(failure(said, 'insufficient_quota')).encode()
+            case 'malformed': return 200, {'Content-Type': JSON}, b'{"choices": [{"message": ' + said.encode() + b'}]'
+            case 'truncated': return 200, {'Content-Type': JSON}, good[:len(good)//2]
+            case 'envelope': return 200, {'Content-Type': JSON}, json.dumps({'choices': [], 'note': said}).encode()
+            case 'error 200': return 200, {'Content-Type': JSON}, json.dumps(failure(said)).encode()
+            case 'huge': return 200, {'Content-Type': JSON}, b'{"choices": [' + b' '*self.huge
+            case 'filter 400': return 400, {'Content-Type': JSON}, json.dumps(failure(said, 'content_filter')).encode()
+            case 'schema': made_up = completion(body, '{"weather": "fine"}')
+            case 'refusal': made_up = completion(body, None, refusal='I cannot help with that.')
+            case 'filter': made_up = completion(body, good_text(body)[:9], 'content_filter')
+            case 'empty': made_up = completion(body, None)
+            case 'length': made_up = completion(body, good_text(body)[:9], 'length')
+            case 'duplicate': made_up = completion(body, 'The same for all.')
+            case 'no usage': made_up = completion(body, good_text(body), usage=False)
+            case 'parts': made_up = completion(body, None) | {'choices': [{'message': {'content': [{'type': 'text', 'text': t} for t in ('An ', 'owl.')]}, 'finish_reason': 'stop'}]}
+            case _: return 200, {'Content-Type': JSON}, good
+        return 200, {'Content-Type': JSON}, json.dumps(made_up).encode()
+
+    # -- the wire --------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def packed(status, headers, body, length=None):
+        lines = [f'HTTP/1.1 {status} Whatever', *(f'{k}: {v}' for k, v in headers.items()), f'Content-Length: {len(body) if length is None else length}', '', '']
+        return '\r\n'.join(lines).encode() + body
+
+    async def send(self, kind, body, key, reader, writer):
+        "Send an answer; whether it went out whole."
+        if kind == 'drop': writer.transport.abort(); return False
+        if kind == 'timeout':
+            with contextlib.suppress(TimeoutError): await asyncio.wait_for(reader.read(1), 60)
+            writer.transport.abort(); return False
+        if kind == 'babble': writer.write(b'\x16\x03\x01 no such thing\r\n\r\n'); await writer.drain(); writer.close(); return False
+        if kind == 'bomb':
+            import gzip
+            status, headers, data = 200, {'Content-Type': JSON, 'Content-Encoding': 'gzip'}, gzip.compress(b' '*self.huge)
+        else: status, headers, data = self.reply(kind, body, key)
+        if kind == 'cut':
+            writer.write(self.packed(status, headers, data[:len(data)//2], len(data))); await writer.drain(); writer.transport.abort(); return False
+        if kind == 'drip':
+            writer.write(self.packed(status, headers, b'', len(data)))
+            for n in range(len(data)):
+                if reader.at_eof() or writer.is_closing(): break
+                writer.write(data[n:n + 1]); await asyncio.sleep(.1)
+            writer.transport.abort(); return False
+        writer.write(self.packed(status, headers, data)*(2 if kind == 'twice' else 1))
+        await writer.drain()
+        return kind in ANSWERS
+
+    async def chat(self, body, head, reader, writer):
+        name = digest(body)
+        n, self.received[name] = self.received[name], self.received[name] + 1
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            refused = sorted(self.refuses & body.keys())
+            kind = '400' if refused else self.kind(body, n)
+            self.kinds[kind] += 1; self.bodies.append(body); self.times.append(time.monotonic()); self.headers.append(head)
+            if self.delay and not kind.startswith('429'): await asyncio.sleep(self.delay)
+            if reader.at_eof() or writer.is_closing(): self.aborted += 1; return writer.close()
+            key = head.get('authorization', '').removeprefix('Bearer ')
+            if refused:
+                text = f"Unsupported parameter: '{refused[0]}' is not supported with this model." + (" Use 'max_completion_tokens' instead." if refused[0] == 'max_tokens' else '')
+                writer.write(self.packed(400, {'Content-Type': JSON}, json.dumps(failure(text, 'unsupported_parameter', refused[0])).encode()))
+                answered = False
+            else: answered = await self.send(kind, body, key, reader, writer)
+            self.answered[name] += answered
+            if self.log: print(json.dumps({'question': name, 'n': n, 'kind': kind, 'answered': answered}), file=self.log, flush=True)
+        finally: self.in_flight -= 1
+
+    async def connection(self, reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while not writer.is_closing():
+                request, *lines = (await reader.readuntil(b'\r\n\r\n')).decode('latin1').split('\r\n')
+                head = {k.lower(): v.strip() for k, _, v in (line.partition(':') for line in lines) if k}
+                data = await reader.readexactly(int(head.get('content-length', 0)))
+                if request.startswith('POST /v1/chat/completions '): await self.chat(json.loads(data), head, reader, writer)
+                elif request.startswith('GET /stats '): writer.write(self.packed(200, {'Content-Type': JSON}, json.dumps(self.stats()).encode()))
+                else: writer.write(self.packed(404, {'Content-Type': JSON}, json.dumps(failure('no such path')).encode()))
+                await writer.drain()
+        with contextlib.suppress(Exception): writer.close()
+
+    def stats(self):
+        "Calls received, calls answered, the most answers that any one body got, and more."
+        return {'received': self.received.total(), 'answered': self.answered.total(), 'questions': len(self.received), 'most_answers': max(self.answered.values(), default=0),
+                'aborted': self.aborted, 'peak': self.peak, 'in_flight': self.in_flight, 'kinds': dict(self.kinds), 'answers': {k: v for k, v in self.answered.items() if v}}
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self): return f'http://127.0.0.1:{self.port}/v1'
+
+    async def serve(self, ready=lambda: None):
+        self.loop, self.stopped = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self.connection, '127.0.0.1', self.port, backlog=4096)
+        self.port = server.sockets[0].getsockname()[1]
+        ready()
+        await self.stopped.wait()
+        server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks: task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __enter__(self):
+        ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve(ready.set)), daemon=True)
+        self.thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *error):
+        self.loop.call_soon_threadsafe(self.stopped.set)
+        self.thread.join()
+
+
+class Quick(asyncio.Protocol):
+    "A connection that answers everything alike after a while, with as little work as can be: for benchmarks."
+    def connection_made(self, transport): self.transport, self.seen = transport, b''
+
+    def data_received(self, data):
+        self.seen += data
+        while (end := self.seen.find(b'\r\n\r\n')) >= 0:
+            size = end + 4 + int(self.seen[:end].lower().split(b'content-length:')[1].split(b'\r\n')[0])
+            if len(self.seen) < size: return
+            self.seen = self.seen[size:]
+            asyncio.get_running_loop().call_later(self.delay, self.transport.write, self.answer)
+
+
+async def serve_quickly(port, delay):
+    body = json.dumps(completion({'model': 'm', 'messages': []}, 'A wren is a small brown bird. '*6)).encode()
+    Quick.delay, Quick.answer = delay, FaultServer.packed(200, {'Content-Type': JSON}, body)
+    server = await asyncio.get_running_loop().create_server(Quick, '127.0.0.1', port, backlog=4096)
+    print(f'http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1', flush=True)
+    await server.serve_forever()
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--port', type=int, default=0); a.add_argument('--seed', type=int, default=0); a.add_argument('--faults', type=float, default=0.)
+    a.add_argument('--delay', type=float, default=0.); a.add_argument('--log'); a.add_argument('--capacity', type=int)
+    a.add_argument('--kinds', type=lambda text: text.split(','), help='comma-separated; all when none is named'); a.add_argument('--retry-after')
+    a.add_argument('--quick', action='store_true', help='answer everything alike, without faults or counts')
+    o = a.parse_args()
+    if o.quick: return asyncio.run(serve_quickly(o.port, o.delay))
+    server = FaultServer(o.port, o.seed, o.faults, o.delay, o.kinds, capacity=o.capacity, retry_after=o.retry_after, log=o.log)
+    with contextlib.suppress(KeyboardInterrupt): asyncio.run(server.serve(lambda: print(server.url, flush=True)))
+
+
+if __name__ == '__main__': main()
