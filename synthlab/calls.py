@@ -126,6 +126,7 @@ class Database(sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):
             self.rollback()
             self._note('complete')
+            self.execute('PRAGMA wal_checkpoint(PASSIVE)')                    # SQLite does it too, unless somebody is reading
         super().close()
 
 # %% ../nbs/04d_calls.ipynb #adf24571
@@ -266,6 +267,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
+_STRICT = {ascii: json.JSONEncoder(ensure_ascii=ascii, allow_nan=False).encode for ascii in (True, False)}
+
+
 def to_json(value: Any, ascii: bool = True) -> str:
     """Write a value as strict JSON; what is not finite becomes null.
 
@@ -286,9 +290,8 @@ def to_json(value: Any, ascii: bool = True) -> str:
     ValueError
         If the value holds something that JSON cannot.
     """
-    try: return json.dumps(value, ensure_ascii=ascii, allow_nan=False)
-    except (TypeError, ValueError): pass
-    try: return json.dumps(_finite(value), ensure_ascii=ascii, allow_nan=False)
+    with contextlib.suppress(TypeError, ValueError): return _STRICT[ascii](value)
+    try: return _STRICT[ascii](_finite(value))
     except TypeError as error: raise ValueError(f'JSON cannot hold this: {error}') from error
 
 # %% ../nbs/04d_calls.ipynb #6b035067

@@ -17,10 +17,9 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -93,7 +92,7 @@ class Dialect:
     length : str
         Its name for the longest answer.
     omit : frozenset of str
-        Fields that it does not take.
+        Fields to leave out where their value is 1, which changes nothing.
     """
 
     length: str = 'max_tokens'
@@ -129,7 +128,7 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
     if sampling.top_k: body['top_k'] = sampling.top_k
     if request.seed is not None: body['seed'] = request.seed
     if request.schema and native: body['response_format'] = {'type': 'json_schema', 'json_schema': {'name': _plain_name(request.schema), 'strict': True, 'schema': _schema(request.schema)}}
-    return {k: v for k, v in body.items() if k not in dialect.omit} | dict(extra or {})
+    return {k: v for k, v in body.items() if k not in dialect.omit or v != 1} | dict(extra or {})
 
 
 @lru_cache(maxsize=256)
@@ -294,6 +293,9 @@ class _Call:
 _this_call: ContextVar[_Call] = ContextVar('this_call')
 
 
+_parsed = lru_cache(maxsize=16)(httpx2.URL)            # the address is the same for all calls
+
+
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
     "A body, if it is not too large."
     body = bytearray()
@@ -303,17 +305,21 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
     return bytes(body)
 
 
-class _Transport(httpx2.AsyncBaseTransport):
-    "Carries requests over aiohttp, as many at once as the throttle lets through."
+class _Wire(httpx2.AsyncClient):
+    "What the `openai` client sends with: aiohttp, as many calls at once as the throttle lets through."
 
     def __init__(self, address: str, throttle: Throttle, timeout: float):
+        super().__init__(trust_env=False)
         parts = urlsplit(address)
-        self.throttle, self.timeout, self.session = throttle, aiohttp.ClientTimeout(total=timeout), None
+        self.throttle, self.limit, self.session = throttle, aiohttp.ClientTimeout(total=timeout), None
         self.proxy = None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
         self.ssl = httpx2.create_ssl_context() if parts.scheme == 'https' else True
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if self.session is None: self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl), timeout=self.timeout, cookie_jar=aiohttp.DummyCookieJar())
+    def build_request(self, method: str, url: str, **parts: Any) -> httpx2.Request:
+        return httpx2.Request(method, _parsed(url), headers=parts['headers'], content=parts['content'])
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        if self.session is None: self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl), timeout=self.limit, cookie_jar=aiohttp.DummyCookieJar())
         call = _this_call.get()
         async with self.throttle(call.tokens) as slot:
             call.sent += 1
@@ -322,10 +328,11 @@ class _Transport(httpx2.AsyncBaseTransport):
             wait = retry_after(reply.headers)
             if reply.status < 300: slot.success()
             elif verdict(reply.status, dated=wait is not None) == 'wait': slot.refused(wait)
-        return httpx2.Response(reply.status, headers={name: reply.headers[name] for name in _HEADERS if name in reply.headers}, content=data)
+        return httpx2.Response(reply.status, headers={name: reply.headers[name] for name in _HEADERS if name in reply.headers}, content=data, request=request)
 
     async def aclose(self) -> None:
         if self.session is not None: await self.session.close()
+        await super().aclose()
 
 # %% ../nbs/06_chat.ipynb #107fd0a5
 logging.getLogger('stamina').addHandler(logging.NullHandler())       # its note on each retry is for those who listen
@@ -339,7 +346,7 @@ class _Line:
         self.clean: Callable[[str], str] = lambda text: redact(text, key)
         self.loop, self.probe = asyncio.new_event_loop(), asyncio.Lock()
         self.client = openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, timeout=None,
-                                         http_client=httpx2.AsyncClient(transport=_Transport(address, throttle, timeout), trust_env=False))
+                                         http_client=_Wire(address, throttle, timeout))
         self.thread = threading.Thread(target=self._run, name='synthlab-chat', daemon=True)
         self.thread.start()
 
@@ -356,15 +363,51 @@ class _Line:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.close()
 
-    def start(self, coroutine: Coroutine) -> Future:
-        "Run a coroutine in the loop."
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-
     def close(self) -> None:
         "End the thread."
         if not self.thread.is_alive(): return
         self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self.thread: self.thread.join(10)
+
+# %% ../nbs/06_chat.ipynb #8dee66ee
+class _Exchange:
+    "Requests on their way into the loop, and answers on their way out."
+
+    def __init__(self, line: _Line, call: Callable[[Request], Coroutine]):
+        self.line, self.call, self.tasks, self.ready, self.results = line, call, {}, [], queue.SimpleQueue()
+
+    def send(self, requests: Iterable[tuple[int, Request]]) -> None:
+        "Start calls; from the caller's thread."
+        self.line.loop.call_soon_threadsafe(self._begin, requests)
+
+    def receive(self) -> list[tuple[int, Any]]:
+        "Calls that have ended, by place: answers and exceptions; waits for one at least. From the caller's thread."
+        while self.line.thread.is_alive():
+            with contextlib.suppress(queue.Empty): return self.results.get(timeout=1.)
+        raise TeacherError('the teacher was closed while it was asked')
+
+    def cancel(self) -> None:
+        "Cancel what is under way; from the caller's thread."
+        with contextlib.suppress(RuntimeError): self.line.loop.call_soon_threadsafe(self._cancel)      # the loop may be closed
+
+    def _begin(self, requests: Iterable[tuple[int, Request]]) -> None:
+        for place, request in requests:
+            self.tasks[place] = task = self.line.loop.create_task(self.call(request))
+            task.add_done_callback(partial(self._done, place))
+
+    def _done(self, place: int, task: asyncio.Task) -> None:
+        del self.tasks[place]
+        if task.cancelled(): return
+        if not self.ready: self.line.loop.call_later(.003 if self.tasks else 0., self._flush)
+        self.ready.append((place, task.exception() or task.result()))
+        if not isinstance(self.ready[-1][1], Answer): self._cancel()            # the job is over: nothing more is sent
+
+    def _flush(self) -> None:
+        self.results.put(self.ready)
+        self.ready = []
+
+    def _cancel(self) -> None:
+        for task in list(self.tasks.values()): task.cancel()
 
 # %% ../nbs/06_chat.ipynb #d44e1dbb
 class _Again(Exception):
@@ -494,22 +537,26 @@ class ChatTeacher(TextTeacher):
         native = self._native.get(request.schema, True) if self.native_schema is None else self.native_schema
         return chat_body(self.model, request, native, self._dialect, self.extra_body)
 
+    def _again(self, message: str, unreachable: bool = False) -> _Again:
+        "A failed attempt, told without the key: stamina logs it."
+        return _Again(self._line.clean(message), unreachable)
+
     async def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
         "Send a body once; the reply, whatever its status."
         try: reply = await self._line.client.post('/chat/completions', body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as error: reply = error.response
-        except TimeoutError: raise _Again(f'no whole reply within {self.timeout:g} s') from None
+        except TimeoutError: raise self._again(f'no whole reply within {self.timeout:g} s') from None
         except Exception as error:                                  # a connection can fail in any way
-            raise _Again(f'{type(error).__name__}: {error}', isinstance(error, aiohttp.ClientConnectorError)) from None
+            raise self._again(f'{type(error).__name__}: {error}', isinstance(error, aiohttp.ClientConnectorError)) from None
         self._answered, self._lost = True, 0
         return reply
 
     def _read(self, call: _Call, body: Mapping[str, Any], reply: httpx2.Response) -> Answer:
         "The answer in a reply of status 200."
         kind = reply.headers.get('content-type', '')
-        if 'json' not in kind: raise _Again(f'a reply of type {kind or "unknown"}, not JSON: {error_said(reply.content)[1]}')
+        if 'json' not in kind: raise self._again(f'a reply of type {kind or "unknown"}, not JSON: {error_said(reply.content)[1]}')
         try: answer = read_completion(reply.content)
-        except ValueError as error: raise _Again(str(error)) from None
+        except ValueError as error: raise self._again(str(error)) from None
         if 'response_format' in body and answer.finish_reason == 'stop' and answer.text: self._native.setdefault(call.request.schema, _is_json(answer.text))
         if call.tokens and None not in (used := (answer.prompt_tokens, answer.completion_tokens)): self.throttle.give_back(call.tokens - sum(used))
         self._served = True
@@ -519,7 +566,7 @@ class ChatTeacher(TextTeacher):
         "What follows from a reply that is no success: an answer after all, None to send the request again in another form, or an exception."
         code, said = error_said(reply.content)
         told = f'{reply.status_code}: {said or "no reason"}'
-        if end == 'again': raise _Again(told)
+        if end == 'again': raise self._again(told)
         if end == 'stop' and not (reply.status_code == 403 and self._served): raise TeacherError(f'{self.base_url} answered {told}; {self._advice(reply)}')
         if code in _FILTERED: return Answer(finish_reason='content_filter')
         if dislikes_schema(body, said): self._native[call.request.schema] = False
@@ -571,13 +618,20 @@ class ChatTeacher(TextTeacher):
             return TeacherError(f'{self.base_url} cannot be reached ({error}): is the server running, and is base_url its address?')
         return Answer(error=f'given up after {self.attempts} failed attempts, the last: {error}')
 
+    async def _persist(self, call: _Call) -> Answer:
+        "The answer to a call, after as many attempts as it takes; stamina comes in at the first failure, since most calls have none."
+        try: return await self._settle(call)
+        except _Again as error: failed = error
+        async for attempt in stamina.retry_context(_Again, attempts=self.attempts, timeout=None, wait_initial=self.pause, wait_max=60., wait_jitter=self.pause):
+            with attempt:
+                if attempt.num == 1: raise failed
+                return await self._settle(call)
+
     async def _call(self, request: Request) -> Answer | TeacherError:
         "Ask a request until there is an answer, or none can be had."
         call = _Call(request, self.token_bound(request) + request.sampling.max_new_tokens if self.tokens_per_minute else 0.)
         _this_call.set(call)
-        try:
-            async for attempt in stamina.retry_context(_Again, attempts=self.attempts, timeout=None, wait_initial=self.pause, wait_max=60., wait_jitter=self.pause):
-                with attempt: found = await self._settle(call)
+        try: found = await self._persist(call)
         except _Again as error: found = self._given_up(error)
         except _Failed as error: found = Answer(error=str(error))
         except TeacherError as error: found = error
@@ -595,24 +649,15 @@ class ChatTeacher(TextTeacher):
             self._hang_up = weakref.finalize(self, self._line.close)
         return self._line
 
-    def _fill(self, source: Iterator[tuple[int, Request | None]], under_way: dict[int, Future], results: queue.SimpleQueue) -> bool:
-        "Start requests while there is room; whether there may be more."
-        while len(under_way) < 2*self.concurrency:
+    def _pull(self, source: Iterator[tuple[int, Request | None]], under_way: int) -> tuple[list[tuple[int, Request]], bool]:
+        "As many requests as there is room for, and whether there may be more."
+        batch = []
+        while under_way + len(batch) < 2*self.concurrency:
             place, request = next(source, (None, None))
-            if place is None: return False
-            if request is not None:
-                under_way[place] = future = self._line.start(self._call(request))
-                future.add_done_callback(lambda _, place=place: results.put(place))
-            elif under_way: return True
-        return True
-
-    def _next(self, line: _Line, under_way: dict[int, Future], results: queue.SimpleQueue) -> tuple[int, Answer | TeacherError]:
-        "The next call that has ended."
-        while line.thread.is_alive():
-            with contextlib.suppress(queue.Empty, CancelledError):
-                place = results.get(timeout=1.)
-                return place, under_way.pop(place).result()
-        raise TeacherError(f'{self!r} was closed while it was asked')
+            if place is None: return batch, False
+            if request is not None: batch.append((place, request))
+            elif under_way or batch: break
+        return batch, True
 
     def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, Answer]]:
         """Ask requests, many at once.
@@ -632,16 +677,18 @@ class ChatTeacher(TextTeacher):
         TeacherError
             If no call can succeed; what was finished before is yielded first.
         """
-        line, source, under_way, results, more = self._connect(), enumerate(requests), {}, queue.SimpleQueue(), True
+        exchange, source, under_way, more = _Exchange(self._connect(), self._call), enumerate(requests), 0, True
         try:
-            while (more := more and self._fill(source, under_way, results)) or under_way:
-                place, found = self._next(line, under_way, results)
-                if isinstance(found, TeacherError):
-                    yield from ((n, future.result()) for n, future in under_way.items() if future.done() and isinstance(future.result(), Answer))
-                    raise found
-                yield place, found
-        finally:
-            for future in under_way.values(): future.cancel()
+            while more or under_way:
+                batch, more = self._pull(source, under_way) if more else ([], False)
+                if batch: exchange.send(batch)
+                under_way += len(batch)
+                ended = exchange.receive() if under_way else []
+                under_way -= len(ended)
+                yield from (pair for pair in ended if isinstance(pair[1], Answer))
+                for _, found in ended:
+                    if isinstance(found, BaseException): raise found
+        finally: exchange.cancel()
 
     def close(self) -> None:
         """Cancel what is under way and hang up; asking again opens the line anew."""

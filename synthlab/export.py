@@ -57,6 +57,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> N
 
 # %% ../nbs/14b_export.ipynb #08b1b3eb
 _MOST_KEYS = 100
+_PLAIN = (str, float, bool, type(None))
 
 
 def _kind(value: Any) -> Any:
@@ -64,9 +65,9 @@ def _kind(value: Any) -> Any:
     if value is None: return None
     if isinstance(value, bool): return 'bool'
     if isinstance(value, int): return 'int' if -2**63 <= value < 2**63 else 'json'
-    if isinstance(value, (float, str)): return type(value).__name__
+    if isinstance(value, (float, str)): return 'str' if isinstance(value, str) else 'float'
     if isinstance(value, Mapping): return _small({str(key): _kind(v) for key, v in value.items()})
-    if not isinstance(value, (list, tuple)): return 'json'
+    if not isinstance(value, (list, tuple)): return _kind(value.item()) if getattr(value, 'ndim', None) == 0 else 'json'
     inner = None
     for v in value: inner = _merged(inner, _kind(v))
     return [inner]
@@ -86,6 +87,15 @@ def _merged(one: Any, other: Any) -> Any:
     return 'float' if {str(one), str(other)} == {'int', 'float'} else 'json'
 
 # %% ../nbs/14b_export.ipynb #f72434a6
+def _shape(value: Any) -> Any:
+    "What decides the kind of a value, quick to find and to compare."
+    sort = type(value)
+    if sort is dict: return (*value, *map(_shape, value.values()))
+    if sort in (list, tuple): return frozenset(map(_shape, value))
+    if sort is int: return sort if -2**63 <= value < 2**63 else 'large'
+    return sort if sort in _PLAIN else object()                           # equal to nothing
+
+
 def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Find the columns of rows, in one pass.
 
@@ -100,11 +110,12 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         The kind of each column, in the order in which they first appear after `id`, `text` and `label`: "str", "int", "float", "bool", "json", None (always
         empty), a list with one kind, or a table of kinds.
     """
-    found = {'id': None, 'text': None, 'label': None}
+    found, seen = {'id': None, 'text': None, 'label': None}, set()
     for row in rows:
         for key, value in row.items():
-            kind, known = _kind(value), found.get(key, False)
-            if kind != known: found[key] = _merged(known or None, kind)
+            if (shape := (key, _shape(value))) in seen: continue
+            found[key] = _merged(found.get(key), _kind(value))
+            if len(seen) < 100_000: seen.add(shape)
     return found
 
 # %% ../nbs/14b_export.ipynb #864d464d
@@ -159,9 +170,9 @@ _FORMULA = tuple('=+-@\t\r\n＝＋－＠')
 
 def _cell(value: Any, formulas: bool) -> str:
     "A value as the cell of a spreadsheet: lists and tables as JSON, nothing as an empty cell."
-    if value is None: return ''
-    text = valid_text(value if isinstance(value, str) else to_json(value, ascii=False))
-    return f"'{text}" if isinstance(value, str) and not formulas and text.startswith(_FORMULA) else text
+    if value is None or isinstance(value, float) and not math.isfinite(value): return ''
+    if not isinstance(value, str): return str(value) if type(value) in (int, float) else valid_text(to_json(value, ascii=False))
+    return f"'{valid_text(value)}" if not formulas and value.startswith(_FORMULA) else valid_text(value)
 
 
 def write_csv(rows: Callable[[], Iterable[Mapping[str, Any]]], path: str | os.PathLike, formulas: bool = False) -> None:

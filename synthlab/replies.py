@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .decoding import Sampling
+from .sampling import Sampling
 from .tasks import did_you_mean, text_fault
 
 # %% ../nbs/04a_replies.ipynb #cabd87e7
@@ -223,7 +223,7 @@ class Reply:
     value : object
         The text as the schema's model, or the text itself where none was asked for; None unless the outcome is "ok".
     reason : str
-        What went wrong, in words; empty for "ok".
+        What went wrong, in words; with "ok", what was left out of the value (items of a list that could not be read), or empty.
     answers : tuple of Answer
         The answers it rests on, a repair after its first try.
     cached : int

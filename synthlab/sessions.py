@@ -58,6 +58,11 @@ def interruptible(out: Path) -> Iterator[None]:
     out : Path
         Folder of the run.
 
+    Yields
+    ------
+    None
+        Once: it is a context.
+
     Raises
     ------
     typer.Exit

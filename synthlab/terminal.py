@@ -67,7 +67,13 @@ def complain(line: str, colour: str = 'red') -> None:
 
 # %% ../nbs/18a_terminal.ipynb #2c4018c6
 class UserError(typer.TyperException):
-    """A request that cannot be met as it stands."""
+    """A request that cannot be met as it stands.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, and what to do.
+    """
 
     exit_code = 2
 
@@ -81,6 +87,11 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     *kinds
         Kinds of errors; none given are ValueError, OSError and RuntimeError.
 
+    Yields
+    ------
+    None
+        Once: it is a context.
+
     Raises
     ------
     UserError
@@ -93,7 +104,13 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
 # %% ../nbs/18a_terminal.ipynb #bb5f7a6f
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings to users as one yellow line, each once."""
+    """Show warnings to users as one yellow line, each once.
+
+    Yields
+    ------
+    None
+        Once: it is a context.
+    """
     with warnings.catch_warnings():
         usual, said = warnings.showwarning, set()
         def show(message, category, *place, **others):

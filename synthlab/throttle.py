@@ -104,7 +104,7 @@ def growth(limit: Limit) -> float:
         Slots.
     """
     if math.isinf(limit.refused_at): return 1.
-    near = 0.9*limit.refused_at <= limit.level < limit.refused_at + 1
+    near = min(0.9*limit.refused_at, limit.refused_at - 1) <= limit.level < limit.refused_at + 1
     return 1/(limit.level * 2**min(limit.confirmed, 3)) if near else 0.25
 
 

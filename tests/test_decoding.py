@@ -7,7 +7,8 @@ import pytest
 import torch
 from synthlab import decoding
 from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, Group, Sampling, constrain, decode, guide, make_block, nucleus
+from synthlab.decoding import DecodePlan, Group, Sampling, constrain, decode, guide, make_block
+from synthlab.drawing import nucleus
 from synthlab.models import CausalModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -313,6 +314,12 @@ def test_a_plan_may_have_stops_of_its_own(teacher):
     plan = replace(fewgen(WORDS['equal']), constraints=[Lines(1, 1)]*4)
     [(_, ended)] = decode(teacher, [plan], Sampling(max_new_tokens=3))
     [(_, goes_on)] = decode(teacher, [replace(plan, stops=())], Sampling(max_new_tokens=3))
+    class Between(Few):
+        "A word, a line break, a word."
+        def allowed(self): return torch.zeros(teacher.vocab_size, dtype=torch.bool).index_fill_(0, torch.tensor((word, breaks[0], word)[len(self.seen)]), True)
+    word = teacher.tokenizer('dog', add_special_tokens=False)['input_ids'][0]
+    [(_, lines)] = decode(teacher, [replace(plan, constraints=[Between(1, 1)]*4, stops=())], Sampling(max_new_tokens=3))
+    assert all(c.text == teacher.tokenizer.decode([word, breaks[0], word], skip_special_tokens=True).strip() for c in lines)
     assert [(c.steps, c.finish_reason) for c in ended] == [(1, 'stop')]*4 and [(c.steps, c.finish_reason) for c in goes_on] == [(3, 'length')]*4
 
 

@@ -80,6 +80,11 @@ def test_what_ends_a_text(teacher, folder):
     assert CausalModel(folder).stop_ids.tolist() == CausalModel(folder).end_ids.tolist() == [3]
 
 
+def test_a_base_model_is_read_to_its_first_line(teacher, monkeypatch):
+    monkeypatch.setattr(teacher.tokenizer, 'decode', lambda ids, **options: ' one \ntwo ')
+    assert (teacher.decode([5]), teacher.decode([5], whole=True)) == ('one', 'one \ntwo')
+
+
 def test_ids_beyond_the_tokenizer_are_masked(folder):
     logits = CausalModel(folder).next_logits([[2, 7, 8]])
     assert logits.shape == (1, 12_300)

@@ -170,6 +170,13 @@ def test_counts_that_do_not_add_up_close_no_book(tmp_path, statement):
     with sqlite3.connect(tmp_path/'run'/'run.db') as db: assert not db.execute("SELECT * FROM facts WHERE name = 'finished'").fetchall()
 
 
+def test_a_million_different_errors_are_not_a_million_lines(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run:
+        run.add(0, [row(0, member, status='failed', reason=f'error {member:04}') for member in range(1000)])
+        counts = run.finish()
+    assert len(counts['failed']) == 201 and counts['failed']['other reasons'] == 800 and sum(counts['failed'].values()) == 1000
+
+
 # ---- going on
 
 def test_a_failure_keeps_what_was_stored(tmp_path):

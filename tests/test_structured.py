@@ -9,11 +9,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from synthlab import grammar as grammar_module
 from synthlab import structured
 from synthlab.contrast import contrast_weights
 from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.replies import Answer, Request, request_key
-from synthlab.structured import find_json, grammar, instruct, json_schema, parse_value, read, repair_request, reply
+from synthlab.grammar import grammar
+from synthlab.structured import find_json, instruct, json_schema, parse_value, read, repair_request, reply
 
 
 class Item(BaseModel):
@@ -104,6 +106,7 @@ def test_the_tolerant_parser_agrees_with_json(value, seed):
     ('First {"name": "x"} then {"name": "y", "count": 2}', Item(name='y', count=2)),
     ('{"data": {"result": {"name": "x", "count": 1}}}', Item(name='x', count=1)),
     ('I thought [see {"name": "z", "count": 3}', Item(name='z', count=3)),
+    ('He said ["{"name": "x", "count": 1}', Item(name='x', count=1)), ("it's {'{\"name\": \"x\", \"count\": 1}", Item(name='x', count=1)),
     ('Options: {} or []. {"name": "x", "count": 1}', Item(name='x', count=1)),
     ("{'name': 'it's', 'count': 1}", None), ('{name: "x", count: 1}', None), ('{"name": "x", // why\n "count": 1}', None), ('{"name": "x" "count": 1}', None),
     ('{"name": "x", "count": 12', None), ('"name": "x", "count": 1', None), ('', None), ('null', None), ('[]', None), ('{}', None)])
@@ -178,6 +181,12 @@ def test_a_megabyte_of_brackets(unit):
         read(one, Items)
     assert read('['*100_000 + ']'*100_000, RootModel[list])[0] is None
     assert read('{"a":'*100_000 + '1' + '}'*100_000, Item)[0] is None
+
+
+def test_what_nests_too_deeply_ends_the_search():
+    assert parse_value('['*100 + ']'*100).fault == ''
+    [found] = find_json('['*101 + ']'*101 + '{"name": "x", "count": 1}')
+    assert 'nests' in found.fault
 
 
 def test_tokens_that_are_read_grow_with_the_length(monkeypatch):
@@ -329,6 +338,13 @@ def test_a_grammar_serves_many_rows_and_restarts(teacher, rules):
     one, two = rules.start(), rules.start()
     one.advance(one.allowed().nonzero()[0].item())
     assert torch.equal(two.allowed(), rules.first) and torch.equal(one.start().allowed(), rules.first)
+    states, dice, ids = [rules.start() for _ in range(3)], random.Random(1), [[], [], []]
+    while not all(state.is_done for state in states):                                                  # in turn, each on a way of its own
+        for state, own in zip(states, ids):
+            if state.is_done: continue
+            own.append(dice.choice([i for i in state.allowed().nonzero()[:, 0].tolist() if i not in teacher.end_ids.tolist()]))
+            state.advance(own[-1])
+    for own in ids: Note.model_validate_json(teacher.decode(own, whole=True))
     assert grammar(Note, teacher.tokenizer) is rules
 
 
@@ -341,6 +357,6 @@ def test_a_forbidden_token_ends_the_text(teacher, rules):
 def test_without_the_library_the_extra_is_named(teacher, monkeypatch):
     class Fresh(BaseModel): n: int
     for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
-    structured._tokens.cache_clear()
+    grammar_module._tokens.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'synthlab\[structured\]'"): grammar(Fresh, teacher.tokenizer)
-    structured._tokens.cache_clear()
+    grammar_module._tokens.cache_clear()

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 from pydantic import BaseModel, Field, RootModel
-from synthlab import structured
+from synthlab import grammar as grammar_module
 from synthlab.asking import TeacherError
 from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.replies import Request
@@ -171,10 +171,10 @@ def test_a_schema_that_cannot_be_written_stops_no_other():
 def test_without_the_library_the_extra_is_named(writer, monkeypatch):
     class Fresh(BaseModel): n: int
     for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
-    structured._tokens.cache_clear()
+    grammar_module._tokens.cache_clear()
     if writer.token_bound(request(1, schema=Fresh)) > 400: pytest.skip("the schema is too long for this model's context")
     with pytest.raises(TeacherError, match=r"pip install 'synthlab\[structured\]'"): list(writer.ask(iter([request(1, schema=Fresh)])))
-    structured._tokens.cache_clear()
+    grammar_module._tokens.cache_clear()
 
 
 def test_feed_gives_plans_and_pauses(writer):

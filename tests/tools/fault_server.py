@@ -15,6 +15,7 @@ before and after a kill. Which calls fail depends on the seed, the body and how 
 import argparse
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import random
@@ -22,6 +23,7 @@ import threading
 import time
 from collections import Counter, deque
 from email.utils import formatdate
+from functools import cached_property
 from pathlib import Path
 
 # What a fault looks like. The first group passes when asked again, the second is an answer, if not the one hoped for.
@@ -32,7 +34,7 @@ PASSING = {'429': 'too many requests, no date', '429 after': 'the same with Retr
 ANSWERS = {'ok': '', 'schema': 'JSON of another shape', 'refusal': '', 'filter': 'finish_reason content_filter', 'filter 400': 'status 400, code content_filter', 'empty': '', 'length': '',
            'duplicate': 'the same text for all', 'twice': 'sent two times on one connection', 'no usage': '', 'echo': 'the key in the text', 'parts': 'content as a list'}
 REFUSALS = {'400': '', '401': '', '402': '', '403': '', '404': '', 'redirect': '', 'quota': 'status 429, code insufficient_quota'}
-MIXED_PASSING = [kind for kind in PASSING if kind != '408']
+MIXED_PASSING = [kind for kind in PASSING if kind not in ('408', '429 date')]        # a date is a whole second away
 MIXED_ANSWERS = ['schema', 'refusal', 'filter', 'filter 400', 'empty', 'length', 'duplicate', 'twice', 'no usage']
 WORDS = 'owl finch heron wren crane lark stork swift raven kite plover grebe rook teal tern dove'.split()
 JSON = 'application/json'
@@ -91,7 +93,7 @@ def failure(message, code=None, param=None): return {'error': {'message': messag
 class FaultServer:
     """Answers `POST /v1/chat/completions`, and counts.
 
-    Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of the user's first message; without it, `faults` is the
+    Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of all its messages; without it, `faults` is the
     share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
     `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message.
     """
@@ -107,11 +109,17 @@ class FaultServer:
         self.bodies, self.times, self.headers = (deque(maxlen=10_000) for _ in range(3))
         self.log = Path(log).open('a', encoding='utf-8') if log else None
 
+    @cached_property
+    def blank(self): return b'{"choices": [' + b' '*self.huge
+
+    @cached_property
+    def bomb(self): return gzip.compress(self.blank)
+
     # -- what to do ------------------------------------------------------------------------------------------------------
 
     def kind(self, body, n):
         "What becomes of the n-th call with this body."
-        if self.script: return self.script(next(m['content'] for m in body['messages'] if m['role'] == 'user'), n)
+        if self.script: return self.script('\n'.join(m['content'] for m in body['messages']), n)
         if self.capacity is not None and self.in_flight > self.capacity: return '429 after' if self.retry_after else '429'
         once, again = random.Random(f'{self.seed}/{digest(body)}'), random.Random(f'{self.seed}/{digest(body)}/{n}')
         if self.passing and n < 3 and again.random() < self.faults*(2/3 if self.final else 1): return again.choice(self.passing)
@@ -135,7 +143,7 @@ class FaultServer:
             case 'truncated': return 200, {'Content-Type': JSON}, good[:len(good)//2]
             case 'envelope': return 200, {'Content-Type': JSON}, json.dumps({'choices': [], 'note': said}).encode()
             case 'error 200': return 200, {'Content-Type': JSON}, json.dumps(failure(said)).encode()
-            case 'huge': return 200, {'Content-Type': JSON}, b'{"choices": [' + b' '*self.huge
+            case 'huge': return 200, {'Content-Type': JSON}, self.blank
             case 'filter 400': return 400, {'Content-Type': JSON}, json.dumps(failure(said, 'content_filter')).encode()
             case 'schema': made_up = completion(body, '{"weather": "fine"}')
             case 'refusal': made_up = completion(body, None, refusal='I cannot help with that.')
@@ -162,9 +170,7 @@ class FaultServer:
             with contextlib.suppress(TimeoutError): await asyncio.wait_for(reader.read(1), 60)
             writer.transport.abort(); return False
         if kind == 'babble': writer.write(b'\x16\x03\x01 no such thing\r\n\r\n'); await writer.drain(); writer.close(); return False
-        if kind == 'bomb':
-            import gzip
-            status, headers, data = 200, {'Content-Type': JSON, 'Content-Encoding': 'gzip'}, gzip.compress(b' '*self.huge)
+        if kind == 'bomb': status, headers, data = 200, {'Content-Type': JSON, 'Content-Encoding': 'gzip'}, self.bomb
         else: status, headers, data = self.reply(kind, body, key)
         if kind == 'cut':
             writer.write(self.packed(status, headers, data[:len(data)//2], len(data))); await writer.drain(); writer.transport.abort(); return False
