@@ -29,7 +29,7 @@ from .measures import CannotMeasure, Metric, equal_sizes
 from .metrics import (
     compression_ratio, coverage, distinct_n, embedding_duplicates, entity_bias, entity_entropy, gold_classifier, label_cosine,
     label_preservation, length_distribution, mauve, near_duplicates, novelty, project, self_bleu, vendi_score, vocabulary)
-from .tasks import Task
+from .tasks import Task, whole_file
 
 # %% ../nbs/14a_evaluation.ipynb #b9927b5b
 def attempt(name: str, measure: Callable[..., Metric], *arguments: Any, **settings: Any) -> dict[str, Any]:
@@ -648,9 +648,9 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> Path:
         The file.
     """
     path = Path(path)
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(json.dumps(record, ensure_ascii=True, allow_nan=False, indent=1), encoding='utf-8')
-    return part.replace(path)
+    text = json.dumps(record, ensure_ascii=True, allow_nan=False, indent=1)
+    with whole_file(path) as part: part.write_text(text, encoding='utf-8')
+    return path
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

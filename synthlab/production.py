@@ -80,7 +80,7 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
     who, machine = recipe['teacher'], recipe.get('machine', {})
     if who.get('kind') == 'chat':
         from synthlab.chat import ChatTeacher
-        return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), **machine.get('chat', {}))
+        return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'), **machine.get('chat', {}))
     return CausalTeacher(who['name'], who.get('dtype', 'auto'), machine.get('device', 'auto'), who.get('revision'))
 
 # %% ../nbs/15b_production.ipynb #d54382e0

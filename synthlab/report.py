@@ -26,6 +26,7 @@ from markupsafe import Markup, escape
 
 from . import __version__
 from .runs import read_rows
+from .tasks import whole_file
 
 # %% ../nbs/17_report.ipynb #c2ebb00a
 _UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]')
@@ -626,9 +627,8 @@ def write_report(evaluations: Mapping[str, Any] | Iterable[Mapping[str, Any]], p
     if path.is_dir(): path = path/('report.html' if len(records) == 1 else 'compare.html')
     page = report_html(records, title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(page, encoding='utf-8')
-    return part.replace(path)
+    with whole_file(path) as part: part.write_text(page, encoding='utf-8')
+    return path
 
 # %% ../nbs/17_report.ipynb #c264c8a2
 class RunView:

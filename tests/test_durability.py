@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,11 +77,10 @@ def killed_at(step, out):
     return said, status != 0
 
 
-@cache
 def total_steps(folder):
+    "How many steps the command takes, once everything is imported."
     total = [0]
     def count(): total[0] += 1
-    import synthlab.export
     folder.mkdir()
     work(folder/'warm')
     sys.setprofile(steps(count))

@@ -60,7 +60,7 @@ async def together(ask, n, concurrency):
 
 def openai_client(transport):
     async def program(url, n, concurrency):
-        async with openai.AsyncOpenAI(base_url=url, api_key='x', max_retries=0, http_client=transport()) as client:
+        async with openai.AsyncOpenAI(base_url=url, api_key='x', max_retries=0, timeout=600., http_client=transport()) as client:
             async def ask(body): return (await client.chat.completions.create(**body)).choices[0].message.content
             await together(ask, concurrency, concurrency)
             yield

@@ -14,6 +14,7 @@ needs over 64 MiB more for all rows than for a tenth of them.
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,6 @@ def all_groups(out, n_rows):
 def export(write):
     def step(out, n_rows):
         with open_run(out) as run: write(run, out.parent/'exported')
-        print((out.parent/'exported').stat().st_size//2**20, 'MiB', file=sys.stderr)
     return step
 
 
@@ -128,12 +128,18 @@ STEPS = {'write, calls too': write_run, 'status': status, 'a row by its id': fin
          'export parquet': export(lambda run, path: write_parquet(run.rows, path)), 'finish': finish}
 
 
+def peak_mib():
+    "Most memory that this process has had. `ru_maxrss` counts the parent's before the process began, so Linux is asked another way."
+    try: return next(int(line.split()[1])/1024 for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform == 'linux' else 2**20)
+
+
 def one_step(name, out, n_rows):
-    "Seconds and MiB of a step in a process of its own; and how much of both Python and the imports take."
-    code = ('import resource, sys, time; from pathlib import Path; from bench_store import *\n'
-            'base, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n'
+    "Seconds and MiB of a step in a process of its own, and how much of both Python and the imports take."
+    code = ('import sys, time; from pathlib import Path; from bench_store import *\n'
+            'base, start = peak_mib(), time.perf_counter()\n'
             f'STEPS[{name!r}](Path(sys.argv[1]), int(sys.argv[2]))\n'
-            'print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024, base/1024)')
+            'print(time.perf_counter() - start, peak_mib(), base)')
     start = time.perf_counter()
     done = subprocess.run([sys.executable, '-c', code, str(out), str(n_rows)], cwd=Path(__file__).parent, capture_output=True, text=True)
     if done.returncode: sys.exit(done.stderr)
