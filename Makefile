@@ -7,7 +7,7 @@ WORKERS ?= 2
 FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
 NB ?=
 # Seconds that the notebooks, and then the other tests, may take.
-LIMIT ?= 700
+LIMIT ?= 800
 
 bin := .venv/bin
 limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
@@ -30,7 +30,7 @@ demo: .venv/installed ## watch the embedded model write a small labelled dataset
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
 	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
-	$(limit) $(bin)/python -m pytest -q -rs tests --ignore tests/test_sync.py
+	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal tests --ignore tests/test_sync.py
 
 notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLAGS="..." for flagged cells), export, render
 	$(MAKE) --no-print-directory export

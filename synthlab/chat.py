@@ -63,6 +63,12 @@ def server_address(base_url: str | None = None) -> str:
     return url.rstrip('/')
 
 # %% ../nbs/06_chat.ipynb #47da7d34
+def _spellings(key: str) -> set[str]:
+    "A key as it may stand in a text, in an address and in JSON; none for what is no secret."
+    in_json = json.dumps(key)[1:-1]
+    return {key, quote(key, safe=''), in_json, in_json.replace('/', '\\/')} if len(key) >= 8 else set()
+
+
 def redact(text: str, key: str) -> str:
     """Blot a key out of a text.
 
@@ -78,8 +84,12 @@ def redact(text: str, key: str) -> str:
     str
         The text with "[key]" in its place, also where it was spelled as in an address or in JSON.
     """
-    if len(key) < 8: return text
-    for spelled in {key, quote(key, safe=''), json.dumps(key)[1:-1], json.dumps(key)[1:-1].replace('/', '\\/')}: text = text.replace(spelled, '[key]')
+    return _blotted(text, _spellings(key))
+
+
+def _blotted(text: str, secrets: Iterable[str]) -> str:
+    "The text without the secrets."
+    for secret in secrets: text = text.replace(secret, '[key]')
     return text
 
 # %% ../nbs/06_chat.ipynb #7e0b534b
@@ -308,10 +318,10 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
 class _Wire(httpx2.AsyncClient):
     "What the `openai` client sends with: aiohttp, as many calls at once as the throttle lets through."
 
-    def __init__(self, address: str, throttle: Throttle, timeout: float):
+    def __init__(self, address: str, throttle: Throttle, timeout: float, clean: Callable[[str], str]):
         super().__init__(trust_env=False)
         parts = urlsplit(address)
-        self.throttle, self.limit, self.session = throttle, aiohttp.ClientTimeout(total=timeout), None
+        self.throttle, self.limit, self.clean, self.pool = throttle, aiohttp.ClientTimeout(total=timeout), clean, None
         self.proxy = None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
         self.ssl = httpx2.create_ssl_context() if parts.scheme == 'https' else True
 
@@ -319,19 +329,19 @@ class _Wire(httpx2.AsyncClient):
         return httpx2.Request(method, _parsed(url), headers=parts['headers'], content=parts['content'])
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        if self.session is None: self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl), timeout=self.limit, cookie_jar=aiohttp.DummyCookieJar())
+        if self.pool is None: self.pool = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl), timeout=self.limit, cookie_jar=aiohttp.DummyCookieJar())
         call = _this_call.get()
         async with self.throttle(call.tokens) as slot:
             call.sent += 1
-            async with self.session.request(request.method, str(request.url), headers=request.headers, data=request.content, allow_redirects=False, proxy=self.proxy) as reply:
-                data = await _bounded(reply.content)
+            async with self.pool.request(request.method, str(request.url), headers=request.headers, data=request.content, allow_redirects=False, proxy=self.proxy) as reply:
+                data = self.clean((await _bounded(reply.content)).decode('latin1')).encode('latin1')      # before anyone else sees it, or cuts it in pieces
             wait = retry_after(reply.headers)
             if reply.status < 300: slot.success()
             elif verdict(reply.status, dated=wait is not None) == 'wait': slot.refused(wait)
         return httpx2.Response(reply.status, headers={name: reply.headers[name] for name in _HEADERS if name in reply.headers}, content=data, request=request)
 
     async def aclose(self) -> None:
-        if self.session is not None: await self.session.close()
+        if self.pool is not None: await self.pool.close()
         await super().aclose()
 
 # %% ../nbs/06_chat.ipynb #107fd0a5
@@ -343,10 +353,11 @@ class _Line:
 
     def __init__(self, address: str, key_variable: str, throttle: Throttle, timeout: float):
         key = os.environ.get(key_variable, '').strip() or 'none'
-        self.clean: Callable[[str], str] = lambda text: redact(text, key)
+        secrets = _spellings(key)
+        self.clean: Callable[[str], str] = lambda text: _blotted(text, secrets)
         self.loop, self.probe = asyncio.new_event_loop(), asyncio.Lock()
         self.client = openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, timeout=None,
-                                         http_client=_Wire(address, throttle, timeout))
+                                         http_client=_Wire(address, throttle, timeout, self.clean))
         self.thread = threading.Thread(target=self._run, name='synthlab-chat', daemon=True)
         self.thread.start()
 
@@ -370,6 +381,9 @@ class _Line:
         if threading.current_thread() is not self.thread: self.thread.join(10)
 
 # %% ../nbs/06_chat.ipynb #8dee66ee
+_CLOSED = 'the teacher was closed while it was asked'
+
+
 class _Exchange:
     "Requests on their way into the loop, and answers on their way out."
 
@@ -378,13 +392,14 @@ class _Exchange:
 
     def send(self, requests: Iterable[tuple[int, Request]]) -> None:
         "Start calls; from the caller's thread."
-        self.line.loop.call_soon_threadsafe(self._begin, requests)
+        try: self.line.loop.call_soon_threadsafe(self._begin, requests)
+        except RuntimeError: raise TeacherError(_CLOSED) from None
 
     def receive(self) -> list[tuple[int, Any]]:
         "Calls that have ended, by place: answers and exceptions; waits for one at least. From the caller's thread."
         while self.line.thread.is_alive():
             with contextlib.suppress(queue.Empty): return self.results.get(timeout=1.)
-        raise TeacherError('the teacher was closed while it was asked')
+        raise TeacherError(_CLOSED)
 
     def cancel(self) -> None:
         "Cancel what is under way; from the caller's thread."
@@ -411,11 +426,11 @@ class _Exchange:
 
 # %% ../nbs/06_chat.ipynb #d44e1dbb
 class _Again(Exception):
-    "An attempt that failed; the next may not."
+    "An attempt that failed; the next may not. `silent` if the server said nothing, `closed` if nothing could be sent."
 
-    def __init__(self, message: str, unreachable: bool = False):
+    def __init__(self, message: str, silent: bool = False, closed: bool = False):
         super().__init__(message)
-        self.unreachable = unreachable
+        self.silent, self.closed = silent, closed
 
 
 class _Failed(Exception):
@@ -429,7 +444,7 @@ def _is_json(text: str) -> bool:
     return True
 
 # %% ../nbs/06_chat.ipynb #ba915b92
-_LOST = 3
+_LOST, _UNWELCOME = 3, 16
 
 
 class ChatTeacher(TextTeacher):
@@ -484,7 +499,7 @@ class ChatTeacher(TextTeacher):
         if wrong: raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
         try: json.dumps(self.extra_body)
         except TypeError as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
-        self._line, self._dialect, self._native, self._answered, self._served, self._lost = None, Dialect(), {}, False, False, 0
+        self._line, self._dialect, self._native, self._answered, self._served, self._lost, self._refused = None, Dialect(), {}, False, False, 0, 0
         self.throttle = self._new_throttle()
 
     def _new_throttle(self) -> Throttle: return Throttle(self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.pause/10)
@@ -537,17 +552,17 @@ class ChatTeacher(TextTeacher):
         native = self._native.get(request.schema, True) if self.native_schema is None else self.native_schema
         return chat_body(self.model, request, native, self._dialect, self.extra_body)
 
-    def _again(self, message: str, unreachable: bool = False) -> _Again:
+    def _again(self, message: str, **what: bool) -> _Again:
         "A failed attempt, told without the key: stamina logs it."
-        return _Again(self._line.clean(message), unreachable)
+        return _Again(self._line.clean(message), **what)
 
     async def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
         "Send a body once; the reply, whatever its status."
         try: reply = await self._line.client.post('/chat/completions', body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as error: reply = error.response
-        except TimeoutError: raise self._again(f'no whole reply within {self.timeout:g} s') from None
+        except TimeoutError: raise self._again(f'no whole reply within {self.timeout:g} s', silent=True) from None
         except Exception as error:                                  # a connection can fail in any way
-            raise self._again(f'{type(error).__name__}: {error}', isinstance(error, aiohttp.ClientConnectorError)) from None
+            raise self._again(f'{type(error).__name__}: {error}', silent=True, closed=isinstance(error, aiohttp.ClientConnectorError)) from None
         self._answered, self._lost = True, 0
         return reply
 
@@ -613,10 +628,17 @@ class ChatTeacher(TextTeacher):
 
     def _given_up(self, error: _Again) -> Answer | TeacherError:
         "What becomes of a call whose attempts have all failed."
-        self._lost += error.unreachable
-        if error.unreachable and (not self._answered or self._lost >= _LOST):
-            return TeacherError(f'{self.base_url} cannot be reached ({error}): is the server running, and is base_url its address?')
+        self._lost += error.silent
+        if self._lost >= _LOST or (error.closed and not self._answered):
+            return TeacherError(f'{self.base_url} does not answer ({error}): is the server running, is base_url its address, and timeout (now {self.timeout:g} s) long enough?')
         return Answer(error=f'given up after {self.attempts} failed attempts, the last: {error}')
+
+    def _turned_down(self, error: _Failed) -> Answer | TeacherError:
+        "What becomes of a call that the server does not take."
+        self._refused += 1
+        if self._served or self._refused < _UNWELCOME: return Answer(error=str(error))
+        return TeacherError(f'{self.base_url} turned down the first {self._refused} calls and has answered none; the last time it said {error}. Mend the request; the calls that have failed are made again '
+                            'when you ask for it (--retry-failed)')
 
     async def _persist(self, call: _Call) -> Answer:
         "The answer to a call, after as many attempts as it takes; stamina comes in at the first failure, since most calls have none."
@@ -633,7 +655,7 @@ class ChatTeacher(TextTeacher):
         _this_call.set(call)
         try: found = await self._persist(call)
         except _Again as error: found = self._given_up(error)
-        except _Failed as error: found = Answer(error=str(error))
+        except _Failed as error: found = self._turned_down(error)
         except TeacherError as error: found = error
         clean = self._line.clean
         if isinstance(found, TeacherError): return TeacherError(clean(str(found)))

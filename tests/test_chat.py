@@ -97,7 +97,7 @@ def test_patience_ends():
 
 
 @pytest.mark.parametrize('kind, expected', [('refusal', 'refused'), ('filter', 'filtered'), ('filter 400', 'filtered'), ('empty', 'empty'), ('length', 'truncated'), ('schema', 'ok'),
-                                            ('duplicate', 'ok'), ('no usage', 'ok'), ('parts', 'ok')])
+                                            ('duplicate', 'ok'), ('no usage', 'ok'), ('parts', 'ok'), ('packed', 'ok')])
 def test_an_answer_of_another_kind_is_an_answer(kind, expected):
     with FaultServer(script=script(kind)) as server:
         answer = one(server)
@@ -145,11 +145,24 @@ def test_bad_request_is_one_failed_call():
     assert [n for n, a in sorted(answers.items()) if a.error] == [3] and answers[3].error == '400: this is a 400' and answers[3].attempts == 1
 
 
+def test_a_server_that_takes_no_call_ends_the_job():
+    with FaultServer(script=lambda question, n: '400') as server, ChatTeacher('owl', server.url) as teacher:
+        with pytest.raises(TeacherError, match='turned down the first 16 calls and has answered none; the last time it said 400: this is a 400'):
+            for _ in teacher.ask(ask_for(f'bird {n}') for n in range(500)): pass
+        assert server.stats()['received'] <= 100
+
+
 def test_nobody_there():
     with FaultServer() as server: url = server.url
     start = time.monotonic()
-    with pytest.raises(TeacherError, match='cannot be reached'), ChatTeacher('owl', url, attempts=3, pause=.01) as teacher: list(teacher.ask([ask_for('bird')]*50))
+    with pytest.raises(TeacherError, match='does not answer'), ChatTeacher('owl', url, attempts=3, pause=.01) as teacher: list(teacher.ask([ask_for('bird')]*50))
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize('kind', ['timeout', 'drop'])
+def test_a_server_that_only_keeps_silent_ends_the_job(kind):
+    with FaultServer(script=script(kind)) as server, pytest.raises(TeacherError, match='does not answer'): asked(server, *(ask_for(f'bird {n}') for n in range(100)), attempts=2, timeout=.1)
+    assert server.stats()['received'] < 150
 
 
 def test_a_server_that_goes_away_ends_the_job():
@@ -158,7 +171,7 @@ def test_a_server_that_goes_away_ends_the_job():
         for n in range(2000):
             if n == 100: server.__exit__()
             yield ask_for(f'bird {n}')
-    with pytest.raises(TeacherError, match='cannot be reached'), ChatTeacher('owl', server.url, attempts=2, pause=.01, concurrency=4) as teacher:
+    with pytest.raises(TeacherError, match='does not answer'), ChatTeacher('owl', server.url, attempts=2, pause=.01, concurrency=4) as teacher:
         answers = [answer for _, answer in teacher.ask(birds())]
         pytest.fail(f'{len(answers)} answers')
 
@@ -229,7 +242,7 @@ def test_bounds_of_tokens_are_bounds():
 
 def test_a_thousand_requests_through_a_storm():
     "30 % faults of every kind, then calm: all accounted for, nothing asked twice after success, the limit back at its ceiling."
-    with FaultServer(seed=1, faults=.3, delay=.005, wait='0.02', huge=10_200_000) as server, ChatTeacher('owl', server.url, concurrency=32, timeout=1., pause=.01) as teacher:
+    with FaultServer(seed=1, faults=.3, delay=.005, wait='0.02', huge=10_200_000) as server, ChatTeacher('owl', server.url, concurrency=32, timeout=3., pause=.01) as teacher:
         answers = list(teacher.ask(ask_for(f'bird {n}') for n in range(1000)))
         stats = server.stats()
         server.faults = 0.
@@ -384,6 +397,15 @@ def test_the_key_is_nowhere(kind, monkeypatch, capfd):
     seen += ''.join(capfd.readouterr())
     for spelled in (KEY, KEY.replace('/', '%2F').replace('+', '%2B'), KEY.replace('/', '\\/'), '0815+4711'): assert spelled not in seen
     if kind not in ('timeout', 'drop', 'cut', 'drip', 'babble', 'bomb', 'huge', 'truncated', 'redirect', 'duplicate', 'schema'): assert '[key]' in seen or kind in ('refusal', 'filter', 'empty', 'length', 'no usage', 'parts', 'filter 400', '429', '429 after', '429 date', '503 after')
+
+
+@pytest.mark.parametrize('kind', ['400', '500', '401', 'malformed', 'html', 'envelope'])
+def test_no_piece_of_the_key_is_left_where_a_message_is_cut(kind, monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', KEY)
+    for before in [*range(20, 80, 6), *range(270, 300, 3)]:
+        with FaultServer(script=script(kind), echo=before) as server, ChatTeacher('owl', server.url, attempts=1) as teacher:
+            seen = everything(teacher, lambda: list(teacher.ask([ask_for('bird')])))
+        assert KEY[:6] not in seen
 
 
 def test_without_a_key_none_is_sent(monkeypatch):

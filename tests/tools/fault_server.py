@@ -32,7 +32,7 @@ PASSING = {'429': 'too many requests, no date', '429 after': 'the same with Retr
            'malformed': 'a body that is no JSON', 'truncated': 'a body that ends in the middle of its JSON', 'envelope': 'JSON without choices', 'error 200': 'an error with status 200',
            'drip': 'a byte now and then', 'html': 'a web page with status 200', 'huge': 'a reply of many megabytes', 'bomb': 'the same, packed small', 'babble': 'no HTTP'}
 ANSWERS = {'ok': '', 'schema': 'JSON of another shape', 'refusal': '', 'filter': 'finish_reason content_filter', 'filter 400': 'status 400, code content_filter', 'empty': '', 'length': '',
-           'duplicate': 'the same text for all', 'twice': 'sent two times on one connection', 'no usage': '', 'echo': 'the key in the text', 'parts': 'content as a list'}
+           'duplicate': 'the same text for all', 'twice': 'sent two times on one connection', 'no usage': '', 'echo': 'the key in the text', 'parts': 'content as a list', 'packed': 'gzip'}
 REFUSALS = {'400': '', '401': '', '402': '', '403': '', '404': '', 'redirect': '', 'quota': 'status 429, code insufficient_quota'}
 MIXED_PASSING = [kind for kind in PASSING if kind not in ('408', '429 date')]        # a date is a whole second away
 MIXED_ANSWERS = ['schema', 'refusal', 'filter', 'filter 400', 'empty', 'length', 'duplicate', 'twice', 'no usage']
@@ -95,7 +95,8 @@ class FaultServer:
 
     Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of all its messages; without it, `faults` is the
     share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
-    `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message.
+    `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message, after so many
+    characters.
     """
 
     def __init__(self, port=0, seed=0, faults=0., delay=0., kinds=None, script=None, capacity=None, retry_after=None, wait='0.05', refuses=(), echo=False, log=None,
@@ -127,7 +128,7 @@ class FaultServer:
 
     def reply(self, kind, body, key):
         "Status, headers and body of an answer."
-        said = f'key {key} says: {kind}' if self.echo else f'this is a {kind}'
+        said = f'{"."*(self.echo - 1)} key {key} says: {kind}' if self.echo else f'this is a {kind}'
         if kind[:3] in ('429', '503', '500', '408', '400', '401', '402', '403', '404'):
             wait = {'after': {'Retry-After': self.retry_after or self.wait},
                     'date': {'Date': formatdate(1e9, usegmt=True), 'Retry-After': formatdate(1e9 + 1, usegmt=True)}}.get(kind[4:], {})
@@ -143,6 +144,7 @@ class FaultServer:
             case 'truncated': return 200, {'Content-Type': JSON}, good[:len(good)//2]
             case 'envelope': return 200, {'Content-Type': JSON}, json.dumps({'choices': [], 'note': said}).encode()
             case 'error 200': return 200, {'Content-Type': JSON}, json.dumps(failure(said)).encode()
+            case 'packed': return 200, {'Content-Type': JSON, 'Content-Encoding': 'gzip'}, gzip.compress(good)
             case 'huge': return 200, {'Content-Type': JSON}, self.blank
             case 'filter 400': return 400, {'Content-Type': JSON}, json.dumps(failure(said, 'content_filter')).encode()
             case 'schema': made_up = completion(body, '{"weather": "fine"}')
@@ -180,6 +182,7 @@ class FaultServer:
                 if reader.at_eof() or writer.is_closing(): break
                 writer.write(data[n:n + 1]); await asyncio.sleep(.1)
             writer.transport.abort(); return False
+        self.answered[digest(body)] += kind in ANSWERS                        # counted before anyone can have read it
         writer.write(self.packed(status, headers, data)*(2 if kind == 'twice' else 1))
         await writer.drain()
         return kind in ANSWERS
@@ -201,7 +204,6 @@ class FaultServer:
                 writer.write(self.packed(400, {'Content-Type': JSON}, json.dumps(failure(text, 'unsupported_parameter', refused[0])).encode()))
                 answered = False
             else: answered = await self.send(kind, body, key, reader, writer)
-            self.answered[name] += answered
             if self.log: print(json.dumps({'question': name, 'n': n, 'kind': kind, 'answered': answered}), file=self.log, flush=True)
         finally: self.in_flight -= 1
 
@@ -212,7 +214,7 @@ class FaultServer:
                 head = {k.lower(): v.strip() for k, _, v in (line.partition(':') for line in lines) if k}
                 data = await reader.readexactly(int(head.get('content-length', 0)))
                 if request.startswith('POST /v1/chat/completions '): await self.chat(json.loads(data), head, reader, writer)
-                elif request.startswith('GET /stats '): writer.write(self.packed(200, {'Content-Type': JSON}, json.dumps(self.stats()).encode()))
+                elif request.startswith(('GET /stats ', 'GET /v1/stats ')): writer.write(self.packed(200, {'Content-Type': JSON}, json.dumps(self.stats()).encode()))
                 else: writer.write(self.packed(404, {'Content-Type': JSON}, json.dumps(failure('no such path')).encode()))
                 await writer.drain()
         with contextlib.suppress(Exception): writer.close()
