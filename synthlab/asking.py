@@ -133,6 +133,7 @@ class _Desk:
         pending = self.under_way[self.given[number]]
         self.budget.settle(pending.reserved, Answer(**{name: entry[name] for name in _BOOKED & entry.keys()}))
         del self.under_way[self.given.pop(number)]
+        if not entry.get('error') and None in (entry.get('prompt_tokens'), entry.get('completion_tokens')): entry = entry | {'bound': list(pending.reserved)}
         self.calls[pending.key] = entry
         self.ready.extend((place, entry, n > 0) for n, place in enumerate(pending.places))
         self.waiting -= len(pending.places) - 1

@@ -307,6 +307,13 @@ FROM calls
 """
 
 
+_BOUNDS = """
+SELECT coalesce(sum(CASE WHEN prompt_tokens IS NULL THEN json_extract(entry, '$.bound[0]') END), 0),
+       coalesce(sum(CASE WHEN completion_tokens IS NULL THEN json_extract(entry, '$.bound[1]') END), 0)
+FROM calls WHERE NOT failed AND (prompt_tokens IS NULL OR completion_tokens IS NULL)
+"""
+
+
 def _columns(key: str, entry: Mapping[str, Any]) -> tuple:
     "An entry as a line of the table."
     if not isinstance(key, str): raise ValueError(f'a key is a text, got {key!r}')
@@ -391,6 +398,16 @@ class CallStore(MutableMapping):
             of which they were not.
         """
         return dict(zip(('calls', 'failed', 'prompt_tokens', 'completion_tokens', 'unknown_tokens'), self._ask(_TOTALS)[0]))
+
+    def unknown_bounds(self) -> tuple[int, int]:
+        """Sum up what the calls that did not tell their tokens can have used at most; a budget has booked them so.
+
+        Returns
+        -------
+        tuple of int
+            Tokens read and written.
+        """
+        return self._ask(_BOUNDS)[0]
 
     def forget_failed(self) -> int:
         """Remove the calls that were given up, so that they are made again.

@@ -73,8 +73,9 @@ _KeyVariable = Annotated[str, _server('Environment variable that holds the key. 
 _Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made for a while when the server says that they are too many.', min=1, metavar='N')]
 _PerMinute = Annotated[int | None, _server('Most requests in a minute.', min=1, metavar='N', show_default=False)]
 _TokensPerMinute = Annotated[int | None, _server('Most tokens in a minute.', min=1, metavar='N', show_default=False)]
+_Timeout = Annotated[float, _server('Longest wait for a whole answer, in seconds.', min=0.1, metavar='X')]
 _spend = partial(option, 'Spending')
-_Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens: a table with the model\'s name, and in it prompt and completion.', metavar='FILE', show_default=False)]
+_Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], then prompt = 0.15 and completion = 0.60.', metavar='FILE', show_default=False)]
 _Estimate = Annotated[bool, _spend('Only tell what it would take, and ask for nothing.', '--estimate')]
 
 _run = partial(option, 'Run')
@@ -85,7 +86,7 @@ _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever i
 
 # %% ../nbs/19_cli.ipynb #8a261271
 _GUIDED = ('gamma', 'delta', 'alpha', 'mode', 'repeats', 'intra_share')
-_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute')
+_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
 OPTIONS = {'fewgen': (), 'cfg': _GUIDED, 'corrsynth': (*_GUIDED, 'eos')}
 
 
@@ -156,7 +157,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
 # %% ../nbs/19_cli.ipynb #b8d20733
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
-    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable')}
+    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout')}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
     prices = tomllib.loads(asked.prices.read_text(encoding='utf-8')) if asked.prices else None
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
@@ -184,7 +185,7 @@ def _show_estimate(asked: SimpleNamespace) -> None:
     with user_errors():
         recipe, teacher = _recipe(asked)
         from synthlab.production import estimate
-        say(f"{estimate(recipe, teacher, asked.out if (asked.out/'run.db').exists() else None)}")
+        say(f"{estimate(recipe, teacher, asked.fork or (asked.out if (asked.out/'run.db').exists() else None))}")
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -259,7 +260,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               intra_share: _IntraShare = 0.5, eos: _Eos = 'renormalise', temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
               dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
-              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False, retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
               fork: _Fork = None, overwrite: _Overwrite = False) -> None:
     asked = SimpleNamespace(**ctx.params, made_by=None)

@@ -724,7 +724,7 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
     if not hasattr(s.teacher, 'next_logits'):
         if s.method.name == 'fewgen' and hasattr(s.teacher, 'ask'): return TextWriter(s)
         raise ValueError(f"{s.method.name} draws from the teacher's logits, and {s.teacher!r} gives none: use a CausalTeacher, such as CausalTeacher('pocket'), "
-                         "or, with a teacher that answers in text, FewGen")
+                         "or, with a teacher that answers in text, FewGen (--recipe fewgen)")
     _check_length(longest_prompt(s.task, s.teacher, s.pool, s.shots, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
     check_group(s.method, s.task.label_names, max_rows, same_prompts=s.shared_demonstrations or not s.shots)
     return GroupWriter(s, max_rows, observe)

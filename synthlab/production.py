@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -288,15 +289,17 @@ def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget
     return Budget(**machine.get('limits', {}), prices=prices, model=who['name'], spent=spent or Usage())
 
 
-def spent_before(totals: Mapping[str, int], recipe: Mapping[str, Any]) -> Usage:
+def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited: Mapping[str, Any] = {}) -> Usage:
     """Add up what the stored calls of a run have used.
 
     Parameters
     ----------
     totals : Mapping
-        As `CallStore.totals` gives them.
+        As `CallStore.totals` gives them, and `bounds`: the most that calls can have used which did not tell.
     recipe : Mapping
         Names the model and its price.
+    inherited : Mapping
+        The same of calls that came from another run, which paid for them.
 
     Returns
     -------
@@ -304,9 +307,11 @@ def spent_before(totals: Mapping[str, int], recipe: Mapping[str, Any]) -> Usage:
         Calls, tokens and money.
     """
     budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items() if name != 'limits'}})
-    cost = budget.prices.cost(recipe['teacher']['name'], totals['prompt_tokens'], totals['completion_tokens']) if not totals['unknown_tokens'] else None
-    return Usage(calls=totals['calls'], failed=totals['failed'], prompt_tokens=totals['prompt_tokens'],
-                 completion_tokens=totals['completion_tokens'], unknown_tokens=totals['unknown_tokens'], cost=cost if totals['calls'] else 0.)
+    own = {name: number - inherited.get(name, 0) for name, number in totals.items() if name != 'bounds'}
+    bounds = [most - less for most, less in zip(totals.get('bounds', (0, 0)), inherited.get('bounds', (0, 0)))]
+    read, written = own['prompt_tokens'] + bounds[0], own['completion_tokens'] + bounds[1]
+    cost = budget.prices.cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
+    return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written, unknown_tokens=own['unknown_tokens'], cost=cost)
 
 # %% ../nbs/15b_production.ipynb #ba475bc3
 def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
@@ -442,7 +447,7 @@ def produce(recipe: Mapping[str, Any], out: str | Path, teacher: Any = None, ove
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     with Run(out, recipe, overwrite, fork, derivation()) as run:
         if retry_failed: run.forget_failed()
-        spending = make_budget(recipe, spent_before(run.calls.totals(), recipe))
+        spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe, run.facts.get('inherited', {})))
         generation = begin(recipe, teacher, done=run.groups, calls=run.calls, spending=spending)
         if not run.finished:
             before = sum(run.counts()['accepted'].values())
@@ -551,11 +556,11 @@ def estimate(recipe: Mapping[str, Any], teacher: Any = None, out: str | Path | N
     needed = writer.extend(generation.left)
     items = [writer.item(number) for number in range(min(needed, most))]
     known = _known(out, map(writer.key, items)) if out else [False]*len(items)
-    bounds = [writer.guess(item) for item, there in zip(items, known) if not there]
+    missing = [item for item, there in zip(items, known) if not there]
     share = needed/len(items)
-    read, written = (round(share*sum(bound[side] for bound in bounds)) for side in (0, 1))
-    return Estimate(calls=round(share*len(bounds)), cached=round(share*sum(known)), prompt_tokens=read, completion_tokens=written,
-                    cost=prices.cost(recipe['teacher']['name'], read, written))
+    guess, read, written = (round(share*sum(number)) for number in (map(itemgetter(0), map(writer.guess, missing)), map(itemgetter(0), map(writer.bound, missing)), (writer.bound(item)[1] for item in missing)))
+    return Estimate(calls=round(share*len(missing)), cached=round(share*sum(known)), prompt_tokens=guess, completion_tokens=written,
+                    cost=prices.cost(recipe['teacher']['name'], read, written), prompt_bound=read)
 
 # %% ../nbs/15b_production.ipynb #7eef2e06
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:

@@ -10,7 +10,7 @@ __all__ = ['ROLES', 'OUTCOMES', 'message_fault', 'Request', 'call_key', 'request
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pydantic import BaseModel
@@ -179,9 +179,9 @@ class Answer:
         Parameters
         ----------
         entry : Mapping
-            As `to_dict` gave it.
+            As `to_dict` gave it; what a store has added to it is left out.
         """
-        return cls(**entry)
+        return cls(**{f.name: entry[f.name] for f in fields(cls) if f.name in entry})
 
 # %% ../nbs/04a_replies.ipynb #6b12758c
 OUTCOMES = {'ok': 'a text', 'refused': 'the teacher declined', 'filtered': 'a content filter withheld the text', 'truncated': 'the text ran into the limit of tokens',

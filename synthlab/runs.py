@@ -126,12 +126,23 @@ def _write_text(path: Path, text: str) -> None:
     with whole_file(path) as part: part.write_text(text, encoding='utf-8', newline='\n')
 
 
+def _is_empty(out: Path) -> bool:
+    "Whether a run has neither calls nor rows, so that nothing is lost if it is asked for something else."
+    with reading(out/'run.db', RunError) as db:
+        version, = db.execute('PRAGMA user_version').fetchone()
+        return version == VERSION and not any(db.execute(f'SELECT count(*) FROM {table}').fetchone()[0] for table in ('calls', 'groups'))
+
+
 def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
-    "Write the recipe of a new run; compare it with that of an old one."
-    if not (out/'recipe.toml').exists(): return _write_text(out/'recipe.toml', tomli_w.dumps(recipe))
-    differing = _shown_difference(read_recipe(out), recipe)
-    if differing: raise RunError(f'{out} was asked for something else ({differing}): choose another folder, fork the run into one, which takes its calls along '
-                                 '(--fork), or overwrite the run (--overwrite)')
+    "Write the recipe of a new run; compare it with that of an old one, and note where that one goes on."
+    path = out/'recipe.toml'
+    there = read_recipe(out) if path.exists() else None
+    differing = _shown_difference(there, recipe) if there else ''
+    if differing and not (out/'run.db').exists(): raise RunError(f'{out} holds a recipe that asks for something else ({differing}), and no run: choose another folder')
+    if differing and not _is_empty(out):
+        raise RunError(f'{out} was asked for something else ({differing}): choose another folder, fork the run into one, which takes its calls along '
+                       '(--fork), or overwrite the run (--overwrite)')
+    if there != recipe: _write_text(path, tomli_w.dumps(recipe))
 
 # %% ../nbs/15_runs.ipynb #5257928e
 DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md')
@@ -590,7 +601,7 @@ class Run(RunReader):
         if len(self.calls) or len(self.groups): raise RunError(f'{self.path} has begun already, so nothing can be forked into it: choose another folder')
         with reading(self.fork/'run.db', RunError) as source, self._db.transaction():
             self._db.executemany('INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?)', readable_calls(source))
-            _set_facts(self._db, fork=str(self.fork))
+            _set_facts(self._db, fork=str(self.fork), inherited=self.calls.totals() | {'bounds': self.calls.unknown_bounds()})
 
     def _drop_rows(self) -> None:
         "Forget what was derived: the files first, so that none of them outlives its rows."

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from .runs import RunError, read_counts, read_recipe, read_status
+from .runs import RunError, read_recipe, read_status
 from .terminal import complain, error_screen, grid, option, plain_warnings, say, screen, shown, user_errors
 
 # %% ../nbs/18b_sessions.ipynb #e5fe9f5e
@@ -71,8 +71,8 @@ def interruptible(out: Path) -> Iterator[None]:
     try: yield
     except KeyboardInterrupt:
         with contextlib.suppress(RunError):
-            kept = sum(read_counts(out)['accepted'].values())
-            complain(f'Stopped. {kept} rows are kept in {out}; the same command, or synthlab resume {out}, goes on from there.')
+            told = read_status(out)
+            complain(f"Stopped. {sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in {out}; the same command, or synthlab resume {out}, goes on from there.")
             raise typer.Exit(130) from None
         complain('Stopped before the first rows were finished.')
         raise typer.Exit(130) from None
@@ -149,7 +149,7 @@ def state(told: Mapping[str, Any], out: Path) -> str:
 # %% ../nbs/18b_sessions.ipynb #90d7b1b8
 @commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be running meanwhile.')
 def _status(run: _Run) -> None:
-    with user_errors(): told = read_status(run)
+    with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
     table = grid(f'{run}', 'label', 'accepted', 'wanted', right=[1, 2])
     for label, wanted in told['labels'].items(): table.add_row(shown(label), f"{told['accepted'].get(label, 0):,}", f'{wanted:,}')
     table.add_section()
@@ -159,6 +159,8 @@ def _status(run: _Run) -> None:
     calls = told['calls']
     say(f"{calls['calls']:,} calls: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
+    if not told['finished'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
+    if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')
     say(state(told, run))
 
 # %% ../nbs/18b_sessions.ipynb #c84a54e0
@@ -177,9 +179,9 @@ def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_toke
     recipe : Mapping
         The recipe.
     max_calls, max_tokens : int or None
-        Limits; None sets none.
+        Limits; None leaves what is there.
     max_cost : float or None
-        Limit of money; None sets none.
+        Limit of money; None leaves what is there.
     **machine
         Other entries of the table `machine`; None leaves what is there.
 
@@ -188,8 +190,9 @@ def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_toke
     dict
         The recipe.
     """
-    limits = {name: value for name, value in {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}.items() if value is not None}
-    return {**recipe, 'machine': recipe.get('machine', {}) | {name: value for name, value in machine.items() if value is not None} | {'limits': limits}}
+    there, given = recipe.get('machine', {}), {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
+    limits = there.get('limits', {}) | {name: value for name, value in given.items() if value is not None}
+    return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None} | {'limits': limits}}
 
 # %% ../nbs/18b_sessions.ipynb #92cace3b
 def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:

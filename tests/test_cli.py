@@ -211,7 +211,7 @@ def test_what_was_stopped_goes_on(tmp_path, whole, how, status):
     assert found == status, said
     kept = list(read_rows(tmp_path/'run'))
     assert 0 < len(kept) < 20
-    if how == signal.SIGINT: assert f'Stopped. {len(kept)} rows are kept in run; the same command, or synthlab resume run, goes on from there.' in said and 'Traceback' not in said
+    if how == signal.SIGINT: assert re.search(rf'Stopped\. {len(kept)} rows and \d+ calls are kept in run; the same command, or synthlab resume run, goes on from there\.', said) and 'Traceback' not in said
     again = start(tmp_path)
     assert again.wait(120) == 0, again.stderr.read()
     assert rows(tmp_path/'run')[:len(kept)] == kept
@@ -288,8 +288,11 @@ def test_a_run_is_looked_at_continued_and_handed_on(synthlab):
     assert len(rows('run')) == 4
     status, out, _ = synthlab('status run')
     assert status == 0 and 'synthlab resume run' in out and '2 calls' in out and '4 texts were written: 4 accepted.' in out
-    status, out, err = synthlab('resume run')
-    assert status == 0 and len(rows('run')) == 6, err
+    assert 'Limits: max_calls = 2.' in out
+    status, out, _ = synthlab('resume run')
+    assert status == 1 and len(rows('run')) == 4 and recipe('run')['machine']['limits'] == {'max_calls': 2}     # a limit stays until another is given
+    status, out, err = synthlab('resume run --max-calls 9')
+    assert status == 0 and len(rows('run')) == 6 and recipe('run')['machine']['limits'] == {'max_calls': 9}, err
     assert 'Finished.' in synthlab('status run')[1]
     whole = synthlab('generate sst2 --n 6 --recipe fewgen --out whole', SHORT)
     assert whole[0] == 0 and [row | {'sampling': 0} for row in rows('run')] == [row | {'sampling': 0} for row in rows('whole')]
@@ -312,6 +315,9 @@ def test_a_fork_takes_the_calls_along(synthlab):
     status, out, err = synthlab('generate sst2 --n 6 --recipe fewgen --fork run --out more', SHORT)
     assert status == 0 and rows('more')[:4] == rows('run'), err
     assert '3 calls' in synthlab('status more')[1]
+    assert synthlab('generate sst2 --n 8 --recipe fewgen --fork run --max-calls 2 --out limited', SHORT)[0] == 0        # the two that were taken along are paid for
+    status, out, _ = synthlab('generate sst2 --n 6 --recipe fewgen --fork run --estimate --out none', SHORT)
+    assert '1' in out and 'at most 0' not in out
 
 
 def test_an_estimate_asks_for_nothing(synthlab):

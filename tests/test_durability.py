@@ -382,7 +382,7 @@ NOT_OURS = "if not os.getuid(): os.setuid(65534)\n"
 
 
 def test_a_folder_of_somebody_else_is_refused_and_readable(tmp_path):
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]): parent.chmod(0o755)
+    for parent in (tmp_path, *list(tmp_path.parents)[:3]): parent.chmod(0o755)
     fill(tmp_path/'run')
     (tmp_path/'run').chmod(0o555)
     tmp_path.chmod(0o555)

@@ -304,7 +304,7 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path, change, shown, 
 def test_another_machine_is_no_other_recipe(tmp_path):
     with Run(tmp_path/'run', RECIPE | {'machine': {'device': 'cuda'}}): pass
     with Run(tmp_path/'run', RECIPE | {'machine': {'device': 'cpu'}}): pass
-    assert tomllib.loads((tmp_path/'run'/'recipe.toml').read_text())['machine'] == {'device': 'cuda'}
+    assert tomllib.loads((tmp_path/'run'/'recipe.toml').read_text())['machine'] == {'device': 'cpu'}      # where it went on
 
 
 @pytest.mark.parametrize('names', [['thesis.tex'], ['run.db'], ['README.md', 'dataset.parquet'], ['recipe.toml', 'notes.txt'], ['.hidden']])

@@ -1,7 +1,7 @@
-"Imported once by the server from which the processes of a test are forked, so that each of them starts at once."
-import torch
-from synthlab import chat, production  # noqa: F401
-from synthlab.production import make_teacher
+"""Imported once by the server from which the processes of a test are forked, so that each of them starts at once.
 
-torch.set_num_threads(1)                       # a pool of threads does not survive a fork
-make_teacher({'teacher': {'name': 'pocket'}})  # what transformers imports at the first model
+Nothing is computed here: torch's pool of threads does not survive a fork.
+"""
+import accelerate  # noqa: F401
+import transformers.models.bert.modeling_bert  # noqa: F401  (what transformers imports at the first model of pocket's kind)
+from synthlab import chat, production  # noqa: F401

@@ -1,0 +1,64 @@
+"Limits hold over sessions, also where a server tells no tokens; a run that has nothing yet takes another recipe."
+import warnings
+
+import pytest
+from fault_server import FaultServer
+from synthlab.asking import TeacherError
+from synthlab.corrsynth import FewGen
+from synthlab.production import estimate, make_teacher, produce, write_recipe
+from synthlab.runs import open_run, read_recipe, read_rows
+from synthlab.tasks import load_task
+
+
+def recipe_for(url, n=40, **machine):
+    machine = {'chat': {'concurrency': 4, 'attempts': 1}} | machine
+    teacher = make_teacher({'teacher': {'kind': 'chat', 'name': 'owl', 'base_url': url}, 'machine': machine})
+    return write_recipe(FewGen(), load_task('ag_news'), teacher, n, shots=1, machine=machine)
+
+
+def made(recipe, out, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return produce(recipe, out, watch=lambda groups, *_: groups, **options)
+
+
+@pytest.mark.parametrize('limits', [{'max_calls': 7}, {'max_tokens': 3000}, {'max_cost': .004}], ids=lambda limits: next(iter(limits)))
+@pytest.mark.parametrize('kinds', [['no usage'], ['refusal']], ids=['nothing told', 'all told'])
+def test_a_limit_is_one_of_all_sessions_together(tmp_path, limits, kinds):
+    with FaultServer(faults=1., kinds=kinds) as server:
+        recipe = recipe_for(server.url, limits=limits, prices={'owl': {'prompt': 1., 'completion': 2.}})
+        first = made(recipe, tmp_path/'run')
+        asked = server.stats()['received']
+        assert asked and first.stopped.startswith(next(iter(limits)))
+        for _ in range(2):
+            again = made(recipe, tmp_path/'run')
+            assert again.usage.prompt_tokens == first.usage.prompt_tokens and again.usage.cost == pytest.approx(first.usage.cost)
+        assert server.stats()['received'] == asked == first.usage.calls
+        assert made(recipe | {'machine': {'chat': {'concurrency': 4}}}, tmp_path/'run').counts['accepted']
+
+
+def test_a_fork_pays_for_its_own_calls_only(tmp_path):
+    with FaultServer() as server:
+        made(recipe_for(server.url, 12), tmp_path/'run')
+        forked = made(recipe_for(server.url, 16, limits={'max_calls': 4}), tmp_path/'more', fork=tmp_path/'run')
+        assert forked.usage.calls == 4 and not forked.shortfall and server.stats()['received'] == 16
+        assert list(read_rows(tmp_path/'more'))[:12] == list(read_rows(tmp_path/'run'))
+
+
+def test_an_estimate_is_a_bound(tmp_path):
+    with FaultServer() as server:
+        recipe = recipe_for(server.url, 12, prices={'owl': {'prompt': 1., 'completion': 2.}})
+        told = estimate(recipe)
+        assert server.stats()['received'] == 0 and told.calls == 12 and told.prompt_tokens <= told.prompt_bound
+        used = made(recipe, tmp_path/'run').usage
+        assert used.prompt_tokens <= told.prompt_bound and used.completion_tokens <= told.completion_tokens and used.cost <= told.cost
+        assert (estimate(recipe, out=tmp_path/'run').calls, estimate(recipe, out=tmp_path/'run').cached) == (0, 12)
+
+
+def test_a_wrong_address_does_not_spoil_the_folder(tmp_path):
+    with FaultServer() as server: gone = server.url
+    with pytest.raises(TeacherError, match='does not answer'): made(recipe_for(gone), tmp_path/'run')
+    with FaultServer() as server:
+        done = made(recipe_for(server.url, 8), tmp_path/'run')
+        assert sum(done.counts['accepted'].values()) == 8 and read_recipe(tmp_path/'run')['teacher']['base_url'] == server.url
+    with open_run(tmp_path/'run') as run: assert run.finished
