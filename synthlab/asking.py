@@ -414,6 +414,7 @@ class TextTeacher(ABC):
         TeacherError
             If the teacher can answer nothing.
         """
+        if isinstance(requests, Request): raise ValueError('requests must be a list of Request, got one: write complete([request])')
         requests, calls, budget = [checked_request(*pair) for pair in enumerate(requests)], {} if calls is None else calls, Budget() if budget is None else budget
         with tqdm(total=len(requests), desc='asking', unit='reply', delay=0 if progress else 2, disable=progress is False, leave=bool(progress)) as bar:
             replies = self._replies(requests, calls, budget, bar)

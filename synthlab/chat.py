@@ -476,6 +476,8 @@ class ChatTeacher(TextTeacher):
         Which version of the model it is, where the name does not tell.
     extra_body : Mapping or None
         Further fields for every call, such as {"min_p": 0.05}; values that JSON can hold.
+    address : str or None
+        Where the server is now, if the same model has moved; it is still known by `base_url`, and what it has answered is not asked again.
 
     Raises
     ------
@@ -490,8 +492,9 @@ class ChatTeacher(TextTeacher):
 
     def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY', concurrency: int = 32, requests_per_minute: float | None = None,
                  tokens_per_minute: float | None = None, timeout: float = 120., attempts: int = 5, pause: float = 0.5, patience: float = 600., native_schema: bool | None = None,
-                 revision: str | None = None, extra_body: Mapping[str, Any] | None = None):
+                 revision: str | None = None, extra_body: Mapping[str, Any] | None = None, address: str | None = None):
         self.model, self.base_url, self.key_variable, self.concurrency, self.timeout, self.attempts = model, server_address(base_url), key_variable, concurrency, timeout, attempts
+        self.address = server_address(address) if address else self.base_url
         self.pause, self.patience, self.native_schema, self.revision, self.extra_body = pause, patience, native_schema, revision, dict(extra_body or {})
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
         if not model: raise ValueError("model is missing: give the model's name, as the server knows it")
@@ -504,7 +507,7 @@ class ChatTeacher(TextTeacher):
 
     def _new_throttle(self) -> Throttle: return Throttle(self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.pause/10)
 
-    def __repr__(self) -> str: return f'ChatTeacher({self.model!r}, {self.base_url!r}, concurrency={self.concurrency})'
+    def __repr__(self) -> str: return f'ChatTeacher({self.model!r}, {self.address!r}, concurrency={self.concurrency})'
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -582,7 +585,7 @@ class ChatTeacher(TextTeacher):
         code, said = error_said(reply.content)
         told = f'{reply.status_code}: {said or "no reason"}'
         if end == 'again': raise self._again(told)
-        if end == 'stop' and not (reply.status_code == 403 and self._served): raise TeacherError(f'{self.base_url} answered {told}; {self._advice(reply)}')
+        if end == 'stop' and not (reply.status_code == 403 and self._served): raise TeacherError(f'{self.address} answered {told}; {self._advice(reply)}')
         if code in _FILTERED: return Answer(finish_reason='content_filter')
         if dislikes_schema(body, said): self._native[call.request.schema] = False
         else: self._dialect = adapted(self._dialect, body, said)
@@ -598,7 +601,7 @@ class ChatTeacher(TextTeacher):
         now = self.throttle.clock()
         if call.refused_since is None: call.refused_since = now
         if now - call.refused_since <= self.patience: return
-        told = f'{self.base_url} answered nothing but "too many requests" for {self.patience:g} s'
+        told = f'{self.address} answered nothing but "too many requests" for {self.patience:g} s'
         if self.throttle.refused_for >= self.patience: raise TeacherError(f'{told}, to this and all other calls: try again later; what is finished is kept')
         raise _Failed(told)
 
@@ -630,14 +633,14 @@ class ChatTeacher(TextTeacher):
         "What becomes of a call whose attempts have all failed."
         self._lost += error.silent
         if self._lost >= _LOST or (error.closed and not self._answered):
-            return TeacherError(f'{self.base_url} does not answer ({error}): is the server running, is base_url its address, and timeout (now {self.timeout:g} s) long enough?')
+            return TeacherError(f'{self.address} does not answer ({error}): is the server running, is base_url its address, and timeout (now {self.timeout:g} s) long enough?')
         return Answer(error=f'given up after {self.attempts} failed attempts, the last: {error}')
 
     def _turned_down(self, error: _Failed) -> Answer | TeacherError:
         "What becomes of a call that the server does not take."
         self._refused += 1
         if self._served or self._refused < _UNWELCOME: return Answer(error=str(error))
-        return TeacherError(f'{self.base_url} turned down the first {self._refused} calls and has answered none; the last time it said {error}. Mend the request; the calls that have failed are made again '
+        return TeacherError(f'{self.address} turned down the first {self._refused} calls and has answered none; the last time it said {error}. Mend the request; the calls that have failed are made again '
                             'when you ask for it (--retry-failed)')
 
     async def _persist(self, call: _Call) -> Answer:
@@ -667,7 +670,7 @@ class ChatTeacher(TextTeacher):
         "The line to the server; a new one where there is none, or its thread has gone (as it has in a forked process)."
         if self._line is None or not self._line.thread.is_alive():
             self.throttle = self._new_throttle()
-            self._line = _Line(self.base_url, self.key_variable, self.throttle, self.timeout)
+            self._line = _Line(self.address, self.key_variable, self.throttle, self.timeout)
             self._hang_up = weakref.finalize(self, self._line.close)
         return self._line
 

@@ -216,6 +216,8 @@ def begin(recipe: Mapping[str, Any], teacher: Any = None, **others: Any) -> Gene
     ValueError
         If the request cannot be met, or the teacher is not the recipe's.
     """
+    missing = [part for part in ('task', 'method', 'teacher', 'sampling', 'n', 'shots', 'seed') if part not in recipe]
+    if missing: raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(method, task, teacher, n)")
     task, teacher = Task(**recipe['task']), teacher or make_teacher(recipe)
     found, asked = plain_recipe(describe_teacher(teacher)), {'kind': 'causal', **recipe['teacher']}
     if found != asked: raise ValueError(f'the recipe asks for the teacher {asked}, and this one is {found}')
@@ -244,7 +246,8 @@ def check(recipe: Mapping[str, Any], teacher: Any = None) -> Any:
     ValueError
         If the request cannot be met.
     """
-    teacher = teacher or make_teacher(recipe)
+    if not isinstance(recipe, Mapping): raise ValueError(f'a recipe is a table, got {recipe!r}: make one with write_recipe(method, task, teacher, n)')
+    teacher = teacher or (make_teacher(recipe) if 'teacher' in recipe else None)
     begin(recipe, teacher)
     make_budget(recipe)
     return teacher
@@ -443,7 +446,8 @@ def produce(recipe: Mapping[str, Any], out: str | Path, teacher: Any = None, ove
     TeacherError
         If the teacher can answer nothing; what was finished is kept.
     """
-    recipe, teacher = plain_recipe(recipe), check(recipe, teacher)
+    teacher = check(recipe, teacher)
+    recipe = plain_recipe(recipe)
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     with Run(out, recipe, overwrite, fork, derivation()) as run:
         if retry_failed: run.forget_failed()

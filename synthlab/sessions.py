@@ -91,8 +91,9 @@ def ends(counts: Mapping[str, Any]) -> str:
     str
         A sentence.
     """
-    others = [f'{number} {status} ({reason})' for status in ('rejected', 'failed') for reason, number in counts[status].items()]
-    return ', '.join([f"{counts['candidates']} texts were written: {sum(counts['accepted'].values())} accepted", *others]) + '.'
+    others = [f'{number:,} {status} ({reason})' for status in ('rejected', 'failed') for reason, number in counts[status].items()]
+    written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
+    return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
 # %% ../nbs/18b_sessions.ipynb #e96c5cb0
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
@@ -157,7 +158,7 @@ def _status(run: _Run) -> None:
     screen.print(table)
     say(ends(told))
     calls = told['calls']
-    say(f"{calls['calls']:,} calls: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
+    say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
     if not told['finished'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
     if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')
@@ -226,8 +227,13 @@ def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:
 @commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its recipe.toml.')
 def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None, retry_failed: RetryFailed = False,
             device: Annotated[str | None, option('Teacher', 'Where the teacher runs now.', metavar='NAME', show_default=False)] = None,
+            base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; what it has answered is not asked again.', metavar='URL', show_default=False)] = None,
             max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N', show_default=False)] = None) -> None:
-    with user_errors(): recipe = set_limits(read_recipe(run), max_calls, max_tokens, max_cost, device=device, max_rows=max_rows)
+    with user_errors():
+        recipe = read_recipe(run)
+        moved = recipe.get('machine', {}).get('chat', {}) | {'address': base_url} if base_url else None
+        if moved and recipe['teacher'].get('kind') != 'chat': raise ValueError(f"--base-url: the teacher of {run} is a model in this process, {recipe['teacher']['name']}")
+        recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():
         done = carry_out(recipe, run, retry_failed=retry_failed)
         show_produced(done, recipe)
@@ -251,12 +257,13 @@ def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.',
 
 # %% ../nbs/18b_sessions.ipynb #77d260fe
 @commands.command('export', help='Hand a dataset on: as a file with its card, or to the Hugging Face Hub (token from HF_TOKEN or hf auth login).')
-def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'hub'], option('Export', 'Which form.', metavar='NAME')] = 'parquet',
+def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'hub'], option('Export', 'parquet, jsonl, csv or hub.', metavar='NAME')] = 'parquet',
             to: Annotated[Path | None, option('Export', 'Folder to write to; without it, the folder export in the run.', metavar='FOLDER', show_default=False)] = None,
             repo: Annotated[str, option('Export', 'Dataset on the Hub, as in USER/NAME, for --format hub.', metavar='NAME', show_default=False)] = '',
             public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False) -> None:
     with user_errors():
         if (format == 'hub') != bool(repo): raise ValueError('--format hub needs --repo USER/NAME' if format == 'hub' else '--repo goes with --format hub')
         from synthlab.production import export_run, push_run
+        if not read_status(run)['finished']: complain('The run is not finished: these are the rows so far.', 'yellow')
         if format == 'hub': return say(f'{push_run(run, repo, private=not public)}')
         for path in export_run(run, format, to or run/'export'): say(f'{path}')

@@ -62,3 +62,15 @@ def test_a_wrong_address_does_not_spoil_the_folder(tmp_path):
         done = made(recipe_for(server.url, 8), tmp_path/'run')
         assert sum(done.counts['accepted'].values()) == 8 and read_recipe(tmp_path/'run')['teacher']['base_url'] == server.url
     with open_run(tmp_path/'run') as run: assert run.finished
+
+
+def test_a_server_that_has_moved_is_not_paid_again(tmp_path):
+    with FaultServer() as server:
+        recipe = recipe_for(server.url, 12)
+        first = made(recipe | {'machine': recipe['machine'] | {'limits': {'max_calls': 5}}}, tmp_path/'run')
+        assert first.usage.calls == 5
+    with FaultServer() as server:
+        moved = recipe | {'machine': {'chat': {'concurrency': 4, 'attempts': 1, 'address': server.url}}}
+        done = made(moved, tmp_path/'run')
+        assert not done.shortfall and server.stats()['received'] == 7 and done.usage.calls == 12
+    assert read_recipe(tmp_path/'run')['teacher']['base_url'] == recipe['teacher']['base_url']
