@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
 from synthlab import __version__, cli, corrsynth, generation, terminal
 from synthlab.runs import read_rows
@@ -300,6 +301,18 @@ def test_a_run_is_looked_at_continued_and_handed_on(synthlab):
     assert status == 0 and 'The texts agree.' in out and 'from the stored call' in out and 'asked again' in out
     status, out, _ = synthlab('export run --format csv --to sent')
     assert status == 0 and {path.name for path in Path('sent').iterdir()} == {'dataset.csv', 'README.md', 'recipe.toml'}
+
+
+def test_a_run_is_sent_to_the_hub(synthlab, tmp_path):
+    assert synthlab('generate sst2 --n 4 --recipe fewgen --out run', SHORT)[0] == 0
+    token = 'hf_planted_token_that_must_not_leak'
+    clean = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(('HF_', 'HUGGING'))}
+    with Hub(token) as hub:
+        environment = clean | {'HF_ENDPOINT': hub.url, 'HF_TOKEN': token, 'HF_HUB_DISABLE_XET': '1', 'HF_HOME': str(tmp_path/'hf')}
+        done = subprocess.run([sys.executable, '-m', 'synthlab.cli', *'export run --format hub --repo me/pets'.split()], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and f'{hub.url}/datasets/me/pets/commit/' in done.stdout, done.stderr
+        assert hub.repos['me/pets'].private and set(hub.repos['me/pets'].files) == {'dataset.parquet', 'README.md', 'recipe.toml'}
+    assert token not in done.stdout + done.stderr and not any(token.encode() in path.read_bytes() for path in tmp_path.rglob('*') if path.is_file())
 
 
 def test_a_row_that_was_changed_is_found_out(synthlab):
