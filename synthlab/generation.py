@@ -4,26 +4,28 @@
 
 # %% auto #0
 __all__ = ['fill_quotas', 'groups_needed', 'in_order', 'labels_in_turn', 'longest_prompt', 'check_group', 'Setting', 'Writer',
-           'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'TextWriter', 'GroupResult', 'Generation',
-           'choose_writer', 'usual_sampling', 'generate']
+           'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'TextWriter',
+           'GroupResult', 'Generation', 'choose_writer', 'usual_sampling', 'generate']
 
-# %% ../nbs/06a_generation.ipynb #52062bb0
+# %% ../nbs/06a_generation.ipynb #f17fd9b6
 import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .asking import answered
 from .budget import Budget
-from .corrsynth import CFG, CorrSynth, FewGen, clean_text, draw_shown, make_row, make_rows, plan_group, rejection, shorten
+from .corrsynth import CFG, CorrSynth, FewGen, clean_text, make_row, make_rows, plan_group, rejection, shorten
 from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
-from .replies import OUTCOMES, Answer, Request, call_key, outcome, request_key
-from .tasks import Task, derive_seed, label_counts, messages
+from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
+from .replies import OUTCOMES, Answer, Reply, Request, call_key, request_key
+from .structured import reply as read_reply
+from .tasks import Task, derive_seed, label_counts
 from .teachers import CausalTeacher
 
 # %% ../nbs/06a_generation.ipynb #8055bcfd
@@ -106,8 +108,8 @@ def labels_in_turn(left: Mapping[str, int]) -> list[str]:
     """
     return [label for turn in range(max(left.values(), default=0)) for label, wanted in left.items() if wanted > turn]
 
-# %% ../nbs/06a_generation.ipynb #b3766c35
-def longest_prompt(task: Task, teacher: CausalTeacher, pool: Mapping[str, Sequence[dict]], shots: int, cut: Callable[[str], str] = str) -> int:
+# %% ../nbs/06a_generation.ipynb #9796a6d1
+def longest_prompt(task: Task, teacher: CausalTeacher, prompts: Prompts, cut: Callable[[str], str] = str) -> int:
     """Count the tokens of the longest prompt that a run may ask.
 
     Parameters
@@ -116,23 +118,18 @@ def longest_prompt(task: Task, teacher: CausalTeacher, pool: Mapping[str, Sequen
         What is written.
     teacher : CausalTeacher
         Writes prompts and counts.
-    pool : mapping of str to sequence of dict
-        Demonstrations with `id` and `text`, by label.
-    shots : int
-        Demonstrations in a prompt.
+    prompts : Prompts
+        Gives the longest brief of a label.
     cut : callable
         Shortens a demonstration's text; the default leaves it.
 
     Returns
     -------
     int
-        Tokens of a prompt with the longest demonstrations (sought among the hundred with most letters).
+        Tokens.
     """
-    def prompt(label):
-        texts = [cut(text) for text in sorted((demo['text'] for demo in pool.get(label, ())), key=len)[-100:]] if shots else []
-        longest = sorted(texts, key=lambda text: len(teacher.encode([text])[0]))[-shots:]
-        return teacher.render(messages(task, label, longest), task.cue)
-    return max(len(ids) for ids in teacher.encode([prompt(label) for label in task.label_names]))
+    def size(text): return len(teacher.encode([text])[0])
+    return max(size(teacher.render(prompts.longest(task, label, size, cut).messages, task.cue)) for label in task.label_names)
 
 
 def _check_length(prompt: int, text: int, context: int | None):
@@ -179,7 +176,7 @@ def check_group(method: FewGen | CFG | CorrSynth, labels: Sequence[str], max_row
         warnings.warn("alpha = 0 with contrast: a text may end early, or run on, because the others are not about to end; alpha = 0.001 prevents it", stacklevel=3)
     return len(plan.prompts)
 
-# %% ../nbs/06a_generation.ipynb #f5efd0eb
+# %% ../nbs/06a_generation.ipynb #7a42cab3
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What all groups of a run share.
@@ -192,33 +189,30 @@ class Setting:
         What is written.
     teacher : CausalTeacher or TextTeacher
         Who writes.
-    pool : mapping of str to sequence of dict
-        Demonstrations with `id` and `text`, by label.
-    shots : int
-        Demonstrations in a prompt.
+    prompts : Prompts
+        What is asked for each text.
     sampling : Sampling
         Temperature, filters and the longest text.
     seed : int
         Seed of the run.
-    shared_demonstrations : bool
-        Whether texts of one label in a group are shown the same demonstrations.
+    recipe : str
+        Name of the recipe in the rows; empty for the method's.
     """
 
     method: FewGen | CFG | CorrSynth
     task: Task
     teacher: Any
-    pool: Mapping[str, Sequence[dict]]
-    shots: int
+    prompts: Prompts
     sampling: Sampling
     seed: int = 0
-    shared_demonstrations: bool = False
+    recipe: str = ''
 
     @property
     def common(self) -> dict[str, Any]:
         """What every row is told."""
-        told = {**asdict(self.sampling), **asdict(self.method), 'shots': self.shots, 'shared_demonstrations': self.shared_demonstrations}
         who = self.teacher.identity
-        return {'recipe': self.method.name, 'teacher': '@'.join(filter(None, [who['name'], who['revision']])), 'sampling': told, 'seed': self.seed}
+        return {'recipe': self.recipe or self.method.name, 'teacher': '@'.join(filter(None, [who['name'], who['revision']])),
+                'sampling': {**asdict(self.sampling), **asdict(self.method), **self.prompts.told}, 'seed': self.seed}
 
     def cut(self, text: str) -> str:
         """Shorten a demonstration to the length of a text, where the teacher's tokenizer is at hand.
@@ -230,19 +224,27 @@ class Setting:
         """
         return shorten(text, self.teacher, self.sampling.max_new_tokens) if hasattr(self.teacher, 'tokenizer') else text
 
-    def shown(self, number: int, labels: Sequence[str]) -> list[list[dict]]:
-        """Draw the demonstrations of each text of a group.
+    def brief(self, spot: Spot) -> Brief:
+        """Write the brief of a text.
 
         Parameters
         ----------
-        number : int
-            Number of the group.
-        labels : sequence of str
-            Labels of its texts.
+        spot : Spot
+            Where the text stands.
         """
-        return draw_shown(self.pool, labels, self.shots, self.seed, number, self.shared_demonstrations, self.cut)
+        return self.prompts.brief(self.task, spot, self.seed, self.cut)
 
-# %% ../nbs/06a_generation.ipynb #15ae40a1
+    def briefs(self, group: int) -> list[Brief]:
+        """Write the briefs of a group that is written together.
+
+        Parameters
+        ----------
+        group : int
+            Its number.
+        """
+        return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
+
+# %% ../nbs/06a_generation.ipynb #2380f6dd
 class Writer:
     """Makes rows out of group numbers; `GroupWriter` and `TextWriter` say what an item is and how it is asked.
 
@@ -253,6 +255,15 @@ class Writer:
     """
 
     def __init__(self, setting: Setting): self.setting, self.who = setting, type(setting.teacher).__name__
+
+    def settle(self, labels: Iterable[str]) -> None:
+        """Give the next calls their labels, where a call is for one label; a group is for all of them.
+
+        Parameters
+        ----------
+        labels : iterable of str
+            A label for each call.
+        """
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         """Make the rows of groups, in order of completion.
@@ -327,7 +338,7 @@ def _add_stats(one: DecodeStats, other: DecodeStats) -> DecodeStats:
     total = {key: value + asdict(one)[key] for key, value in asdict(other).items()}
     return DecodeStats(**{**total, 'max_rows': other.max_rows})
 
-# %% ../nbs/06a_generation.ipynb #462ba3d5
+# %% ../nbs/06a_generation.ipynb #5c681f00
 class GroupWriter(Writer):
     """Writes whole groups with a teacher that shows its logits.
 
@@ -360,18 +371,16 @@ class GroupWriter(Writer):
         """
         return groups_needed(left, self.setting.method.repeats)
 
-    def item(self, number: int, labels: Sequence[str] = ()) -> DecodePlan:
+    def item(self, number: int) -> DecodePlan:
         """Plan one group, the same whenever it is asked for.
 
         Parameters
         ----------
         number : int
             Number of the group.
-        labels : sequence of str
-            Not used: the labels of a group are those of the task.
         """
         s = self.setting
-        return plan_group(s.method, s.task, s.teacher, number, s.pool, s.shots, s.seed, s.shared_demonstrations, s.cut)
+        return plan_group(s.method, s.teacher, s.briefs(number), s.task.cue, s.seed, number)
 
     def number(self, plan: DecodePlan) -> int:
         """Tell the number of a group.
@@ -460,19 +469,18 @@ class GroupWriter(Writer):
         entry : Mapping
             What the store has of it.
         """
-        shown = self.setting.shown(plan.name, [plan.labels[m] for m in plan.generating])
-        return make_rows(plan, shown, [Completion(**completion) for completion in entry['completions']], self.setting.task.cue, self.setting.common)
+        return make_rows(plan, self.setting.briefs(plan.name), [Completion(**completion) for completion in entry['completions']], self.setting.task.cue, self.setting.common)
 
-# %% ../nbs/06a_generation.ipynb #f574922c
-def text_fault_of(answer: Answer, text: str, shown: Sequence[str]) -> tuple[str, str]:
-    """Say why an answer cannot be a row.
+# %% ../nbs/06a_generation.ipynb #91d2f280
+def text_fault_of(reply: Reply, text: str, shown: Sequence[str]) -> tuple[str, str]:
+    """Say why a text cannot be a row.
 
     Parameters
     ----------
-    answer : Answer
-        What came back.
+    reply : Reply
+        What came of the question.
     text : str
-        Its cleaned text.
+        The cleaned text.
     shown : sequence of str
         Texts of the demonstrations in its prompt.
 
@@ -481,13 +489,53 @@ def text_fault_of(answer: Answer, text: str, shown: Sequence[str]) -> tuple[str,
     tuple of str and str
         The reason of a rejection, and the error of a failed call; empty where there is none.
     """
-    end = outcome(answer)
-    if end in ('ok', 'empty'): return rejection(text, shown), ''
-    return ('', answer.error) if end == 'failed' else (f'{end}: {OUTCOMES[end]}', '')
+    if reply.outcome in ('ok', 'empty'): return rejection(text, shown), ''
+    return ('', reply.reason) if reply.outcome == 'failed' else (f'{reply.outcome}: {OUTCOMES[reply.outcome]}', '')
 
-# %% ../nbs/06a_generation.ipynb #d2bd1a00
+# %% ../nbs/06a_generation.ipynb #bcc75cc9
+def texts_of(reply: Reply, prompts: Prompts, cue: str = '') -> list[str]:
+    """Take the texts out of what came of a question.
+
+    Parameters
+    ----------
+    reply : Reply
+        What came of it.
+    prompts : Prompts
+        Knows how many texts were asked for, and where they stand in the answer.
+    cue : str
+        Word that opens every answer.
+
+    Returns
+    -------
+    list of str
+        As many cleaned texts as were asked for; those that are lacking are empty. Of an answer that cannot be read, the first is the raw text.
+    """
+    found = prompts.read(reply.value) if reply.ok and prompts.schema else [reply.text]
+    return ([clean_text(text, cue) for text in found] + ['']*prompts.texts)[:prompts.texts]
+
+
+def share_of(tokens: int | None, member: int, texts: int) -> int | None:
+    """Split the tokens of a call among its texts.
+
+    Parameters
+    ----------
+    tokens : int or None
+        Tokens of the call; None if it did not tell.
+    member : int
+        Which text.
+    texts : int
+        How many there are.
+
+    Returns
+    -------
+    int or None
+        Tokens; over all texts they add up to those of the call.
+    """
+    return None if tokens is None else tokens*(member + 1)//texts - tokens*member//texts
+
+# %% ../nbs/06a_generation.ipynb #bc126d34
 class TextWriter(Writer):
-    """Writes single texts with a teacher that answers in text.
+    """Writes texts with a teacher that answers in text, a call for each, or for several where the prompts ask for them.
 
     Parameters
     ----------
@@ -495,38 +543,50 @@ class TextWriter(Writer):
         What all texts share.
     """
 
-    size = 1
-
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        self.labels = []
+        self.spots, self._turns = [], Counter()
+
+    @property
+    def size(self) -> int:
+        """Texts that one call asks for."""
+        return self.setting.prompts.texts
+
+    def settle(self, labels: Iterable[str]) -> None:
+        """Give the next calls their labels.
+
+        Parameters
+        ----------
+        labels : iterable of str
+            A label for each call.
+        """
+        for label in labels:
+            self.spots.append(Spot(label, len(self.spots), turn=self._turns[label]))
+            self._turns[label] += 1
 
     def extend(self, left: Mapping[str, int]) -> int:
-        """Count the texts of the next round, and settle their labels.
+        """Count the calls of the next round, and settle their labels.
 
         Parameters
         ----------
         left : mapping of str to int
             Rows still wanted of each label.
         """
-        more = labels_in_turn(left)
-        self.labels += more
+        more = labels_in_turn({label: math.ceil(wanted/self.size) for label, wanted in left.items()})
+        self.settle(more)
         return len(more)
 
-    def item(self, number: int, labels: Sequence[str] = ()) -> Request:
-        """Put the question for one text, the same whenever it is put.
+    def item(self, number: int) -> Request:
+        """Put the question of a call, the same whenever it is put.
 
         Parameters
         ----------
         number : int
-            Number of the text.
-        labels : sequence of str
-            Its label; when not given, the one that the rounds have settled.
+            Number of the call.
         """
-        s, label = self.setting, labels[0] if labels else self.labels[number]
-        demos = [demo['text'] for demo in s.shown(number, [label])[0]]
-        return Request(messages(s.task, label, demos), s.sampling, sample=number, seed=derive_seed(s.seed, 'group', number, 'tokens') % 2**31,
-                       cue=s.task.cue, name=(number, label))
+        s, spot = self.setting, self.spots[number]
+        sampling = replace(s.sampling, max_new_tokens=s.sampling.max_new_tokens * self.size)
+        return Request(s.brief(spot).messages, sampling, s.prompts.schema, number, derive_seed(s.seed, 'group', number, 'tokens') % 2**31, s.task.cue if s.prompts.schema is None else '', number)
 
     def number(self, request: Request) -> int:
         """Tell the number of a text.
@@ -536,7 +596,7 @@ class TextWriter(Writer):
         request : Request
             The question.
         """
-        return request.name[0]
+        return request.name
 
     def key(self, request: Request) -> str:
         """Fingerprint a question.
@@ -597,7 +657,7 @@ class TextWriter(Writer):
             for place, answer in answers: yield place, answer.to_dict()
 
     def rows(self, request: Request, entry: Mapping[str, Any]) -> list[dict]:
-        """Derive the row of a text from its call.
+        """Derive the rows of a call.
 
         Parameters
         ----------
@@ -606,11 +666,12 @@ class TextWriter(Writer):
         entry : Mapping
             What the store has of it.
         """
-        (number, label), s, answer = request.name, self.setting, Answer.from_dict(entry)
-        demos, text = s.shown(number, [label])[0], clean_text(answer.text, s.task.cue)
-        told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': answer.completion_tokens, 'finish_reason': answer.finish_reason}
-        prompt = json.dumps([dict(message) for message in request.messages], ensure_ascii=False)
-        return [make_row(s.common, number, 0, label, prompt, demos, text, told, *text_fault_of(answer, text, [demo['text'] for demo in demos]))]
+        s, answer, brief = self.setting, Answer.from_dict(entry), self.setting.brief(self.spots[request.name])
+        reply, prompt = read_reply(request, answer), json.dumps([dict(message) for message in request.messages], ensure_ascii=False)
+        def row(member, text):
+            told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': share_of(answer.completion_tokens, member, self.size), 'finish_reason': answer.finish_reason}
+            return make_row(s.common, request.name, member, brief, prompt, text, told, *text_fault_of(reply, text, brief.shown))
+        return [row(member, text) for member, text in enumerate(texts_of(reply, s.prompts, s.task.cue))]
 
 # %% ../nbs/06a_generation.ipynb #94f20e29
 class GroupResult(NamedTuple):
@@ -697,7 +758,7 @@ class Generation:
         why = self.spending.reason if self.stopped else f'ended as {dict(self.counts)}. Raise the budget or change the recipe'
         return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
 
-# %% ../nbs/06a_generation.ipynb #76502910
+# %% ../nbs/06a_generation.ipynb #8aca2385
 def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None = None) -> GroupWriter | TextWriter:
     """Choose who makes the rows, and refuse what the teacher cannot do.
 
@@ -721,12 +782,14 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
         If the teacher cannot draw as the method asks, or a group or a prompt is too large.
     """
     s = setting
-    if not hasattr(s.teacher, 'next_logits'):
+    if s.prompts.texts > 1 and s.method.name != 'fewgen':
+        raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--recipe fewgen)")
+    if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1:
         if s.method.name == 'fewgen' and hasattr(s.teacher, 'ask'): return TextWriter(s)
         raise ValueError(f"{s.method.name} draws from the teacher's logits, and {s.teacher!r} gives none: use a CausalTeacher, such as CausalTeacher('pocket'), "
                          "or, with a teacher that answers in text, FewGen (--recipe fewgen)")
-    _check_length(longest_prompt(s.task, s.teacher, s.pool, s.shots, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
-    check_group(s.method, s.task.label_names, max_rows, same_prompts=s.shared_demonstrations or not s.shots)
+    _check_length(longest_prompt(s.task, s.teacher, s.prompts, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
+    check_group(s.method, s.task.label_names, max_rows, same_prompts=s.prompts.same)
     return GroupWriter(s, max_rows, observe)
 
 # %% ../nbs/06a_generation.ipynb #cf8f8c14
@@ -747,9 +810,9 @@ def usual_sampling(task: Task, teacher: Any) -> Sampling:
     """
     return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens), temperature=.95, top_p=.9)
 
-# %% ../nbs/06a_generation.ipynb #dc20d984
+# %% ../nbs/06a_generation.ipynb #bd98d492
 def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int, shots: int = 3, sampling: Sampling | None = None,
-             pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False,
+             pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False, prompts: Prompts | None = None, recipe: str = '',
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
              done: Iterable[tuple[int, list[dict]]] | Mapping[int, list[dict]] = (), observe: Callable | None = None,
              calls: MutableMapping | None = None, spending: Budget | None = None) -> Generation:
@@ -775,6 +838,10 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int,
         Seed of the run.
     shared_demonstrations : bool
         Whether texts of one label in a group are shown the same demonstrations.
+    prompts : Prompts or None
+        What is asked for each text, in place of `shots`, `pool` and `shared_demonstrations`; None asks few-shot, with demonstrations drawn at random.
+    recipe : str
+        Name of the recipe in the rows; empty for the method's.
     proportions : mapping of str to float, or None
         Share of each label in the n rows; None is balanced.
     max_rows : int
@@ -804,10 +871,10 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int,
     quotas = {label: rows for label, rows in label_counts(task.label_names, n, proportions).items() if rows}
     if proportions is None and len(quotas) < len(task.labels): warnings.warn(f'{n} rows are too few for the {len(task.labels)} labels of {task.name!r}: some get none')
     task = task.model_copy(update={'labels': tuple(map(task.label, quotas))})                # a label without rows takes no place in the groups
-    pool = demonstration_pool(task) if pool is None and shots else pool or {}
-    draw_shown(pool, task.label_names, shots, seed, group=0)                                # refuses more shots than there are
-    writer = choose_writer(Setting(method, task, teacher, pool, shots, sampling or usual_sampling(task, teacher), seed, shared_demonstrations), max_rows, observe)
-    needed = groups_needed(quotas, method.repeats) if isinstance(writer, GroupWriter) else n
+    prompts = prompts or FewShotPrompts(demonstration_pool(task) if pool is None and shots else pool or {}, shots, shared_demonstrations)
+    prompts.check(task)
+    writer = choose_writer(Setting(method, task, teacher, prompts, sampling or usual_sampling(task, teacher), seed, recipe), max_rows, observe)
+    needed = groups_needed(quotas, method.repeats) if isinstance(writer, GroupWriter) else len(labels_in_turn({label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
     budget = 4 * needed * writer.size if budget is None else budget
     if budget < needed * writer.size:
         raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: raise it to {needed * writer.size} or more")

@@ -193,7 +193,7 @@ def write_recipe(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: 
                          'examples': examples_hash(pool), **told, 'method': {'name': method.name, **asdict(method)}, 'sampling': asdict(sampling),
                          'teacher': describe_teacher(teacher), 'machine': dict(machine or {}), 'task': task.model_dump(mode='json')})
 
-# %% ../nbs/15b_production.ipynb #671ded0e
+# %% ../nbs/15b_production.ipynb #1ff2b7b6
 def begin(recipe: Mapping[str, Any], teacher: Any = None, **others: Any) -> Generation:
     """Start what a recipe asks for; nothing is asked of the teacher yet.
 
@@ -222,8 +222,8 @@ def begin(recipe: Mapping[str, Any], teacher: Any = None, **others: Any) -> Gene
     found, asked = plain_recipe(describe_teacher(teacher)), {'kind': 'causal', **recipe['teacher']}
     if found != asked: raise ValueError(f'the recipe asks for the teacher {asked}, and this one is {found}')
     pool = make_pool(recipe.get('gold'), task, recipe['shots'], recipe.get('examples'))
-    return generate(make_method(recipe['method']), task, teacher, recipe['n'], recipe['shots'], Sampling(**recipe['sampling']), pool, recipe['seed'],
-                    recipe['shared_demonstrations'], recipe.get('proportions'), recipe.get('machine', {}).get('max_rows', 64), recipe.get('budget'), **others)
+    return generate(make_method(recipe['method']), task, teacher, recipe['n'], recipe['shots'], Sampling(**recipe['sampling']), pool, recipe['seed'], recipe['shared_demonstrations'],
+                    proportions=recipe.get('proportions'), max_rows=recipe.get('machine', {}).get('max_rows', 64), budget=recipe.get('budget'), **others)
 
 # %% ../nbs/15b_production.ipynb #cbd5e771
 def check(recipe: Mapping[str, Any], teacher: Any = None) -> Any:
@@ -489,7 +489,7 @@ class Replay:
         """Whether all texts that there are agree."""
         return all(text in (None, self.row['text']) for text in (self.stored, self.fresh))
 
-# %% ../nbs/15b_production.ipynb #22f4aee4
+# %% ../nbs/15b_production.ipynb #212feef6
 def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None = None) -> Replay:
     """Write one row of a run again.
 
@@ -519,7 +519,8 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     with open_run(out) as run:
         row = run.row(row_id)
         writer = begin(run.recipe, teacher).writer
-        item = writer.item(row['group'], [row['label_target']])
+        writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
+        item = writer.item(row['group'])
         entry, local = run.calls.get(writer.key(item)), hasattr(writer.setting.teacher, 'next_logits')
     made = next(writer.ask([item]))[1] if fresh or (fresh is None and local) else None
     texts = [None if found is None else writer.rows(item, found)[row['member']]['text'] for found in (entry, made)]

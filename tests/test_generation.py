@@ -41,10 +41,10 @@ def test_rows_say_where_they_come_from(teacher):
     rows, asked = rows_of(run), run.writer.setting
     assert len({row['id'] for row in rows}) == len(rows) == 6
     for row in rows:
-        plan = plan_group(asked.method, PETS, teacher, row['group'], asked.pool, shots=2, seed=row['seed'], cut=asked.cut)
+        plan = plan_group(asked.method, teacher, asked.briefs(row['group']), PETS.cue, row['seed'], row['group'])
         assert prompt_hash(plan.prompts[row['member']]) == row['prompt_hash']
         assert plan.labels[row['member']] == row['label'] == row['label_target']
-        assert all(demo['text'] in plan.prompts[row['member']] for demo in asked.pool[row['label']] if demo['id'] in row['demos'])
+        assert all(demo['text'] in plan.prompts[row['member']] for demo in asked.prompts.pool[row['label']] if demo['id'] in row['demos'])
         assert set(row) == {'id', 'text', 'label', 'label_target', 'recipe', 'group', 'member', 'demos', 'attributes', 'context', 'seed_text', 'prompt_hash',
                             'teacher', 'sampling', 'seed', 'status', 'reason', 'finish_reason', 'tokens', 'steps', 'mask_share', 'kl', 'live_contrast'}
         assert row['sampling']['temperature'] == .95 and row['sampling']['delta'] == .9 and len(row['demos']) == 2
