@@ -25,31 +25,49 @@ from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, comm
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
-# %% ../nbs/19_cli.ipynb #5a427665
+# %% ../nbs/19_cli.ipynb #2228962c
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.', show_default=False)]
 _what = partial(option, 'What to write')
-_Recipe = Annotated[Literal['fewgen', 'cfg', 'corrsynth'], _what(
-    'How texts are drawn. fewgen: each on its own. cfg: each held apart from what the other prompts would write in its place. '
-    'corrsynth: the texts of a group hold one another apart, at the cost of fewgen.', metavar='NAME')]
+_Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. fewgen: each text on its own. cfg: each held apart from what the other prompts '
+                               'would write in its place. corrsynth: the texts of a group hold one another apart, at the cost of fewgen. synalign: from the attributes of examples that cover the '
+                               'real data, then weighed to match it.', metavar='NAME')]
 _N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1, metavar='N')]
-_Shots = Annotated[int, _what('Example texts shown in each prompt. More make the style surer and the prompt longer.', min=0, metavar='N')]
-_SharedDemonstrations = Annotated[bool, _what('Show all texts of a label in a group the same examples, rather than a draw of its own to each.', '--shared-demonstrations')]
 _Gold = Annotated[str, _what('Draw the examples from real data: a CSV, TSV, JSONL or Parquet file, a folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, from those written by hand in the task.', metavar='SPEC', show_default=False)]
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 
-# %% ../nbs/19_cli.ipynb #1a0688d8
-_contrast = partial(option, 'Contrast (cfg and corrsynth)')
-_Gamma = Annotated[float, _contrast("Weight of a text's own distribution. Larger follows the prompt more strictly.", min=0, metavar='X')]
-_Delta = Annotated[float, _contrast('What is left after contrast, from 0 to gamma. A larger delta means less contrast: at delta = gamma there is none, at 0.5 it is strong.', min=0, metavar='X')]
-_Alpha = Annotated[float, _contrast('A word is allowed if its own probability is at least this share of the likeliest. Larger keeps texts plain, 0 allows all.', min=0, max=1, metavar='X')]
-_Mode = Annotated[Literal['cross', 'intra', 'hybrid', 'all'], _contrast(
-    'Who is held apart. cross: texts of different labels, for clear labels. intra: texts of one label, for variety. hybrid: both. all: everyone alike.', metavar='NAME')]
-_Repeats = Annotated[int, _contrast('Texts of each label in a group; intra, hybrid and all need 2 or more. Larger groups contrast with more texts and need more memory.', min=1, metavar='N')]
-_IntraShare = Annotated[float, _contrast('Part of the contrast that stays within the label, for --mode hybrid.', min=0, max=1, metavar='X')]
-_Eos = Annotated[Literal['renormalise', 'drop', 'freeze'], _contrast(
-    'When a text ends, its part of the contrast: goes to those still being written (renormalise), is lost (drop), or stays as it last was (freeze).', metavar='NAME')]
+# %% ../nbs/19_cli.ipynb #35efb5f3
+_stage = partial(option, 'Stages of the recipe', show_default=False)
+_Select = Annotated[Literal['none', 'random', 'uncertainty', 'spread'] | None, _stage('Which real examples the teacher sees: random, or those that together cover the data (uncertainty).', metavar='NAME')]
+_Prompt = Annotated[Literal['few-shot', 'attributes', 'simple'] | None, _stage('What it is asked: few-shot shows examples, attributes describes them, simple says in one line what is wanted.', metavar='NAME')]
+_Decode = Annotated[Literal['independent', 'cfg', 'correlated'] | None, _stage('How tokens are drawn. All but independent need a model in this process.', metavar='NAME')]
+_Align = Annotated[Literal['none', 'mmd'] | None, _stage('Whether rows are weighed to be distributed like the real ones.', metavar='NAME')]
+
+_show = partial(option, 'Examples and attributes', show_default=False)
+_Shots = Annotated[int | None, _show('Example texts shown in each prompt. More make the style surer and the prompt longer. [dim]\\[3][/dim]', min=0, metavar='N')]
+_SharedDemonstrations = Annotated[bool, _show('Show all texts of a label in a group the same examples, rather than a draw of its own to each.', '--shared-demonstrations')]
+_Scale = Annotated[float | None, _show('How far an example reaches, for --select uncertainty: this many times the median distance. [dim]\\[0.5][/dim]', min=0, metavar='X')]
+_PerRecord = Annotated[int | None, _show('Texts written from the attributes of one example. [dim]\\[10][/dim]', min=1, metavar='N')]
+_TextsPerCall = Annotated[int | None, _show('Texts asked for in one call; above 1 the answer is JSON. [dim]\\[1][/dim]', min=1, metavar='N')]
+_Records = Annotated[str | None, _show('Where attributes come from: extracted, recombined, drawn, or a JSONL file, such as an edited attributes.jsonl of a run. [dim]\\[extracted][/dim]', metavar='NAME')]
+
+_aligned = partial(option, 'Alignment', show_default=False)
+_Keep = Annotated[Literal['weights', 'rows'] | None, _aligned('What alignment leaves: all rows with their weights, or the best of more texts (rows, with --candidates). [dim]\\[weights][/dim]', metavar='NAME')]
+_Candidates = Annotated[float | None, _aligned('For --keep rows: texts written for each row, such as 2.', min=1, metavar='X')]
+_Ridge = Annotated[float | None, _aligned('Pull towards equal weights. Larger keeps more rows in play and matches less closely.', min=0, metavar='X')]
+
+# %% ../nbs/19_cli.ipynb #9fc06df0
+_contrast = partial(option, 'Contrast (cfg and corrsynth)', show_default=False)
+_Gamma = Annotated[float | None, _contrast("Weight of a text's own distribution. Larger follows the prompt more strictly. [dim]\\[1.0][/dim]", min=0, metavar='X')]
+_Delta = Annotated[float | None, _contrast('What is left after contrast, from 0 to gamma. A larger delta means less contrast: at delta = gamma there is none, at 0.5 it is strong. [dim]\\[0.9][/dim]', min=0, metavar='X')]
+_Alpha = Annotated[float | None, _contrast('A word is allowed if its own probability is at least this share of the likeliest. Larger keeps texts plain, 0 allows all. [dim]\\[0.001][/dim]', min=0, max=1, metavar='X')]
+_Mode = Annotated[Literal['cross', 'intra', 'hybrid', 'all'] | None, _contrast(
+    'Who is held apart. cross: texts of different labels, for clear labels. intra: texts of one label, for variety. hybrid: both. all: everyone alike. [dim]\\[cross][/dim]', metavar='NAME')]
+_Repeats = Annotated[int | None, _contrast('Texts of each label in a group; intra, hybrid and all need 2 or more. Larger groups contrast with more texts and need more memory. [dim]\\[1][/dim]', min=1, metavar='N')]
+_IntraShare = Annotated[float | None, _contrast('Part of the contrast that stays within the label, for --mode hybrid. [dim]\\[0.5][/dim]', min=0, max=1, metavar='X')]
+_Eos = Annotated[Literal['renormalise', 'drop', 'freeze'] | None, _contrast(
+    'When a text ends, its part of the contrast: goes to those still being written (renormalise), is lost (drop), or stays as it last was (freeze). [dim]\\[renormalise][/dim]', metavar='NAME')]
 
 # %% ../nbs/19_cli.ipynb #0bf499f5
 _draw = partial(option, 'Sampling')
@@ -84,24 +102,36 @@ _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones 
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../nbs/19_cli.ipynb #8a261271
-_GUIDED = ('gamma', 'delta', 'alpha', 'mode', 'repeats', 'intra_share')
+# %% ../nbs/19_cli.ipynb #5cd54639
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
-OPTIONS = {'fewgen': (), 'cfg': _GUIDED, 'corrsynth': (*_GUIDED, 'eos')}
+OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'align', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
+                                   'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source'}
 
 
-def _idle(asked: SimpleNamespace) -> dict[str, str]:
-    "Options that do nothing in this request, each with the reason."
-    users = {name: [recipe for recipe, names in OPTIONS.items() if name in names] for name in OPTIONS['corrsynth']}
-    idle = {name: f"the recipe {asked.recipe} does not use it ({', '.join(recipes)} does)" for name, recipes in users.items() if asked.recipe not in recipes}
-    if asked.mode != 'hybrid': idle.setdefault('intra_share', 'only --mode hybrid uses it')
-    away, local = dict.fromkeys(_LOCAL, 'a server decides it'), dict.fromkeys(_SERVED, 'there is no --base-url')
-    return idle | (away if asked.base_url else local) | (dict.fromkeys(('gold', 'shared_demonstrations'), 'with --shots 0 no examples are shown') if not asked.shots else {})
+def _flag(name: str) -> str:
+    "An option as it is written on the command line."
+    return f"--{name.replace('_', '-')}"
 
 
-def _refuse_idle(asked: SimpleNamespace, given: Iterable[str]) -> None:
+def _stages(asked: SimpleNamespace) -> Any:
+    "The recipe that is asked for, with its options; refuses options that it does not have."
+    from synthlab.recipes import load_recipe
+    from synthlab.stages import CHOICES, option_names, who_has
+    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) not in (None, False)}
+    known = [option for stage in CHOICES for option in option_names(CHOICES[stage][given[stage]] if stage in given else type(getattr(recipe, stage)))]
+    idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(OPTIONS[name]))} does)" for name in given if name not in CHOICES and OPTIONS[name] not in known]
+    if idle: raise ValueError(f"{'; '.join(idle)}. Leave it out")
+    return recipe.having(**{OPTIONS[name]: value for name, value in given.items()})
+
+
+def _refuse_idle(asked: SimpleNamespace, recipe: Any) -> None:
     "Refuse options that were given and do nothing."
-    found = [f"--{name.replace('_', '-')}: {why}" for name, why in _idle(asked).items() if name in given]
+    away, local = dict.fromkeys(_LOCAL, 'a server decides it'), dict.fromkeys(_SERVED, 'there is no --base-url')
+    idle = away if asked.base_url else local
+    if getattr(recipe.decode, 'mode', 'cross') != 'hybrid': idle = idle | {'intra_share': 'only --mode hybrid uses it'}
+    if not recipe.needs_real: idle = idle | {'gold': 'with --shots 0 no examples are shown' if recipe.prompt.choice == 'few-shot' else f'the recipe {recipe.name} looks at no real text'}
+    if not recipe.prompt.shots: idle = idle | {'shared_demonstrations': 'with --shots 0 no examples are shown'}
+    found = [f'{_flag(name)}: {why}' for name, why in idle.items() if name in asked.given]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
 # %% ../nbs/19_cli.ipynb #a73d5b76
@@ -123,13 +153,7 @@ def _number(text: str) -> float:
     try: return float(text)
     except ValueError: raise ValueError(f'--proportions has {text.strip()!r} where a number should be') from None
 
-# %% ../nbs/19_cli.ipynb #ccb58f70
-def _method(asked: SimpleNamespace) -> Any:
-    "The method that is asked for, with its options."
-    from synthlab.production import make_method
-    return make_method({'name': asked.recipe} | {name: getattr(asked, name) for name in OPTIONS[asked.recipe]})
-
-
+# %% ../nbs/19_cli.ipynb #352d20e3
 def _sampling(asked: SimpleNamespace, task: Any, teacher: Any) -> Any:
     "How tokens are drawn."
     from synthlab.decoding import Sampling
@@ -154,7 +178,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     from synthlab.production import make_teacher
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
 
-# %% ../nbs/19_cli.ipynb #b8d20733
+# %% ../nbs/19_cli.ipynb #f3be69f6
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
     chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout')}
@@ -166,12 +190,13 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
 def _recipe(asked: SimpleNamespace) -> tuple[dict[str, Any], Any]:
     "What is asked, whole, and the teacher."
     from synthlab.production import make_pool, write_recipe
-    task, machine = load_task(asked.task), _machine(asked)
-    proportions, method, pool = _read_proportions(asked.proportions, task), _method(asked), make_pool(asked.gold or None, task, asked.shots)
+    task, machine, stages = load_task(asked.task), _machine(asked), _stages(asked)
+    _refuse_idle(asked, stages)
+    proportions, pool = _read_proportions(asked.proportions, task), make_pool(asked.gold or None, task, stages.needs_real)
     teacher = _find_teacher(asked, machine)
     told = {'made_by': asked.made_by, 'language': 'en' if asked.task in task_names() else None}
-    return write_recipe(method, task, teacher, asked.n, shots=asked.shots, sampling=_sampling(asked, task, teacher), gold=asked.gold or None, pool=pool, seed=asked.seed,
-                        shared_demonstrations=asked.shared_demonstrations, proportions=proportions, budget=asked.budget, machine=machine, **told), teacher
+    return write_recipe(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=asked.gold or None, pool=pool, seed=asked.seed, proportions=proportions,
+                        budget=asked.budget, machine=machine, **told), teacher
 
 # %% ../nbs/19_cli.ipynb #94daa73a
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
@@ -237,7 +262,33 @@ def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a T
     with user_errors(): task = load_task(name)
     typer.echo(_HINT.format(name=task.name) + task.to_toml(), nl=False)
 
-# %% ../nbs/19_cli.ipynb #127ed966
+# %% ../nbs/19_cli.ipynb #d44116b3
+_recipes = typer.Typer()
+app.add_typer(_recipes, name='recipes')
+_RECIPE_HINT = """# A recipe of your own: synthlab recipes show {name} > mine.toml
+# Change it, then: synthlab generate ag_news --recipe mine.toml --out runs/mine
+
+"""
+
+
+@_recipes.callback(invoke_without_command=True, help='List the recipes; [cyan]recipes show NAME[/cyan] prints one.')
+def _list_recipes(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand: return
+    from synthlab.recipes import PRESETS
+    from synthlab.stages import CHOICES
+    table = grid('Recipes: a choice for each stage', 'name', *CHOICES)
+    for name, make in PRESETS.items(): table.add_row(name, *(make().table[stage]['choice'] for stage in CHOICES))
+    screen.print(table)
+
+
+@_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab recipes show synalign > mine.toml[/cyan].')
+def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file, or the recipe.toml of a run.', show_default=False)]) -> None:
+    with user_errors():
+        from synthlab.recipes import load_recipe
+        recipe = load_recipe(name)
+    typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
+
+# %% ../nbs/19_cli.ipynb #3f6a55ac
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -248,25 +299,28 @@ The folder then holds dataset.parquet and dataset.jsonl, recipe.toml (what was a
 Stopped by Ctrl-C or a crash? The same command goes on where it was, or [cyan]synthlab resume runs/demo[/cyan]. Exit status 1 means fewer rows than asked,
 2 a request that cannot be met.
 
+Examples that cover your own data, and rows weighed to match it:
+
+[cyan]synthlab generate sst2 --recipe synalign --prompt few-shot --shots 1 --gold my_rows.csv --out runs/matched[/cyan]
+
 A server instead of a model in this process:
 
 [cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 --prices prices.toml --out runs/served[/cyan]"""
 
 
 @app.command('generate', help=_EXAMPLE)
-def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, shots: _Shots = 3,
-              shared_demonstrations: _SharedDemonstrations = False, gold: _Gold = '', proportions: _Proportions = '', seed: _Seed = 0,
-              gamma: _Gamma = 1.0, delta: _Delta = 0.9, alpha: _Alpha = 1e-3, mode: _Mode = 'cross', repeats: _Repeats = 1,
-              intra_share: _IntraShare = 0.5, eos: _Eos = 'renormalise', temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
+def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '', proportions: _Proportions = '', seed: _Seed = 0,
+              select: _Select = None, prompt: _Prompt = None, decode: _Decode = None, align: _Align = None, shots: _Shots = None, shared_demonstrations: _SharedDemonstrations = False,
+              scale: _Scale = None, per_record: _PerRecord = None, texts_per_call: _TextsPerCall = None, records: _Records = None, gamma: _Gamma = None, delta: _Delta = None,
+              alpha: _Alpha = None, mode: _Mode = None, repeats: _Repeats = None, intra_share: _IntraShare = None, eos: _Eos = None, keep: _Keep = None, candidates: _Candidates = None,
+              ridge: _Ridge = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
               dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False, retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
               fork: _Fork = None, overwrite: _Overwrite = False) -> None:
-    asked = SimpleNamespace(**ctx.params, made_by=None)
-    given = {name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'}
+    asked = SimpleNamespace(**ctx.params, made_by=None, given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out), plain_warnings():
-        with user_errors(): _refuse_idle(asked, given)
         if estimate: return _show_estimate(asked)
         done, recipe = _produce(asked)
         show_produced(done, recipe)
@@ -371,7 +425,7 @@ def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two run
     _show_records(records)
     say(str(out))
 
-# %% ../nbs/19_cli.ipynb #80cfc53e
+# %% ../nbs/19_cli.ipynb #267ceb27
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
 _DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'student_synthetic')
 
@@ -379,7 +433,7 @@ _DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_
 def _asked(**options: Any) -> SimpleNamespace:
     "A request of `synthlab generate` with these options and the defaults of the others."
     defaults = {name: option.default for name, option in inspect.signature(_generate).parameters.items() if name != 'ctx'}
-    return SimpleNamespace(**(defaults | {'made_by': None} | options))
+    return SimpleNamespace(**(defaults | {'made_by': None, 'given': ()} | options))
 
 
 def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def _need(there: Any, missing: str) -> None:
     "Refuse to measure what is not there."
     if not there: raise CannotMeasure(missing)
 
-# %% ../nbs/14a_evaluation.ipynb #c84f835d
+# %% ../nbs/14a_evaluation.ipynb #7a383df4
 @dataclass(frozen=True)
 class Rows:
     """Texts with their labels.
@@ -88,9 +88,12 @@ class Rows:
         The texts.
     labels : list of str
         The label of each.
+    weights : list of float or None
+        The weight of each, for students; None if all count alike.
     """
     texts: list[str]
     labels: list[str]
+    weights: list[float] | None = None
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]] | None) -> 'Rows':
@@ -99,15 +102,16 @@ class Rows:
         Parameters
         ----------
         rows : iterable of Mapping, or None
-            Each with `text` and `label`; None gives no rows.
+            Each with `text` and `label`, and perhaps `weight`; None gives no rows.
 
         Returns
         -------
         Rows
             In the same order.
         """
-        pairs = [(row['text'], row['label']) for row in rows or ()]
-        return cls([text for text, _ in pairs], [label for _, label in pairs])
+        found = [(row['text'], row['label'], row.get('weight')) for row in rows or ()]
+        texts, labels, weights = map(list, zip(*found)) if found else ([], [], [])
+        return cls(texts, labels, None if None in weights or not found else weights)
 
     def take(self, places: Iterable[int]) -> 'Rows':
         """Take some of the rows.
@@ -123,11 +127,13 @@ class Rows:
             In the order asked.
         """
         places = list(places)
-        return Rows([self.texts[i] for i in places], [self.labels[i] for i in places])
+        return Rows([self.texts[i] for i in places], [self.labels[i] for i in places], self.weights and [self.weights[i] for i in places])
 
     def __len__(self) -> int: return len(self.texts)
 
-    def __add__(self, other: 'Rows') -> 'Rows': return Rows(self.texts + other.texts, self.labels + other.labels)
+    def __add__(self, other: 'Rows') -> 'Rows':
+        weights = None if self.weights is other.weights is None else (self.weights or [1.]*len(self)) + (other.weights or [1.]*len(other))
+        return Rows(self.texts + other.texts, self.labels + other.labels, weights)
 
     def records(self) -> list[dict[str, str]]:
         """List the rows as dictionaries.
@@ -135,9 +141,10 @@ class Rows:
         Returns
         -------
         list of dict
-            Each with `text` and `label`.
+            Each with `text` and `label`, and with `weight` where there are any.
         """
-        return [{'text': text, 'label': label} for text, label in zip(self.texts, self.labels)]
+        rows = [{'text': text, 'label': label} for text, label in zip(self.texts, self.labels)]
+        return rows if self.weights is None else [{**row, 'weight': weight} for row, weight in zip(rows, self.weights)]
 
 # %% ../nbs/14a_evaluation.ipynb #30d2c64e
 def sample_places(labels: Sequence[str], most: int, seed: int = 0) -> list[int]:

@@ -492,9 +492,9 @@ def text_fault_of(reply: Reply, text: str, shown: Sequence[str]) -> tuple[str, s
     if reply.outcome in ('ok', 'empty'): return rejection(text, shown), ''
     return ('', reply.reason) if reply.outcome == 'failed' else (f'{reply.outcome}: {OUTCOMES[reply.outcome]}', '')
 
-# %% ../nbs/06a_generation.ipynb #bcc75cc9
-def texts_of(reply: Reply, prompts: Prompts, cue: str = '') -> list[str]:
-    """Take the texts out of what came of a question.
+# %% ../nbs/06a_generation.ipynb #3997a286
+def texts_of(reply: Reply, prompts: Prompts, task: Task, brief: Brief) -> list[tuple[str, str, str]]:
+    """Take the texts out of what came of a question, and say which of them cannot be rows.
 
     Parameters
     ----------
@@ -502,16 +502,19 @@ def texts_of(reply: Reply, prompts: Prompts, cue: str = '') -> list[str]:
         What came of it.
     prompts : Prompts
         Knows how many texts were asked for, and where they stand in the answer.
-    cue : str
-        Word that opens every answer.
+    task : Task
+        What is written.
+    brief : Brief
+        What was asked.
 
     Returns
     -------
-    list of str
-        As many cleaned texts as were asked for; those that are lacking are empty. Of an answer that cannot be read, the first is the raw text.
+    list of tuple of str, str and str
+        As many as were asked for: cleaned text, reason of a rejection, error of a failed call. Of an answer that cannot be read, the first has the raw text.
     """
-    found = prompts.read(reply.value) if reply.ok and prompts.schema else [reply.text]
-    return ([clean_text(text, cue) for text in found] + ['']*prompts.texts)[:prompts.texts]
+    found = prompts.read(reply.value, task, brief.label) if reply.ok and prompts.schema else [(reply.text, '')]
+    found = [(clean_text(text, task.cue), reason) for text, reason in [*found, *[('', 'missing in the answer' if reply.ok else '')]*prompts.texts][:prompts.texts]]
+    return [(text, reason, '') if reason else (text, *text_fault_of(reply, text, brief.shown)) for text, reason in found]
 
 
 def share_of(tokens: int | None, member: int, texts: int) -> int | None:
@@ -533,7 +536,7 @@ def share_of(tokens: int | None, member: int, texts: int) -> int | None:
     """
     return None if tokens is None else tokens*(member + 1)//texts - tokens*member//texts
 
-# %% ../nbs/06a_generation.ipynb #bc126d34
+# %% ../nbs/06a_generation.ipynb #d3d74f32
 class TextWriter(Writer):
     """Writes texts with a teacher that answers in text, a call for each, or for several where the prompts ask for them.
 
@@ -668,10 +671,10 @@ class TextWriter(Writer):
         """
         s, answer, brief = self.setting, Answer.from_dict(entry), self.setting.brief(self.spots[request.name])
         reply, prompt = read_reply(request, answer), json.dumps([dict(message) for message in request.messages], ensure_ascii=False)
-        def row(member, text):
+        def row(member, text, *ends):
             told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': share_of(answer.completion_tokens, member, self.size), 'finish_reason': answer.finish_reason}
-            return make_row(s.common, request.name, member, brief, prompt, text, told, *text_fault_of(reply, text, brief.shown))
-        return [row(member, text) for member, text in enumerate(texts_of(reply, s.prompts, s.task.cue))]
+            return make_row(s.common, request.name, member, brief, prompt, text, told, *ends)
+        return [row(member, *found) for member, found in enumerate(texts_of(reply, s.prompts, s.task, brief))]
 
 # %% ../nbs/06a_generation.ipynb #94f20e29
 class GroupResult(NamedTuple):

@@ -177,11 +177,9 @@ def take_planned(pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence
     entries = plan[spot.label]
     return [pool[spot.label][number] for number in entries[spot.turn % len(entries)]]
 
-# %% ../nbs/04h_prompting.ipynb #ab68c79d
-@dataclass(frozen=True, eq=False)
+# %% ../nbs/04h_prompting.ipynb #f82371f7
 class Prompts:
-    """The way from spots to briefs; `FewShotPrompts` is the plainest.
-    """
+    """The way from spots to briefs; `FewShotPrompts` is the plainest."""
 
     texts: ClassVar[int] = 1
     schema: ClassVar[type[BaseModel] | None] = None
@@ -238,15 +236,24 @@ class Prompts:
         """
         raise NotImplementedError
 
-    def read(self, value: Any) -> list[str]:
-        """Take the texts out of an answer.
+    def read(self, value: Any, task: Task, label: str) -> list[tuple[str, str]]:
+        """Take the texts out of an answer that has a schema.
 
         Parameters
         ----------
         value : Any
-            The text, or where there is a schema, its value.
+            Value of the schema.
+        task : Task
+            What is written.
+        label : str
+            The label that was asked for.
+
+        Returns
+        -------
+        list of tuple of str and str
+            Texts, each with the reason why it is none; empty where it is one.
         """
-        return [value]
+        raise NotImplementedError
 
 # %% ../nbs/04h_prompting.ipynb #44d2ba9a
 @dataclass(frozen=True, eq=False)

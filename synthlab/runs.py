@@ -6,7 +6,7 @@
 __all__ = ['DATASET_FILES', 'RUN_FILES', 'SCHEMA', 'VERSION', 'RunError', 'plain_recipe', 'recipe_difference', 'read_recipe',
            'shortfall', 'RunReader', 'open_run', 'read_rows', 'read_counts', 'read_status', 'Run']
 
-# %% ../nbs/15_runs.ipynb #884ada9c
+# %% ../nbs/15_runs.ipynb #bef953b5
 import contextlib
 import fcntl
 import json
@@ -23,7 +23,7 @@ from typing import Any, Self
 import tomli_w
 
 from .calls import CALLS_SCHEMA, CallStore, StoreError, check_database, explained, open_database, readable_calls, reading, to_json
-from .export import asked_rows, dataset_card, valid_text, write_jsonl, write_parquet
+from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
 from .tasks import STATUSES, whole_file
 
 # %% ../nbs/15_runs.ipynb #b14758ed
@@ -144,8 +144,8 @@ def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
                        '(--fork), or overwrite the run (--overwrite)')
     if there != recipe: _write_text(path, tomli_w.dumps(recipe))
 
-# %% ../nbs/15_runs.ipynb #5257928e
-DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md')
+# %% ../nbs/15_runs.ipynb #e3b3e2ca
+DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl')
 RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml')
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
 _LEFT_BY_A_CRASH = {'run.lock', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
@@ -344,7 +344,7 @@ class _Groups(Mapping):
     def __len__(self) -> int:
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
-# %% ../nbs/15_runs.ipynb #6d6be839
+# %% ../nbs/15_runs.ipynb #5e12f264
 class RunReader:
     """What a run holds, without loading it; `open_run` gives one, and a `Run` is one.
 
@@ -372,7 +372,7 @@ class RunReader:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else is known: `n`, `derivation`, and `finished` with the counts, once it is."""
+        """What else is known: `n`, `derivation`, what was noted, and `finished` with the counts, once it is."""
         with _explained(self.path): return _facts(self._db)
 
     @property
@@ -450,12 +450,13 @@ class RunReader:
         -------
         dict
             `method`, `task` and `teacher` by name; `asked`, rows in all, and `labels`, rows asked for by label; the counts, as `counts` gives them; `shortfall`, rows missing
-            by label; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
+            by label; `extraction`, how the examples ended whose attributes were asked for; `aligned`, what alignment found; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
         finished = facts.get('finished', {})
         names = {part: recipe[part]['name'] for part in ('method', 'task', 'teacher')}
-        return {'path': str(self.path), **names, 'asked': recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'groups': len(self.groups),
+        if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
+        return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'aligned': facts.get('aligned'), 'extraction': facts.get('extraction'), 'groups': len(self.groups),
                 'calls': self.calls.totals(), 'usage': finished.get('usage') if isinstance(finished, dict) else None, 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 
@@ -537,7 +538,7 @@ def read_status(out: str | os.PathLike) -> dict[str, Any]:
     """
     with open_run(out) as run: return run.status()
 
-# %% ../nbs/15_runs.ipynb #108f0f17
+# %% ../nbs/15_runs.ipynb #cecc5625
 class Run(RunReader):
     """A run directory, held by this process for as long as the `with` block lasts.
 
@@ -607,7 +608,7 @@ class Run(RunReader):
         "Forget what was derived: the files first, so that none of them outlives its rows."
         for name in DATASET_FILES: (self.path/name).unlink(missing_ok=True)
         with self._db.transaction():
-            for statement in ('DELETE FROM rows', 'DELETE FROM groups', "DELETE FROM facts WHERE name = 'finished'"): self._db.execute(statement)
+            for statement in ('DELETE FROM rows', 'DELETE FROM groups', "DELETE FROM facts WHERE name IN ('finished', 'aligned', 'extraction')"): self._db.execute(statement)
 
     def add(self, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Store a finished group; when this returns, it is on the disk.
@@ -658,6 +659,35 @@ class Run(RunReader):
         number = self.calls.forget_failed()
         if number: self._drop_rows()
         return number
+
+    def note(self, **facts: Any) -> None:
+        """Keep something with the run, such as the plan of what prompts show.
+
+        Parameters
+        ----------
+        **facts
+            Names and values, of what JSON can hold.
+        """
+        with _explained(self.path), self._db.transaction(): _set_facts(self._db, **facts)
+
+    def weigh(self, weights: Mapping[tuple[int, int], float], left_out: Iterable[tuple[int, int]] = (), **facts: Any) -> None:
+        """Give rows their weights, and reject those that alignment leaves out, in one transaction.
+
+        Parameters
+        ----------
+        weights : mapping of tuple of int and int to float
+            Weight of a row by group and place in it; it becomes the row's column `weight`.
+        left_out : iterable of tuple of int and int
+            Rows that are rejected now, by group and place.
+        **facts
+            What is kept with the run.
+        """
+        reason = 'left out by alignment'
+        with _explained(self.path), self._db.transaction():
+            self._db.executemany("UPDATE rows SET row = json_set(row, '$.weight', ?) WHERE (number, member) = (?, ?)", [(weight, *place) for place, weight in weights.items()])
+            self._db.executemany("UPDATE rows SET status = 'rejected', reason = ?, row = json_set(row, '$.status', 'rejected', '$.reason', ?) WHERE (number, member) = (?, ?)",
+                                 [(reason, reason, *place) for place in left_out])
+            _set_facts(self._db, **facts)
 
     def finish(self, usage: Any = None, complete: bool = True) -> dict[str, Any]:
         """Check database and counts, write the dataset and its card, and close the book; a second time the files are written again.

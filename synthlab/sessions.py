@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'watch', 'interruptible', 'ends',
-           'show_produced', 'state', 'set_limits', 'carry_out']
+           'aligned_in_words', 'show_produced', 'state', 'set_limits', 'carry_out']
 
 # %% ../nbs/18b_sessions.ipynb #05bc7788
 import contextlib
@@ -95,8 +95,25 @@ def ends(counts: Mapping[str, Any]) -> str:
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
     return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
-# %% ../nbs/18b_sessions.ipynb #e96c5cb0
+# %% ../nbs/18b_sessions.ipynb #35d07352
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
+
+
+def aligned_in_words(found: Mapping[str, float]) -> str:
+    """Say what alignment found.
+
+    Parameters
+    ----------
+    found : Mapping
+        `mmd_uniform`, `mmd`, `ess` and `real`.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    return (f"Aligned with {found['real']:,} real texts: discrepancy (MMD) {found['mmd_uniform']:.4g} with equal weights, {found['mmd']:.4g} with those in the column weight, "
+            f"which are worth {found['ess']:,.0f} equal rows.")
 
 
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
@@ -120,6 +137,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     say(ends(done.counts))
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
+    if done.aligned: say(aligned_in_words(done.aligned))
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
     for name in FILES: say(f'{done.out/name}')
 
@@ -147,7 +165,7 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     if told['finished']: return 'Finished.'
     return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
 
-# %% ../nbs/18b_sessions.ipynb #90d7b1b8
+# %% ../nbs/18b_sessions.ipynb #9e0ed028
 @commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be running meanwhile.')
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
@@ -161,6 +179,8 @@ def _status(run: _Run) -> None:
     say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
     if not told['finished'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
+    if made := told['extraction']: say(f"Attributes: of {made['demonstrations']:,} examples, {made['records']:,} records came, {made['rejected']:,} answers were useless and {made['failed']:,} calls failed.")
+    if told['aligned']: say(aligned_in_words(told['aligned']))
     if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')
     say(state(told, run))
 

@@ -53,7 +53,7 @@ def test_generate_writes_a_dataset_and_shows_it(synthlab):
     assert status == 0, err
     assert {p.name for p in Path('runs/demo').iterdir()} == {'dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md', 'run.db'}
     assert labels('runs/demo') == {'World': 3, 'Sports': 3, 'Business': 2, 'Sci/Tech': 2}
-    assert recipe('runs/demo')['method'] == {'name': 'corrsynth', 'gamma': 1.0, 'delta': 0.9, 'alpha': 0.001, 'mode': 'cross', 'repeats': 2,
+    assert recipe('runs/demo')['method']['decode'] == {'choice': 'correlated', 'gamma': 1.0, 'delta': 0.9, 'alpha': 0.001, 'mode': 'cross', 'repeats': 2,
                                              'intra_share': 0.5, 'eos': 'renormalise'}
     assert recipe('runs/demo')['synthlab'] == __version__ and len(recipe('runs/demo')['task']['labels']) == 4
     assert all(part in out for part in ('World', 'Sci/Tech', '10 of 10', '16 texts were written: 10 accepted, 6 rejected (surplus).',
@@ -122,7 +122,7 @@ BAD = {
     'no such task': ('ag_new', "did you mean 'ag_news'"), 'no such file': ('mine.toml', 'mine.toml'),
     'no such recipe': ('sst2 --recipe corsynth', 'corsynth'), 'no number': ('sst2 --n many', '--n'), 'no rows': ('sst2 --n 0', '--n'),
     'idle gamma': ('sst2 --recipe fewgen --gamma 2', '--gamma: the recipe fewgen does not use it'),
-    'idle repeats': ('sst2 --recipe fewgen --repeats 2', '--repeats'), 'idle eos': ('sst2 --recipe cfg --eos drop', '--eos: the recipe cfg does not use it (corrsynth'),
+    'idle repeats': ('sst2 --recipe fewgen --repeats 2', '--repeats'), 'idle eos': ('sst2 --recipe cfg --eos drop', '--eos: the recipe cfg does not use it (decode = "correlated"'),
     'idle share': ('sst2 --intra-share 0.2', '--intra-share: only --mode hybrid uses it'), 'idle gold': ('sst2 --shots 0 --gold mine.csv', '--gold: with --shots 0'),
     'delta above gamma': ('sst2 --delta 2', 'delta must'), 'alpha': ('sst2 --alpha 2', '--alpha'), 'top-p': ('sst2 --top-p 0', 'top_p'),
     'no such label': ('sst2 --proportions good=1', "names 'good'"), 'proportions': ('sst2 --proportions positive', 'cannot be read'),
