@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['GENERAL', 'LONGEST_VALUE', 'NOTHING', 'ORIGINS', 'attribute_list', 'fill_prompt', 'extract_messages',
-           'attributes_schema', 'Record', 'make_record', 'edited', 'extract_request', 'NoRecord', 'read_record',
-           'demonstration_faults', 'extract_requests', 'Extraction', 'extract', 'write_records', 'record_fault',
-           'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request', 'Dropped', 'item_fault',
-           'sort_items', 'NewTexts', 'read_texts', 'recombine']
+           'attributes_schema', 'Record', 'make_record', 'edited', 'extraction_sampling', 'extract_request', 'NoRecord',
+           'read_record', 'demonstration_faults', 'extract_requests', 'Extraction', 'extract', 'write_records',
+           'record_fault', 'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request', 'Dropped',
+           'item_fault', 'sort_items', 'NewTexts', 'read_texts', 'recombine']
 
-# %% ../nbs/09_attributes.ipynb #9f0a15f7
+# %% ../nbs/09_attributes.ipynb #5cf5812a
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from html import escape
@@ -163,7 +163,7 @@ def attributes_schema(task: Task) -> type[BaseModel]:
     """
     return _keys_schema(tuple(attribute_list(task)))
 
-# %% ../nbs/09_attributes.ipynb #cc4a499f
+# %% ../nbs/09_attributes.ipynb #9b71e8e3
 ORIGINS = {'extracted': 'from a demonstration', 'recombined': 'values of several records', 'drawn': 'values drawn independently', 'edited': 'changed by hand'}
 
 
@@ -215,7 +215,7 @@ def make_record(label: str, attributes: Mapping[str, str], source: str = '', ori
     """
     return Record(row_id('record', origin, label, source, number, json.dumps(dict(attributes))), label, dict(attributes), source, origin)
 
-
+# %% ../nbs/09_attributes.ipynb #f43cab9b
 def edited(record: Record, **changes: str) -> Record:
     """Change values of a record.
 
@@ -244,7 +244,26 @@ def edited(record: Record, **changes: str) -> Record:
     if fault: raise ValueError(f'record {record.id} cannot be changed so: {fault}')
     return make_record(record.label, kept, record.source, 'edited')
 
-# %% ../nbs/09_attributes.ipynb #233a0d68
+# %% ../nbs/09_attributes.ipynb #e364d97c
+def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
+    """Say how answers of stage 1 are drawn where nobody says otherwise.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    teacher : TextTeacher or None
+        Who is asked; with a context of at most 1024 tokens (`max_length`) the answer has to be short.
+
+    Returns
+    -------
+    Sampling
+        Temperature 1, and 40 tokens for each attribute, or 16.
+    """
+    context = getattr(teacher, 'max_length', None)
+    return Sampling(max_new_tokens=(16 if context and context <= 1024 else 40)*len(attribute_list(task)))
+
+
 def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:
     """Ask for the attributes of a demonstration.
 
@@ -257,7 +276,7 @@ def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: S
     demo : Mapping
         The demonstration, with `id` and `text`.
     sampling : Sampling or None
-        How tokens are drawn; None takes temperature 1 and 40 tokens for each attribute.
+        How tokens are drawn; None takes those of `extraction_sampling(task)`.
     seed : int
         Seed of the run.
     sample : int
@@ -268,9 +287,7 @@ def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: S
     Request
         The question; it carries the label and the demonstration as its name.
     """
-    schema = attributes_schema(task)
-    sampling = sampling or Sampling(max_new_tokens=40*len(attribute_list(task)))
-    return Request(extract_messages(task, label, demo['text']), sampling, schema, sample, derive_seed(seed, 'attributes', label, demo['id']), name=(label, demo['id']))
+    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task), attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']), name=(label, demo['id']))
 
 # %% ../nbs/09_attributes.ipynb #5c236012
 @dataclass(frozen=True)
@@ -341,13 +358,14 @@ def demonstration_faults(demonstrations: Mapping[str, Sequence[Mapping[str, str]
             else: faults += [f'{part} of demonstration {n} of {label!r} {fault}' for part in ('id', 'text') if (fault := text_fault(demo[part]))]
     return faults or ([] if any(map(len, demonstrations.values())) else ['there are no demonstrations'])
 
-# %% ../nbs/09_attributes.ipynb #7c483029
+# %% ../nbs/09_attributes.ipynb #e8fc3ca9
 def _some(faults: Sequence[str]) -> list[str]:
     "The first five, and how many more there are."
     return [*faults[:5], *([f'and {len(faults) - 5} more'] if len(faults) > 5 else [])]
 
 
-def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, sampling: Sampling | None = None, seed: int = 0) -> list[Request]:
+def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, sampling: Sampling | None = None, seed: int = 0,
+                     cut: Callable[[str], str] = str) -> list[Request]:
     """Ask for the attributes of many demonstrations.
 
     Parameters
@@ -360,6 +378,8 @@ def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], 
         How tokens are drawn; None as in `extract_request`.
     seed : int
         Seed of the run.
+    cut : callable
+        Shortens a text; the default leaves it.
 
     Returns
     -------
@@ -368,11 +388,11 @@ def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], 
     """
     seen, requests = Counter(), []
     for label, demo in ((label, demo) for label, demos in demonstrations.items() for demo in demos):
-        requests.append(extract_request(task, label, demo, sampling, seed, seen[label, demo['id']]))
+        requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed, seen[label, demo['id']]))
         seen[label, demo['id']] += 1
     return requests
 
-# %% ../nbs/09_attributes.ipynb #52afdf69
+# %% ../nbs/09_attributes.ipynb #825aa705
 def _html(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     "A table, every cell escaped."
     lines = [''.join(f'<th>{escape(str(name))}</th>' for name in head), *(''.join(f'<td>{escape(str(cell))}</td>' for cell in row) for row in rows)]
@@ -418,7 +438,8 @@ class Extraction:
 
 
 def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, teacher: TextTeacher, sampling: Sampling | None = None, seed: int = 0,
-            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None, repair: bool = True) -> Extraction:
+            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None, repair: bool = True,
+            cut: Callable[[str], str] = str) -> Extraction:
     """Describe demonstrations by their attributes.
 
     Parameters
@@ -430,7 +451,7 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     teacher : TextTeacher
         Who describes.
     sampling : Sampling or None
-        How tokens are drawn; None takes temperature 1 and 40 tokens for each attribute.
+        How tokens are drawn; None takes those of `extraction_sampling(task, teacher)`.
     seed : int
         Seed of the run.
     calls : MutableMapping or None
@@ -441,6 +462,8 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
         Whether to show a bar; None shows it after two seconds.
     repair : bool
         Whether an answer of the wrong shape is asked for once more.
+    cut : callable
+        Shortens a demonstration for the prompt; the default leaves it.
 
     Returns
     -------
@@ -459,7 +482,7 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     SynAlign, arXiv 2502.08661, latent attribute reasoning.
     """
     if faults := demonstration_faults(demonstrations, task): raise ValueError('; '.join(_some(faults)))
-    replies = teacher.complete(extract_requests(demonstrations, task, sampling, seed), calls, budget, repair, progress)
+    replies = teacher.complete(extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut), calls, budget, repair, progress)
     ends = [read_record(reply) for reply in replies]
     def ended(status): return tuple(end for end in ends if isinstance(end, NoRecord) and end.status == status)
     return Extraction(tuple(end for end in ends if isinstance(end, Record)), ended('rejected'), ended('failed'), Counter(k for r in replies if r.ok for k in r.value.model_extra),

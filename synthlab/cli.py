@@ -102,7 +102,7 @@ _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones 
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../nbs/19_cli.ipynb #5cd54639
+# %% ../nbs/19_cli.ipynb #ba3f2a41
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
 OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'align', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
                                    'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source'}
@@ -117,7 +117,7 @@ def _stages(asked: SimpleNamespace) -> Any:
     "The recipe that is asked for, with its options; refuses options that it does not have."
     from synthlab.recipes import load_recipe
     from synthlab.stages import CHOICES, option_names, who_has
-    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) not in (None, False)}
+    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None and value is not False}
     known = [option for stage in CHOICES for option in option_names(CHOICES[stage][given[stage]] if stage in given else type(getattr(recipe, stage)))]
     idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(OPTIONS[name]))} does)" for name in given if name not in CHOICES and OPTIONS[name] not in known]
     if idle: raise ValueError(f"{'; '.join(idle)}. Leave it out")

@@ -7,7 +7,7 @@ __all__ = ['attempt', 'with_details', 'Rows', 'sample_places', 'sample_rows', 'm
            'count_pairs', 'fidelity', 'distribution', 'memorisation', 'usefulness', 'projection', 'samples', 'evaluate',
            'verdicts', 'compare', 'write_record', 'read_record']
 
-# %% ../nbs/14a_evaluation.ipynb #14ea143b
+# %% ../nbs/14a_evaluation.ipynb #ad1d1901
 import json
 import math
 import time
@@ -28,7 +28,7 @@ from .lexical import words
 from .measures import CannotMeasure, Metric, equal_sizes
 from .metrics import (
     compression_ratio, coverage, distinct_n, embedding_duplicates, entity_bias, entity_entropy, gold_classifier, label_cosine,
-    label_preservation, length_distribution, mauve, near_duplicates, novelty, project, self_bleu, vendi_score, vocabulary)
+    label_preservation, length_distribution, mauve, mmd, near_duplicates, novelty, project, self_bleu, vendi_score, vocabulary)
 from .tasks import Task, whole_file
 
 # %% ../nbs/14a_evaluation.ipynb #b9927b5b
@@ -320,7 +320,7 @@ def fidelity(rows: Rows, gold_train: Rows, gold_test: Rows, embedder: Embedder, 
         return label_preservation(few.texts, few.labels, judge, gold_texts=gold_test.texts, gold_labels=gold_test.labels)
     return [attempt('label_preservation', judged), attempt('label_cosine', label_cosine, few.texts, few.labels, embedder=embedder)]
 
-# %% ../nbs/14a_evaluation.ipynb #d6f3fe3b
+# %% ../nbs/14a_evaluation.ipynb #d6e3621e
 def distribution(rows: Rows, gold_test: Rows, embedder: Embedder, extractor: Any = 'rules', most: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
     """Measure how near a dataset lies to real texts.
 
@@ -347,8 +347,11 @@ def distribution(rows: Rows, gold_test: Rows, embedder: Embedder, extractor: Any
     def compared(measure: Callable, **settings: Any) -> Metric:
         ours, real = matched(rows, gold_test, most, seed)
         return measure(real.texts, ours.texts, **settings)
+    def weighed() -> Metric:
+        ours, real = matched(rows, gold_test, most, seed)
+        return mmd(real.texts, ours.texts, ours.weights, embedder, seed=seed)
     return [
-        attempt('coverage', compared, coverage, embedder=embedder, seed=seed), attempt('mauve', compared, mauve, embedder=embedder),
+        attempt('coverage', compared, coverage, embedder=embedder, seed=seed), attempt('mauve', compared, mauve, embedder=embedder), attempt('mmd', weighed),
         attempt('entity_bias', compared, lambda real, ours, **how: entity_bias(ours, real, **how), extractor=extractor, seed=seed)]
 
 # %% ../nbs/14a_evaluation.ipynb #756ba588

@@ -7,16 +7,17 @@ __all__ = ['METRICS', 'Note', 'GoldClassifier', 'gold_classifier', 'confusion', 
            'bootstrap_interval', 'equal_sizes', 'half_sample_interval', 'wilson_interval', 'compression_ratio',
            'distinct_n', 'length_distribution', 'longest_shared_ngram', 'near_duplicates', 'self_bleu',
            'targen_vocab_sum', 'vocabulary', 'entity_bias', 'entity_entropy', 'pronoun_ratio', 'CORRSYNTH_MAUVE',
-           'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'nearest', 'novelty',
+           'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd', 'nearest', 'novelty',
            'plot_label_cosine', 'project', 'row_cosine', 'sdra_2d', 'teacher_features', 'vendi_score']
 
-# %% ../nbs/13e_metrics.ipynb #8bcc27c2
+# %% ../nbs/13e_metrics.ipynb #283d0600
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from .discrepancy import mmd
 from .embeddings import as_embeddings
 from .entities import entity_bias, entity_entropy, pronoun_ratio
 from .lexical import (
@@ -26,14 +27,14 @@ from .semantic import (
     CORRSYNTH_MAUVE, coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
     teacher_features, vendi_score)
 
-# %% ../nbs/13e_metrics.ipynb #6636ee5e
+# %% ../nbs/13e_metrics.ipynb #054d0953
 _all_ = ['CannotMeasure', 'Metric', 'bootstrap_interval', 'equal_sizes', 'half_sample_interval', 'wilson_interval',
          'compression_ratio', 'distinct_n', 'length_distribution', 'longest_shared_ngram', 'near_duplicates', 'self_bleu', 'targen_vocab_sum', 'vocabulary',
          'entity_bias', 'entity_entropy', 'pronoun_ratio',
-         'CORRSYNTH_MAUVE', 'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'nearest', 'novelty', 'plot_label_cosine', 'project',
+         'CORRSYNTH_MAUVE', 'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd', 'nearest', 'novelty', 'plot_label_cosine', 'project',
          'row_cosine', 'sdra_2d', 'teacher_features', 'vendi_score']
 
-# %% ../nbs/13e_metrics.ipynb #850c48b0
+# %% ../nbs/13e_metrics.ipynb #1d9b16ff
 @dataclass(frozen=True)
 class Note:
     """What to know about a measure before reading it.
@@ -75,6 +76,7 @@ METRICS = {
     'vendi_score': Note('How many entirely different texts would be as diverse?', 'higher', True),
     'mauve': Note('Do the texts lie where real texts lie?', 'higher', True, 'Scaling factor, bins, features and k-means seed move it, and are seldom stated; recorded here, over several seeds.', 'mauve'),
     'coverage': Note('Which regions of real data are left out?', 'higher', True, 'Precision and recall trust the neighbourhoods of outliers; density and coverage stand beside them, with the value that other real texts would get.'),
+    'mmd': Note('Is each kind of text as frequent as in real data?', 'lower', False, 'Bandwidth and estimate move it, and two samples of the same texts are not at 0: the floor of real texts stands beside it.'),
     'novelty': Note('What was copied from demonstrations, train or test?', 'higher', True, 'One average over all references hides a leak; each is reported by itself.'),
     'label_preservation': Note('Do the texts have the labels they were asked for?', 'higher', False, 'Easy texts score best, and the judge errs too: read it beside the judge\'s accuracy and a diversity.'),
 }

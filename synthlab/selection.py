@@ -150,8 +150,8 @@ def select_random(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, n
     picks = np.random.default_rng(seed).choice(len(X), n, replace=False)
     return clusters_around(prepare_rows(X, normalize), picks, cluster_size)
 
-# %% ../nbs/08a_selection.ipynb #41763fd5
-def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, normalize: bool = True) -> np.ndarray:
+# %% ../nbs/08a_selection.ipynb #d487c030
+def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, normalize: bool = True, n_init: int = 4) -> np.ndarray:
     """Cut the rows into n k-means clusters and pick the row nearest to the middle of each, largest cluster first.
 
     Parameters
@@ -164,6 +164,8 @@ def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 
         Seed of k-means.
     normalize : bool
         Scale each row to length 1 first.
+    n_init : int
+        Starts of k-means, of which the best is taken.
 
     Returns
     -------
@@ -181,7 +183,7 @@ def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 
     rows = prepare_rows(X, normalize)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)                        # fewer different rows than clusters
-        model = KMeans(n, n_init=1, random_state=seed).fit(rows)
+        model = KMeans(n, n_init=n_init, random_state=seed).fit(rows)
     distance = np.linalg.norm(rows - model.cluster_centers_[model.labels_], axis=1)
     order = np.lexsort((np.arange(len(rows)), distance))
     _, first = np.unique(model.labels_[order], return_index=True)

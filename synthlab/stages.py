@@ -78,7 +78,7 @@ def plan_entries(picks: Sequence[int], clusters: Sequence[Sequence[int]], shots:
     picks = [int(row) for row in picks]
     return [picks[i:i + shots] for i in range(0, len(picks) - shots + 1, shots)]
 
-# %% ../nbs/15a_stages.ipynb #f8a3716d
+# %% ../nbs/15a_stages.ipynb #3262a47c
 @dataclass(frozen=True)
 class UncertaintySelection:
     """Show the examples that a Gaussian process is least certain about, given those shown before.
@@ -97,6 +97,11 @@ class UncertaintySelection:
         What a prompt shows: "picks" or "cluster", see `plan_entries`.
     embedder : str
         Sentence encoder.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
 
     References
     ----------
@@ -149,6 +154,11 @@ class SpreadSelection:
         One of `SPREADS`.
     embedder : str
         Sentence encoder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such way.
     """
 
     choice: ClassVar[str] = 'spread'
@@ -220,7 +230,7 @@ def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool:
         plan[label] = plan_entries(*selection.pick(encoder.encode(texts), n, seed), shots, selection.show)
     return plan
 
-# %% ../nbs/15a_stages.ipynb #4d88f53b
+# %% ../nbs/15a_stages.ipynb #312e8663
 @dataclass(frozen=True)
 class FewShot:
     """Show examples of the label.
@@ -231,6 +241,11 @@ class FewShot:
         Examples in a prompt.
     shared : bool
         Whether texts of one label in a group are shown the same ones.
+
+    Raises
+    ------
+    ValueError
+        If `shots` is no whole number from 0.
     """
 
     choice: ClassVar[str] = 'few-shot'
@@ -268,6 +283,11 @@ class Attributes:
     source : str
         Where records come from: "extracted" from the selected examples; "recombined", values of several of those; "drawn" independently from the task's lists
         of values, without examples; or a JSONL file of records.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1, or a call would write from two records.
 
     References
     ----------
@@ -329,7 +349,7 @@ class Simple:
         """
         return SimplePrompts()
 
-# %% ../nbs/15a_stages.ipynb #9b668efd
+# %% ../nbs/15a_stages.ipynb #cdeaf74b
 class Aligned(NamedTuple):
     """What alignment found.
 
@@ -399,6 +419,11 @@ class MMDAlignment:
         For "rows": texts written for each row that is kept.
     embedder : str
         Sentence encoder.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
 
     References
     ----------

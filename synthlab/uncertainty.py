@@ -319,7 +319,7 @@ def _row_numbers(i: Any, N: int) -> list[int]:
     if numbers.min() < 0 or numbers.max() >= N: raise ValueError(f'row numbers must lie from 0 to {N - 1}, got {numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
-# %% ../nbs/08_uncertainty.ipynb #f5eaca5e
+# %% ../nbs/08_uncertainty.ipynb #17cce5df
 class UncertaintyTracker:
     r"""Choose rows one after another where a Gaussian process with an RBF kernel is least certain.
 
@@ -399,7 +399,7 @@ class UncertaintyTracker:
         N = len(self._rows)
         self.variance_, self._nearest = np.ones(N), np.full(N, np.inf)
         self._known, self._taken = np.zeros(N, bool), np.zeros(N, bool)            # observed; picked, or observed at the caller's word
-        self._observed, self._pivots, self._blocks = [], [], []
+        self._observed, self._pivots, self._pieces = [], [], []
         return self
 
     def observe(self, i: int | Sequence[int]) -> 'UncertaintyTracker':
@@ -513,13 +513,13 @@ class UncertaintyTracker:
     def _append(self, factor: np.ndarray) -> None:
         "Keep a row of the factor."
         place = len(self._pivots) % _PIECE
-        if not place: self._blocks.append(np.empty((_PIECE, len(self._rows)), _precision(len(self._rows), self.dtype)))
-        self._blocks[-1][place] = factor
+        if not place: self._pieces.append(np.empty((_PIECE, len(self._rows)), _precision(len(self._rows), self.dtype)))
+        self._pieces[-1][place] = factor
 
     def _explained(self, chosen: Sequence[int]) -> np.ndarray | float:
         r"Covariance of some rows with all that the observations explain, :math:`\sum_s \ell_s(x_i) \ell_s(x)`, shape (k, N)."
-        filled = [block[:len(self._pivots) - b*_PIECE] for b, block in enumerate(self._blocks)]
-        return sum((_products(np.ascontiguousarray(block[:, chosen].T), block.T).astype(np.float64) for block in filled), start=0.)
+        filled = [piece[:len(self._pivots) - p*_PIECE] for p, piece in enumerate(self._pieces)]
+        return sum((_products(np.ascontiguousarray(piece[:, chosen].T), piece.T).astype(np.float64) for piece in filled), start=0.)
 
     def _take(self, cluster: Sequence[int], squared: np.ndarray) -> None:
         "Observe a pick, whose distances are known, and those of its cluster that are new."

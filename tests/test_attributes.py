@@ -584,7 +584,7 @@ def test_the_embedded_teacher_can_do_both_stages():
     pytest.importorskip('llguidance')
     from synthlab.teachers import CausalTeacher
     teacher, demos = CausalTeacher('pocket'), {label: found[:1] for label, found in demonstration_pool(SST2).items()}
-    found, again = (extract(demos, SST2, teacher, Sampling(80), seed=1, progress=False) for _ in range(2))
+    found, again = (extract(demos, SST2, teacher, seed=1, progress=False) for _ in range(2))
     assert found.counts['demonstrations'] == 2 and found.records and (found.records, found.rejected) == (again.records, again.rejected)
     assert all(list(r.attributes) == list(SST2.attributes) and all(r.attributes.values()) for r in found.records)
     replies = teacher.complete([write_request(SST2, record, sampling=Sampling(32)) for record in found.records], progress=False)
