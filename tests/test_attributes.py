@@ -178,7 +178,7 @@ def test_neither_order_nor_company_matters():
 def test_another_seed_is_another_question_and_a_repeat_another_sample():
     demo = {'id': 'a', 'text': 'A text.'}
     one, two = extract_request(TICKETS, 'card', demo, seed=0), extract_request(TICKETS, 'card', demo, seed=1)
-    assert one.messages == two.messages and one.seed != two.seed
+    assert one.messages == two.messages and one.seed != two.seed and extract_request(TICKETS, 'card', demo | {'id': 'b'}).seed != one.seed
     twice = extract({'card': [demo, demo]}, TICKETS, teacher := Scripted(TICKETS, 'good'))
     assert len(teacher.asked) == 2 and [r.sample for r in teacher.asked] == [0, 1] and len({r.id for r in twice.records}) == 2
 
@@ -566,7 +566,7 @@ def test_a_shuffled_copy_is_a_quote():
 def test_inspection_counts_and_shows_as_text():
     text = 'a soggy , sentimental mess that wrings tears from its audience'
     records = [make_record('negative', {'tone': 'calm'}, 'a'), make_record('negative', {'tone': 'negative'}, 'a'), make_record('negative', {'tone': 'it wrings tears from its audience'}, 'a'),
-               make_record('negative', {'tone': 'wrings tears from its audience'}, origin='recombined'), make_record('positive', {'tone': '<img src=x onerror=alert(1)> negative'}, 'b'), make_record('positive', {'tone': 'calm'})]
+               make_record('negative', {'tone': 'wrings tears from its audience'}, origin='recombined'), make_record('positive', {'tone': '<img src=x onerror=alert(1)> negative'}, '<script>b</script>'), make_record('positive', {'tone': 'calm'})]
     found = inspect(records, SST2, {'a': text, 'c': '<script>'})
     assert found.counts == {'records': 6, 'leak': 1, 'hint': 0, 'clash': 1, 'quote': 2, 'clean': 2, 'unchecked': 1} and found.without() == [records[0], records[5]]
     assert found.without('quote') == [r for n, r in enumerate(records) if n not in (2, 3)] and len(found.rows) == 4 and {row['kind'] for row in found.rows} <= set(KINDS)
