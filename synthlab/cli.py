@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../nbs/19_cli.ipynb #045574d8
+# %% ../nbs/19_cli.ipynb #16c901a8
 import inspect
-import os
 import re
 import sys
 import tomllib
@@ -21,7 +20,7 @@ import typer
 
 from . import __version__
 from .runs import read_recipe, recipe_difference
-from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, interruptible, set_limits, show_produced
+from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, interruptible, kept_embedder, set_limits, show_produced
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
@@ -326,7 +325,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../nbs/19_cli.ipynb #54262c52
+# %% ../nbs/19_cli.ipynb #1b8105f6
 _judge = partial(option, 'Real data')
 _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test and train, one file of test rows '
                                          '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written by hand in the task.', metavar='SPEC', show_default=False)]
@@ -343,13 +342,6 @@ _Extractor = Annotated[str, _measuring('Who finds names: rules (in the package),
 _MeasureSeed = Annotated[int, _measuring('Seed of samples and intervals.', metavar='N')]
 
 
-def _embedder() -> Any:
-    "The embedder, with vectors kept in the user's cache folder where that can be written."
-    from synthlab.embeddings import Embedder
-    folder = Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError: return Embedder()
-    return Embedder(cache=folder/'embeddings.db' if os.access(folder, os.W_OK) else None)
 
 # %% ../nbs/19_cli.ipynb #6cc387fc
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ''}
@@ -384,7 +376,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     for reason, found in reasons.items(): say(f"Not measured: {', '.join(found)}: {reason}", style='dim')
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../nbs/19_cli.ipynb #1dc8f174
+# %% ../nbs/19_cli.ipynb #f31810a0
 _EVALUATE = """Measure a run: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
 
 [b]Example:[/b] [cyan]synthlab evaluate runs/demo --gold my_test.csv[/cyan]
@@ -400,7 +392,7 @@ def _evaluate(run: Annotated[Path, typer.Argument(help='Folder of a run.', show_
         read_recipe(run)                                                    # no run, no waiting for the imports
         from synthlab.quality import evaluate_run
         record = evaluate_run(run, gold, student, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
-                              most=most, seed=seed, embedder=_embedder())
+                              most=most, seed=seed, embedder=kept_embedder())
     _show_records([record])
     for name in ('metrics.json', 'report.html'): say(f'{run/name}')
 
@@ -421,11 +413,11 @@ def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two run
         for run in runs: read_recipe(run)
         from synthlab.quality import compare_runs
         records = compare_runs(runs, gold, student, out, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
-                               extractor=extractor, most=most, seed=seed, embedder=_embedder())
+                               extractor=extractor, most=most, seed=seed, embedder=kept_embedder())
     _show_records(records)
     say(str(out))
 
-# %% ../nbs/19_cli.ipynb #267ceb27
+# %% ../nbs/19_cli.ipynb #6ae097ee
 DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
 _DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'student_synthetic')
 
@@ -441,7 +433,7 @@ def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:
     from synthlab.evaluation import write_record
     from synthlab.quality import compare_runs
     from synthlab.report import write_report
-    records = compare_runs([done.out for done in runs.values()], path=page, seeds=range(3), controls=False, embedder=_embedder())
+    records = compare_runs([done.out for done in runs.values()], path=page, seeds=range(3), controls=False, embedder=kept_embedder())
     for record, done in zip(records, runs.values()):
         write_record(record, done.out/'metrics.json')
         write_report(record, done.out/'report.html')

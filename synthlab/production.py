@@ -448,8 +448,8 @@ def _written(groups: Iterable, session: dict) -> Iterable:
         session['tokens'] += sum(row.get('tokens') or 0 for row in group.rows)
         yield group
 
-# %% ../nbs/15c_production.ipynb #301d6e37
-def prepare_run(run: Run, asked: Asked, spending: Budget) -> Prepared:
+# %% ../nbs/15c_production.ipynb #63c51178
+def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text, and keep it in the run.
 
     Parameters
@@ -460,6 +460,8 @@ def prepare_run(run: Run, asked: Asked, spending: Budget) -> Prepared:
         What is asked for.
     spending : Budget
         What may be spent.
+    embedder : Embedder or None
+        Sentence encoder; None takes the selection's.
 
     Returns
     -------
@@ -467,7 +469,7 @@ def prepare_run(run: Run, asked: Asked, spending: Budget) -> Prepared:
         Plan and records.
     """
     stages, task, teacher, pool, wanted = asked
-    plan = run.facts.get('plan') or make_plan(stages, pool, wanted, run.recipe['seed'])
+    plan = run.facts.get('plan') or make_plan(stages, pool, wanted, run.recipe['seed'], embedder)
     if plan and 'plan' not in run.facts: run.note(plan=plan)
     found = prepare(stages, task, teacher, pool, wanted, run.recipe['seed'], plan, run.calls, spending)
     if found.records: write_records((record for records in found.records.values() for record in records), run.path/'attributes.jsonl')
@@ -475,7 +477,7 @@ def prepare_run(run: Run, asked: Asked, spending: Budget) -> Prepared:
     return found
 
 
-def align_run(run: Run, asked: Asked) -> None:
+def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
     """Weigh the rows of a run whose texts are complete.
 
     Parameters
@@ -484,29 +486,31 @@ def align_run(run: Run, asked: Asked) -> None:
         The run.
     asked : Asked
         What is asked for.
+    embedder : Embedder or None
+        Sentence encoder; None takes that of the stage.
     """
     rows = [(row['group'], row['member'], row['text'], row['label']) for row in run.rows()]
     groups, members, texts, labels = zip(*rows)
-    aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'])
+    aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
     places = list(zip(groups, members))
     run.weigh(dict(zip(places, map(float, aligned.weights))), [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
 
 
-def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable) -> None:
+def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
     if not complete:
-        prepared = prepare_run(run, asked, spending)
+        prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)): return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
         generation = begin(run.recipe, prepared=prepared, asked=asked, done=run.groups, calls=run.calls, spending=spending)
         for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
         complete = not generation.stopped
-        if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']: align_run(run, asked)
+        if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']: align_run(run, asked, embedder)
     run.finish(spending.spent, complete=complete)
 
-# %% ../nbs/15c_production.ipynb #cf3bd26e
+# %% ../nbs/15c_production.ipynb #5532e3cc
 def produce(recipe: Mapping[str, Any], out: str | Path, teacher: Any = None, overwrite: bool = False, fork: str | Path | None = None,
-            watch: Callable | None = None, retry_failed: bool = False) -> Produced:
+            watch: Callable | None = None, retry_failed: bool = False, embedder: Any = None) -> Produced:
     """Write the dataset that a recipe asks for; what an earlier session has done is not done again.
 
     Parameters
@@ -525,6 +529,8 @@ def produce(recipe: Mapping[str, Any], out: str | Path, teacher: Any = None, ove
         Shows the groups as they come: called with them, the rows wanted and the rows there already; None shows a bar.
     retry_failed : bool
         Whether calls that were given up are made again.
+    embedder : Embedder or None
+        Sentence encoder for selection and alignment; None takes those that the recipe names.
 
     Returns
     -------
@@ -547,7 +553,7 @@ def produce(recipe: Mapping[str, Any], out: str | Path, teacher: Any = None, ove
     with Run(out, recipe, overwrite, fork, derivation()) as run:
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe, run.facts.get('inherited', {})))
-        if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress)
+        if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Produced(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent, **session, seconds=time.monotonic() - start,
@@ -634,7 +640,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     texts = [None if found is None else writer.rows(item, found)[row['member']]['text'] for found in (entry, made)]
     return Replay(row, writer.prompt(item, row['member']), *texts)
 
-# %% ../nbs/15c_production.ipynb #d366d4fd
+# %% ../nbs/15c_production.ipynb #c0ed49ed
 def _known(out: str | Path, keys: Iterable[str]) -> list[bool]:
     "Whether a run has the call of each key."
     with open_run(out) as run: return [key in run.calls for key in keys]
@@ -683,7 +689,7 @@ def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
     stages, task, teacher, pool, wanted = asked
     if not (isinstance(stages.prompt, Attributes) and stages.prompt.extracts): return Estimate()
     plan = random_plan(pool, prompts_needed(stages, wanted), seed)
-    return teacher.estimate(extraction_requests(task, examples_of(pool, plan), seed), prices=prices)
+    return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)
 
 # %% ../nbs/15c_production.ipynb #7eef2e06
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'watch', 'interruptible', 'ends',
-           'aligned_in_words', 'show_produced', 'state', 'set_limits', 'carry_out']
+           'aligned_in_words', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
-# %% ../nbs/18b_sessions.ipynb #05bc7788
+# %% ../nbs/18b_sessions.ipynb #ae2a9f6e
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -215,7 +216,22 @@ def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_toke
     limits = there.get('limits', {}) | {name: value for name, value in given.items() if value is not None}
     return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None} | {'limits': limits}}
 
-# %% ../nbs/18b_sessions.ipynb #92cace3b
+# %% ../nbs/18b_sessions.ipynb #ea2ed285
+def kept_embedder() -> Any:
+    """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be written.
+
+    Returns
+    -------
+    Embedder
+        The embedder; nothing is loaded yet.
+    """
+    from synthlab.embeddings import Embedder
+    folder = Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
+    try: folder.mkdir(parents=True, exist_ok=True)
+    except OSError: return Embedder()
+    return Embedder(cache=folder/'embeddings.db' if os.access(folder, os.W_OK) else None)
+
+# %% ../nbs/18b_sessions.ipynb #91cfa87a
 def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line.
 
@@ -241,7 +257,8 @@ def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:
     from synthlab.asking import TeacherError
     from synthlab.production import check, produce
     with user_errors(): teacher = check(recipe, options.pop('teacher', None))
-    with user_errors(RunError, TeacherError): return produce(recipe, out, teacher, watch=watch, **options)
+    usual = 'minilm' in (recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
+    with user_errors(RunError, TeacherError): return produce(recipe, out, teacher, watch=watch, embedder=kept_embedder() if usual else None, **options)
 
 
 @commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its recipe.toml.')

@@ -295,9 +295,9 @@ def _check_memory(needed: int, allowed: float | None, what: str) -> None:
         raise MemoryError(f'{what} needs {needed/2**30:.3g} GiB, and {allowed/2**30:.3g} GiB are available: take fewer picks or smaller clusters, dtype float32, '
                           'select by class, or `select_in_parts` or `select_features` of synthlab.selection')
 
-# %% ../nbs/08_uncertainty.ipynb #cef905c6
+# %% ../nbs/08_uncertainty.ipynb #da727f6b
 _LEAST_NOISE = {'float32': 1e-6, 'float64': 0.}
-_PIECE, _BATCH = 16, 64                                                            # rows of the factor in one piece; rows observed in one product
+_PIECE, _BATCH = 64, 64                                                            # rows of the factor in one piece; rows observed in one product
 
 
 def _check_settings(length_scale: float | str, noise: float, scale: float, dtype: str, start: str) -> None:

@@ -5,7 +5,7 @@
     python nbs/tutorials/alignment.py --work runs/alignment --collect nbs/tutorials/alignment.json
 
 Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped and given again.
-Gold data is found through SYNTHLAB_GOLD. No text of it is written anywhere but into the folder of `--work`, and there only as embeddings.
+Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere; the working folder keeps their embeddings.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from synthlab.alignment import MMDWeights, resample
-from synthlab.corrsynth import FewGen, make_rows, shorten
+from synthlab.corrsynth import FewGen, clean_text, rejection, shorten
 from synthlab.data import load_gold
 from synthlab.decoding import Sampling, decode
 from synthlab.embeddings import Embedder
@@ -96,15 +96,16 @@ def random_order(gold, n, seed):
 def write_texts(gold, teacher, picks, seed=0):
     "FewGen with one demonstration: text t of a label is shown the t-th pick of that label."
     task, sampling = gold.task, Sampling(min(TOKENS, gold.task.max_new_tokens), temperature=.95, top_p=.9)
-    def demos(t): return [[{'id': str(picks[label][t]), 'text': shorten(gold.pool.texts[picks[label][t]], teacher, sampling.max_new_tokens)}] for label in task.label_names]
+    def demo(label, t): return shorten(gold.pool.texts[picks[label][t]], teacher, sampling.max_new_tokens)
     def plan(t):
-        prompts = [teacher.render(messages(task, label, [shown[0]['text']]), task.cue) for label, shown in zip(task.label_names, demos(t))]
+        prompts = [teacher.render(messages(task, label, [demo(label, t)]), task.cue) for label in task.label_names]
         return FewGen().plan(prompts, list(task.label_names), derive_seed(seed, 'group', t, 'tokens'), t)
-    common, rows = {'recipe': 'fewgen', 'teacher': 'pocket', 'sampling': {}, 'seed': seed}, []
+    found = {}
     for done, completions in decode(teacher, map(plan, range(min(map(len, picks.values())))), sampling, 64):
-        rows += make_rows(done, demos(done.name), completions, task.cue, common)
-    rows = sorted((row for row in rows if row['status'] == 'accepted'), key=lambda row: (row['group'], row['member']))
-    return {'texts': [row['text'] for row in rows], 'labels': [row['label'] for row in rows], 'shown': [int(row['demos'][0]) for row in rows]}
+        texts = [clean_text(completion.text, task.cue) for completion in completions]
+        found[done.name] = [(text, label, int(picks[label][done.name])) for text, label in zip(texts, task.label_names) if not rejection(text, [demo(label, done.name)])]
+    texts, labels, shown = zip(*(row for t in sorted(found) for row in found[t]))
+    return {'texts': texts, 'labels': labels, 'shown': shown}
 
 
 def principal(X, dims):
@@ -332,9 +333,9 @@ PARTS = ('coverage', 'whole', 'halves', 'sweep')
 
 
 def rounded(value):
-    "Numbers with five digits after the point."
+    "Numbers with six digits after the point."
     if isinstance(value, dict): return {key: rounded(v) for key, v in value.items()}
-    return [rounded(v) for v in value] if isinstance(value, list) else round(value, 5) if isinstance(value, float) else value
+    return [rounded(v) for v in value] if isinstance(value, list) else round(value, 6) if isinstance(value, float) else value
 
 
 def collect(work, path):
