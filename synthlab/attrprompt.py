@@ -6,8 +6,8 @@
 __all__ = ['simprompt_messages', 'values_of', 'draw_records', 'values_schema', 'values_request', 'read_values', 'AskedValues',
            'ask_values']
 
-# %% ../nbs/09b_attrprompt.ipynb #7d26c8fd
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+# %% ../nbs/09b_attrprompt.ipynb #a24ac413
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'Recipe', 'load_recipe']
 
-# %% ../nbs/16_recipes.ipynb #653e79fc
+# %% ../nbs/16_recipes.ipynb #992818ba
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import tomli_w
 from datasets import Dataset
 
-from .corrsynth import CFG, CorrSynth, FewGen
+from .corrsynth import CFG, CorrSynth
 from .production import make_teacher, produce, write_recipe
 from .runs import plain_recipe
-from .stages import Attributes, FewShot, MMDAlignment, NoSelection, RandomSelection, Simple, Stages, UncertaintySelection
+from .stages import Attributes, MMDAlignment, NoSelection, Simple, Stages, UncertaintySelection
 from .tasks import Task, did_you_mean, load_task
 
 # %% ../nbs/16_recipes.ipynb #448df591

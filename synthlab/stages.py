@@ -8,10 +8,10 @@ __all__ = ['SPREADS', 'CHOICES', 'NoSelection', 'RandomSelection', 'embedder_of'
            'NoAlignment', 'MMDAlignment', 'NoCorrection', 'choice_name', 'make_choice', 'option_names', 'who_has',
            'misfit', 'Stages']
 
-# %% ../nbs/15a_stages.ipynb #2d82e72a
+# %% ../nbs/15a_stages.ipynb #8cd0c3c1
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 

@@ -16,7 +16,7 @@ from synthlab.decoding import Sampling
 from synthlab.production import estimate, make_teacher, produce, replay, write_recipe
 from synthlab.recipes import PRESETS, Recipe, load_recipe
 from synthlab.runs import open_run, read_rows
-from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, Stages, UncertaintySelection, draw_kept, misfit, plan_demonstrations
+from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, UncertaintySelection, draw_kept, misfit, plan_demonstrations
 from synthlab.tasks import load_task
 
 SST2 = load_task('sst2')
