@@ -390,7 +390,7 @@ def test_fit_comes_first(call):
 
 
 def test_memory_is_stated_and_refused_before_the_work():
-    assert memory_needed(10**6, 600, 384) == 10**6*(4*984 + 64) and memory_needed(10**6, 600, 384, 'float64') == 10**6*(8*984 + 64)
+    assert memory_needed(10**6, 600, 384) == 10**6*(4*984*17//16 + 64) and memory_needed(10**6, 600, 384, "float64") == 10**6*(8*984*17//16 + 64)
     assert memory_needed(1000, 9, 384) == memory_needed(1000, 9, 384, 'float64')
     with pytest.raises(MemoryError, match='GiB are available'): UncertaintyTracker(max_memory=1000).fit(cloud())
     found = tracker(cloud(), max_memory=memory_needed(600, 20, 16))
