@@ -66,10 +66,16 @@ def _refuse(rows: np.ndarray, bad: np.ndarray, why: str) -> None:
     "Refuse rows, naming the first of those that are bad."
     if bad.any(): raise ValueError(f'row {int(bad.argmax())} of {len(rows)} {why}')
 
-# %% ../nbs/08_uncertainty.ipynb #78562711
+# %% ../nbs/08_uncertainty.ipynb #e58e92eb
+_WIDTH = 64                                                                        # products summed in the precision of the table, before float64 takes over
+
+
 def _products(chosen: np.ndarray, table: np.ndarray) -> np.ndarray:
-    "chosen @ table.T; row by row where there are few."
-    return chosen @ table.T if len(chosen) >= 4 else np.stack([table @ row for row in chosen])
+    "chosen @ table.T; row by row where there are few, else some columns at a time, added in float64."
+    if len(chosen) < 4: return np.stack([table @ row for row in chosen]).astype(np.float64, copy=False)
+    total = np.zeros((len(chosen), len(table)))
+    for start in range(0, chosen.shape[1], _WIDTH): total += chosen[:, start:start + _WIDTH] @ table[:, start:start + _WIDTH].T
+    return total
 
 
 def squared_distances(rows: np.ndarray, squares: np.ndarray, chosen: Sequence[int], part: slice = slice(None)) -> np.ndarray:
@@ -92,7 +98,7 @@ def squared_distances(rows: np.ndarray, squares: np.ndarray, chosen: Sequence[in
         Squared distances, shape (k, N) or (k, rows of the part); exactly 0 from a row to itself, and never negative.
     """
     chosen = np.asarray(chosen)
-    found = _products(rows[chosen], rows[part]).astype(np.float64, copy=False)
+    found = _products(rows[chosen], rows[part])
     found *= -2
     found += squares[part]
     found += squares[chosen, None]
@@ -351,7 +357,7 @@ def _row_numbers(i: Any, N: int) -> list[int]:
     if numbers.min() < 0 or numbers.max() >= N: raise ValueError(f'row numbers must lie from 0 to {N - 1}, got {numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
-# %% ../nbs/08_uncertainty.ipynb #605f8072
+# %% ../nbs/08_uncertainty.ipynb #56a3b0bc
 class UncertaintyTracker:
     r"""Choose rows one after another where a Gaussian process with an RBF kernel is least certain.
 
@@ -577,7 +583,7 @@ class UncertaintyTracker:
 
     def _explained(self, chosen: list[int], part: slice | list[int]) -> np.ndarray | float:
         r"Covariance of some rows with a part of all that the observations explain, :math:`\sum_s \ell_s(x_i) \ell_s(x)`, shape (k, part)."
-        return sum((_products(np.ascontiguousarray(piece[:, chosen].T), piece[:, part].T).astype(np.float64, copy=False) for piece in self._filled()), start=0.)
+        return sum((_products(np.ascontiguousarray(piece[:, chosen].T), piece[:, part].T) for piece in self._filled()), start=0.)
 
     def _take(self, picks: list[int], cluster_size: int, alone: bool) -> list[np.ndarray]:
         "Observe picks, alone or with what is new in their clusters; returns the clusters."

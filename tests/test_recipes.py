@@ -102,13 +102,16 @@ def test_plans_are_those_of_the_tracker(gold):
     from synthlab.uncertainty import UncertaintyTracker
     pool = demonstration_pool(SST2, load_gold(gold, SST2, part='train'))
     X = {label: Letters().encode([demo['text'] for demo in demos]) for label, demos in pool.items()}
-    plan = plan_demonstrations(UncertaintySelection(), pool, {'positive': 4}, shots=2)
+    plan = plan_demonstrations(UncertaintySelection(axes=0), pool, {'positive': 4}, shots=2)
     picks = UncertaintyTracker().fit(X['positive']).select(8)
     assert [row for entry in plan['positive'] for row in entry] == picks.tolist()
-    clusters = plan_demonstrations(UncertaintySelection(cluster=3, show='cluster'), pool, {'positive': 4}, shots=3)['positive']
+    clusters = plan_demonstrations(UncertaintySelection(cluster=3, show='cluster', axes=0), pool, {'positive': 4}, shots=3)['positive']
     for centre, *others in clusters:
         near = np.argsort(-(X['positive'] @ X['positive'][centre]), kind='stable')[:3]
         assert {centre, *others} == set(near.tolist())
+    centred = X['positive'] - X['positive'].mean(0)
+    flat = centred @ np.linalg.svd(centred, full_matrices=False)[2][:4].T
+    assert [row for row, in plan_demonstrations(UncertaintySelection(axes=4), pool, {'positive': 6})['positive']] == UncertaintyTracker().fit(flat).select(6).tolist()
     with pytest.raises(ValueError, match='raise cluster to 3'): plan_demonstrations(UncertaintySelection(cluster=2, show='cluster'), pool, {'positive': 1}, shots=3)
     assert len(plan_demonstrations(UncertaintySelection(), pool, {'positive': 500})['positive']) == 20
 
