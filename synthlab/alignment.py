@@ -31,12 +31,14 @@ def _embeddings(X: Any, name: str, width: int | None = None, normalise: bool = F
     if len(zero): raise ValueError(f'{len(zero)} of {len(X)} rows of {name} are zero, the first is row {zero[0]}: these texts have no embedding, leave them out')
     return X/np.linalg.norm(X, axis=1, keepdims=True) if normalise else X
 
-# %% ../nbs/10b_alignment.ipynb #9e6cb631
+# %% ../nbs/10b_alignment.ipynb #f9362ea9
 def _is_stream(real: Any) -> bool:
     "Whether this is not an array but gives blocks of rows, one after the other."
-    if hasattr(real, '__array__') or isinstance(real, (str, bytes)): return False
-    if isinstance(real, (list, tuple)): return bool(len(real)) and (np.ndim(real[0]) == 2 if hasattr(real[0], '__array__') else isinstance(real[0], tuple) and len(real[0]) == 2 and np.ndim(real[0][0]) == 2)
-    return isinstance(real, Iterable)
+    if hasattr(real, '__array__') or isinstance(real, str): return False
+    if not (hasattr(real, '__len__') and hasattr(real, '__getitem__')): return isinstance(real, Iterable)
+    first = real[0] if len(real) else None
+    block = first[0] if isinstance(first, tuple) and len(first) == 2 else first
+    return hasattr(block, '__array__') and np.ndim(block) == 2
 
 
 def _checked_blocks(real: Iterable[Any], width: int, normalise: bool) -> Iterator[tuple[np.ndarray, list | None]]:
@@ -48,7 +50,7 @@ def _checked_blocks(real: Iterable[Any], width: int, normalise: bool) -> Iterato
         yield vectors, None if labels is None else list(labels)
 
 
-def _regroup(blocks: Iterable[tuple[np.ndarray, list | None]], size: int = 4096) -> Iterator[tuple[np.ndarray, list | None]]:
+def _regroup(blocks: Iterable[tuple[np.ndarray, list | None]], size: int = 1024) -> Iterator[tuple[np.ndarray, list | None]]:
     "The same rows in blocks of one size, the last one smaller."
     held, names, labelled = [], [], None
     for vectors, labels in blocks:
@@ -62,7 +64,7 @@ def _regroup(blocks: Iterable[tuple[np.ndarray, list | None]], size: int = 4096)
     if sum(map(len, held)): yield np.concatenate(held), names if labelled else None
 
 
-def _real_side(real: Any, labels: Any, width: int, normalise: bool, block_size: int = 4096) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, list | None]]]:
+def _real_side(real: Any, labels: Any, width: int, normalise: bool, block_size: int = 1024) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, list | None]]]:
     "Rows to choose a bandwidth by, all of them or a stream's first block; and blocks of all rows with their labels."
     if not _is_stream(real):
         rows, labels = _embeddings(real, 'real', width, normalise), None if labels is None else list(labels)
@@ -130,7 +132,15 @@ def choose_storage(n_rows: int, n_features: int, storage: str = 'auto') -> str:
     if storage != 'auto': feature_memory(n_rows, n_features, storage)
     return storage if storage != 'auto' else next(way for way in STORAGE if feature_memory(n_rows, n_features, way) <= _MOST_BYTES)
 
-# %% ../nbs/10b_alignment.ipynb #9685d99f
+# %% ../nbs/10b_alignment.ipynb #87121adc
+def _copy(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    "Copy numbers, of another precision perhaps; by torch, which converts float16 ten times as fast as numpy."
+    if source.dtype == target.dtype: target[...] = source; return target
+    import torch
+    torch.from_numpy(target).copy_(torch.from_numpy(source))
+    return target
+
+
 class BlockProblem(FeatureProblem):
     """Mean matching with features that are kept or made in blocks; products in float32, sums over blocks in float64.
 
@@ -144,22 +154,21 @@ class BlockProblem(FeatureProblem):
         Mean features of the real rows, shape (R,).
     storage : str
         "float32", "float16" or "recompute".
-    block_size : int
-        Rows that a product takes at a time.
+    block_size : int or None
+        Rows that a product takes at a time; None takes 4 MB of features.
     """
-    def __init__(self, X: np.ndarray, psi: FeatureMap, mu: np.ndarray, storage: str = 'float32', block_size: int = 4096):
-        self.n, self.mu, self.psi, self.X = len(X), np.asarray(mu, np.float64), psi, X
-        self.rows, self.kept, self.scale = list(_blocks(self.n, block_size)), None, 1.
+    def __init__(self, X: np.ndarray, psi: FeatureMap, mu: np.ndarray, storage: str = 'float32', block_size: int | None = None):
+        self.n, self.mu, self.psi, self.X, self.kept = len(X), np.asarray(mu, np.float64), psi, X, None
+        size = block_size or max(64, 2**20//psi.dimension)                        # 4 MB at a time stay in the processor's cache
+        self.rows, self.buffer = list(_blocks(self.n, size)), np.empty((min(size, self.n), psi.dimension), np.float32)
         if storage == 'recompute': return
         self.kept = np.empty((self.n, psi.dimension), storage)
-        for rows in self.rows: self.kept[rows] = psi(X[rows])
+        for rows in self.rows: _copy(psi(X[rows]), self.kept[rows])
 
     def block(self, rows: slice) -> np.ndarray:
-        """Features of some rows, float32."""
+        """Features of some rows, float32; valid until the next block is asked for."""
         if self.kept is None: return self.psi(self.X[rows])
-        if self.kept.dtype == np.float32: return self.kept[rows]
-        import torch                                                              # converts ten times as fast as numpy
-        return torch.from_numpy(self.kept[rows]).float().numpy()
+        return self.kept[rows] if self.kept.dtype == np.float32 else _copy(self.kept[rows], self.buffer[:rows.stop - rows.start])
 
     def mean_square(self) -> float:
         """Mean squared length of the features of a row."""
@@ -252,7 +261,7 @@ def _solve(problem: Problem, solver: str, ridge: float, cap: float | None, tol: 
     most = 1. if cap is None else min(1., cap/problem.n)
     return (fista if solver == 'fista' else frank_wolfe)(problem, cap=most, **limits)
 
-# %% ../nbs/10b_alignment.ipynb #55711a09
+# %% ../nbs/10b_alignment.ipynb #53e5e1ce
 SOLVERS = ('fista', 'frank-wolfe', 'adam')
 _FLOOR = 1e-7                                                                     # gaps below are rounding of float32 products
 
@@ -265,12 +274,12 @@ class MMDWeights:
     Parameters
     ----------
     features : str
-        "rff": random Fourier features of the Gaussian kernel. "kernel": that kernel itself, for a few thousand rows. "linear": projection matrices, the literal reading of SynAlign,
-        which sees only the mean. "relu": random ReLU features.
+        "rff": random Fourier features of the Gaussian kernel. "kernel": that kernel itself, for a few thousand rows. "linear": projection matrices, the literal
+        reading of SynAlign, which sees only the mean. "relu": random ReLU features.
     n_features : int
         Number of features R of "rff" and "relu".
     bandwidth : float or str
-        :math:`\sigma` of the Gaussian kernel, in the unit of the vectors; "median" takes the median distance of real and synthetic rows, of a stream's first 4096.
+        :math:`\sigma` of the Gaussian kernel, in the unit of the vectors; "median" takes the median distance of real and synthetic rows, of a stream's first 1024.
     ridge : float
         :math:`\lambda`, relative to the mean of :math:`k(s_j, s_j)`, which is 1 for "rff" and "kernel".
     cap : float or None
@@ -299,7 +308,8 @@ class MMDWeights:
     ess_ : float
         Effective sample size, :math:`1/\sum_j\omega_j^2`.
     mmd_, mmd_uniform_ : float
-        MMD (not squared) with the weights, and with equal ones: biased, with the features of the fit, without ridge. With classes: root of the mean of the classes' squares by their shares, equal weights within each.
+        MMD (not squared) with the weights, and with equal ones: biased, with the features of the fit, without ridge. With classes: root of the mean of the
+        classes' squares by their shares, and equal weights are equal within each class.
     mmd2_, mmd2_uniform_ : float
         The same, squared.
     gap_ : float
@@ -309,7 +319,7 @@ class MMDWeights:
     n_iter_ : int
         Steps, of all classes.
     bandwidth_ : float
-        Bandwidth used.
+        Bandwidth; "linear" and "relu" do not use it, but `mmd2` may be asked with it afterwards.
     features_ : FeatureMap or None
         The features; None for "kernel".
     storage_ : str
@@ -339,7 +349,8 @@ class MMDWeights:
         if self.cap is not None and not self.cap >= 1: raise ValueError(f'cap must be at least 1, got {self.cap}: no weight exceeds cap/M, and M of them sum to 1')
         if not self.tol > 0 or self.max_iter < 1: raise ValueError(f'tol must be positive and max_iter at least 1, got {self.tol} and {self.max_iter}')
         if self.cap is not None and self.solver == 'adam': raise ValueError("solver 'adam' knows no cap: use 'fista', or no cap")
-        if self.redraw and (self.solver != 'adam' or self.features == 'kernel'): raise ValueError(f"redraw = {self.redraw} needs solver 'adam' and features other than 'kernel', got {self.solver!r} and {self.features!r}")
+        if self.redraw and (self.solver != 'adam' or self.features == 'kernel'):
+            raise ValueError(f"redraw = {self.redraw} needs solver 'adam' and features other than 'kernel', got {self.solver!r} and {self.features!r}")
         if streamed and (self.redraw or self.features == 'kernel'): raise ValueError('real rows in blocks pass by once: redraw and features="kernel" need them all, give one array')
         choose_storage(1, 1, self.storage)
 
@@ -376,7 +387,7 @@ class MMDWeights:
         S = _embeddings(synthetic, 'synthetic', normalise=self.normalise)
         names, codes = _class_codes(synthetic_labels, len(S))
         sample, blocks = _real_side(real, real_labels, S.shape[1], self.normalise)
-        self.bandwidth_ = resolve_bandwidth(self.bandwidth, sample, S, seed=self.seed) if self.features in ('rff', 'kernel') else 1.
+        self.bandwidth_ = resolve_bandwidth(self.bandwidth, sample, S, seed=self.seed)
         sides = self._read_real(blocks, S, names)
         held, count = np.bincount(codes, minlength=len(names)), sides['count']
         shares = {'synthetic': held/held.sum(), 'real': count/count.sum()}[self.shares]
@@ -642,7 +653,7 @@ def herd(synthetic: Any, n: int, weights: Any = None, real: Any = None, bandwidt
         if unique: wanted[picked[-1]] = -np.inf
     return np.array(picked)
 
-# %% ../nbs/10b_alignment.ipynb #ddd03ec0
+# %% ../nbs/10b_alignment.ipynb #c7b0cc1d
 def row_witness(real: Any, synthetic: Any, weights: Any = None, bandwidth: float | str = 'median', seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     r"""Witness at each row of both sides, each row left out of its own side's mean.
 
@@ -704,7 +715,8 @@ def witness_examples(real_texts: Sequence[str], real: Any, synthetic_texts: Sequ
     Returns
     -------
     dict
-        Lists of dicts with row, text and witness: `too many` (synthetic, lowest first), `too few` (synthetic, highest first) and `missing` (real, highest first); no text twice in a list.
+        Lists of dicts with row, text and witness: `too many` (synthetic, lowest first), `too few` (synthetic, highest first) and `missing` (real,
+        highest first); no text twice in a list.
 
     Raises
     ------

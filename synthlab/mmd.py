@@ -47,7 +47,7 @@ def check_vectors(X: Any, name: str = 'X', width: int | None = None) -> np.ndarr
     if len(bad): raise ValueError(f'{len(bad)} of {len(X)} rows of {name} are not finite, the first is row {bad[0]}: leave these texts out')
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
-# %% ../nbs/10_mmd.ipynb #3b288b15
+# %% ../nbs/10_mmd.ipynb #a9e52661
 def check_weights(weights: Any, n: int, name: str = 'weights') -> np.ndarray:
     """Return weights of n rows that sum to 1; equal ones if none are given.
 
@@ -73,7 +73,8 @@ def check_weights(weights: Any, n: int, name: str = 'weights') -> np.ndarray:
     if weights is None: return np.full(n, 1/n)
     w = np.asarray(weights, dtype=np.float64)
     if w.shape != (n,): raise ValueError(f'{name} has shape {w.shape} where ({n},) is expected: one weight for each row')
-    if not np.isfinite(w).all() or (w < 0).any(): raise ValueError(f'{name} must be finite and not negative, got {w[~(w >= 0) | ~np.isfinite(w)][0]} at {np.flatnonzero(~(w >= 0) | ~np.isfinite(w))[0]}')
+    bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
+    if len(bad): raise ValueError(f'{name} must be finite and not negative, got {w[bad[0]]} at {bad[0]}')
     if not abs(w.sum() - 1) <= 1e-6: raise ValueError(f'{name} must sum to 1, the sum is {w.sum():.9g}: divide by it')
     return w/w.sum()
 
@@ -346,8 +347,8 @@ def draw_features(kind: str, width: int, n_features: int, sigma: float, rng: np.
     stacked = theta.reshape(-1, width).T/len(theta)**.5                            # (D, 32 p)
     return FeatureMap(kind, (np.linalg.cholesky(stacked @ stacked.T) if stacked.shape[1] >= width else stacked).astype(np.float32), zero)
 
-# %% ../nbs/10_mmd.ipynb #a7c54c10
-def mean_features(X: np.ndarray, psi: FeatureMap, weights: np.ndarray | None = None, block_size: int = 4096) -> np.ndarray:
+# %% ../nbs/10_mmd.ipynb #d1957652
+def mean_features(X: np.ndarray, psi: FeatureMap, weights: np.ndarray | None = None, block_size: int = 1024) -> np.ndarray:
     r"""Mean embedding, :math:`\mu = \sum_i w_i \psi(x_i)`.
 
     Parameters
@@ -511,7 +512,7 @@ def _relabelled(Z: np.ndarray, n: int, times: int, sigma: float, unbiased: bool,
         U[:, 1, t], U[first, 0, t], U[first, 1, t] = 1/(len(Z) - n), 1/n, 0
     return _from_sums(kernel_sums(Z, U, sigma), _sum_squares(U), unbiased)
 
-# %% ../nbs/10_mmd.ipynb #02db200f
+# %% ../nbs/10_mmd.ipynb #b963bc72
 @dataclass(frozen=True, repr=False)
 class PermutationTest:
     """What a permutation test found.
@@ -529,7 +530,8 @@ class PermutationTest:
     p_value: float
     null: np.ndarray
 
-    def __repr__(self) -> str: return f'PermutationTest: MMD² {self.mmd2:.4g}, p = {self.p_value:.3g} ({len(self.null)} shuffles, 95 of 100 below {np.quantile(self.null, .95):.3g})'
+    def __repr__(self) -> str:
+        return f'PermutationTest: MMD² {self.mmd2:.4g}, p = {self.p_value:.3g} ({len(self.null)} shuffles, 95 of 100 below {np.quantile(self.null, .95):.3g})'
 
 
 def permutation_test(X: Any, Y: Any, times: int = 200, bandwidth: float | str = 'median', seed: int = 0) -> PermutationTest:

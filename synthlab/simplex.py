@@ -42,7 +42,7 @@ def effective_size(weights: Any) -> float:
     w = w/w.max()
     return float(w.sum()**2/(w @ w))
 
-# %% ../nbs/10a_simplex.ipynb #f721e34c
+# %% ../nbs/10a_simplex.ipynb #9abb8827
 def _threshold(v: np.ndarray) -> float:
     "The τ with Σ max(v − τ, 0) = 1."
     ordered = np.sort(v)[::-1]
@@ -85,8 +85,9 @@ def project_simplex(v: Any, cap: float = 1.0) -> np.ndarray:
     Duchi et al., ICML 2008, figure 1.
     """
     v = np.asarray(v, dtype=np.float64)
-    if v.ndim != 1 or not len(v) or not np.isfinite(v).all(): raise ValueError(f'expected a vector of finite numbers, got shape {v.shape} with {int((~np.isfinite(v)).sum())} that are not finite')
-    if not cap*len(v) >= 1 - 1e-9: raise ValueError(f'a cap of {cap} on {len(v)} weights leaves at most {cap*len(v):.4g} in all, and they must sum to 1: raise it to 1/{len(v)} or more')
+    if v.ndim != 1 or not len(v) or not np.isfinite(v).all():
+        raise ValueError(f'expected a vector of finite numbers, got shape {v.shape} with {int((~np.isfinite(v)).sum())} that are not finite')
+    if not cap*len(v) >= 1 - 1e-9: raise ValueError(f'a cap of {cap} on {len(v)} weights leaves at most {cap*len(v):.4g} in all, and they must sum to 1: raise it')
     v = v - v.max()                                                              # only differences count; large numbers would lose digits
     if cap*len(v) <= 1 + 1e-12: return np.full(len(v), 1/len(v))
     w = np.maximum(v - _threshold(v), 0)
@@ -249,7 +250,7 @@ def lipschitz(problem: Problem, ridge: float = 0.0, steps: int = 10, seed: int =
         found = np.linalg.norm(v - v.mean())
     return float(found + ridge)
 
-# %% ../nbs/10a_simplex.ipynb #a229ea5f
+# %% ../nbs/10a_simplex.ipynb #0e5815f2
 @dataclass(frozen=True)
 class Solution:
     """What a solver found.
@@ -290,8 +291,9 @@ class _State:
 def _solution(state: _State, trace: list[tuple[float, float]], tol: float, name: str, warn: bool = True) -> Solution:
     "The result; a warning if the gap is larger than was asked."
     converged, w = state.gap <= tol, state.w/state.w.sum()
-    if warn and not converged: warnings.warn(f'{name} stopped after {len(trace) - 1} steps with a gap of {state.gap:.3g} where {tol:.3g} was asked: the objective, {state.value:.3g}, '
-                                    'may be too large by at most the gap. Raise max_iter or tol', stacklevel=3)
+    if warn and not converged:
+        warnings.warn(f'{name} stopped after {len(trace) - 1} steps with a gap of {state.gap:.3g} where {tol:.3g} was asked: the objective, '
+                      f'{state.value:.3g}, may be too large by at most the gap. Raise max_iter or tol', stacklevel=3)
     return Solution(w, state.value, state.gap, len(trace) - 1, converged, np.array(trace))
 
 

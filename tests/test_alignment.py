@@ -240,7 +240,9 @@ def test_planted_faults_on_unit_vectors():
     "As embeddings are: 384 dimensions, length 1."
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 384))/math.sqrt(384)
-    def texts(*counts): return (lambda X: (X/np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32))(np.concatenate([c + rng.normal(size=(n, 384))/math.sqrt(384)*.8 for c, n in zip(centres, counts)]))
+    def texts(*counts):
+        X = np.concatenate([c + rng.normal(size=(n, 384))/math.sqrt(384)*.8 for c, n in zip(centres, counts)])
+        return (X/np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
     real, synthetic = texts(1400, 600), texts(450, 450, 100)
     fit = MMDWeights().fit(real, synthetic)
     w = fit.weights_
@@ -353,13 +355,15 @@ def test_classes_are_separate_fits(features):
     for found, name in zip(fit.classes_, ('joy', 'anger')):
         share = (LABELS == name).mean()
         alone = small(features=features, bandwidth=3.).fit(REAL[REAL_LABELS == name], SYNTHETIC[LABELS == name])
-        assert found['label'] == name and found['share'] == pytest.approx(share) and (found['real rows'], found['synthetic rows']) == ((REAL_LABELS == name).sum(), (LABELS == name).sum())
+        assert found['label'] == name and found['share'] == pytest.approx(share)
+        assert (found['real rows'], found['synthetic rows']) == ((REAL_LABELS == name).sum(), (LABELS == name).sum())
         assert fit.weights_[LABELS == name].sum() == pytest.approx(share, abs=1e-12)
         if features == 'kernel':                                                                        # features have another origin for a part of the rows
             assert fit.weights_[LABELS == name] == pytest.approx(share*alone.weights_, abs=1e-12) and found['MMD'] == pytest.approx(alone.mmd_)
         else: assert found['MMD of equal weights'] == pytest.approx(alone.mmd_uniform_, rel=.3)
     assert abs(fit.weights_.sum() - 1) < 1e-12
-    assert fit.mmd2_ == pytest.approx(sum(c['share']*c['MMD']**2 for c in fit.classes_)) and fit.mmd2_uniform_ == pytest.approx(sum(c['share']*c['MMD of equal weights']**2 for c in fit.classes_))
+    assert fit.mmd2_ == pytest.approx(sum(c['share']*c['MMD']**2 for c in fit.classes_))
+    assert fit.mmd2_uniform_ == pytest.approx(sum(c['share']*c['MMD of equal weights']**2 for c in fit.classes_))
     assert fit.n_iter_ == sum(c['steps'] for c in fit.classes_) == sum(len(t) - 1 for t in fit.traces_)
 
 
@@ -388,6 +392,30 @@ def test_a_long_stream_is_cut_into_blocks_of_one_size():
     real = rng.normal(size=(10_000, 4)) + 1
     fits = [quiet(MMDWeights(n_features=64, bandwidth=2., max_iter=50).fit, blocks, real[:50] + .1) for blocks in (real, np.array_split(real, 7), iter(np.array_split(real, 2)))]
     assert all((f.weights_ == fits[0].weights_).all() for f in fits[1:]) and fits[1].classes_[0]['real rows'] == 10_000
+    labels, own = np.where(real[:, 0] > 1, 'a', 'b'), np.where(real[:50, 0] > 1, 'a', 'b')
+    options = dict(n_features=64, bandwidth=2., max_iter=50)
+    pairs = [(rows, names) for rows, names in zip(np.array_split(real, 7), np.array_split(labels, 7))]
+    whole, streamed = quiet(MMDWeights(**options).fit, real, real[:50] + .1, labels, own), quiet(MMDWeights(**options).fit, pairs, real[:50] + .1, synthetic_labels=own)
+    assert (whole.weights_ == streamed.weights_).all() and {c['label']: c['real rows'] for c in streamed.classes_} == {'a': (labels == 'a').sum(), 'b': (labels == 'b').sum()}
+
+
+def test_rows_in_other_containers():
+    import torch
+    plain = small(bandwidth=3.).fit(REAL, SYNTHETIC).weights_
+    column = Dataset.from_dict({'vector': REAL.tolist()})['vector']
+    for real in (REAL.tolist(), list(REAL), tuple(map(tuple, REAL)), torch.from_numpy(REAL), pd.DataFrame(REAL), column):
+        assert small(bandwidth=3.).fit(real, SYNTHETIC).weights_ == pytest.approx(plain, abs=1e-12)
+    loader = torch.utils.data.DataLoader(torch.from_numpy(REAL), batch_size=90)
+    assert (small(bandwidth=3.).fit(loader, SYNTHETIC).weights_ == plain).all()
+
+
+def test_features_are_those_of_the_bandwidth_and_the_seed():
+    fit = quiet(MMDWeights(n_features=8192, max_iter=1).fit, REAL, SYNTHETIC)
+    psi = fit.features_(SYNTHETIC[:40])
+    assert psi @ psi.T == pytest.approx(rbf(SYNTHETIC[:40], SYNTHETIC[:40], fit.bandwidth_), abs=.05)
+    pooled, (i, j) = np.r_[REAL, SYNTHETIC], np.random.default_rng(0).integers(1400, size=(2, 20_000))
+    assert fit.bandwidth_ == pytest.approx(np.median(np.linalg.norm(pooled[i] - pooled[j], axis=1)), rel=.02)
+    assert small(features='linear').fit(REAL, SYNTHETIC).bandwidth_ == fit.bandwidth_
 
 
 @pytest.mark.parametrize('real_labels, labels, message', [
@@ -429,9 +457,12 @@ def with_row(X, row, value):
 
 
 @pytest.mark.parametrize('real, synthetic, message', [
-    (with_row(REAL, 3, np.nan), SYNTHETIC, '1 of 800 rows of real are not finite, the first is row 3'), (REAL, with_row(SYNTHETIC, 5, np.inf), 'of synthetic are not finite, the first is row 5'),
-    (with_row(REAL, 7, 0), SYNTHETIC, '1 of 800 rows of real are zero, the first is row 7'), (REAL, with_row(SYNTHETIC, slice(2, 4), 0), '2 of 600 rows of synthetic are zero, the first is row 2'),
-    (REAL, SYNTHETIC[:, :9], 'real has 16 dimensions where 9'), (REAL[:0], SYNTHETIC, 'at least one row'), (REAL, SYNTHETIC[:0], 'at least one row'), (iter([]), SYNTHETIC, 'no rows'),
+    (with_row(REAL, 3, np.nan), SYNTHETIC, '1 of 800 rows of real are not finite, the first is row 3'),
+    (REAL, with_row(SYNTHETIC, 5, np.inf), 'of synthetic are not finite, the first is row 5'),
+    (with_row(REAL, 7, 0), SYNTHETIC, '1 of 800 rows of real are zero, the first is row 7'),
+    (REAL, with_row(SYNTHETIC, slice(2, 4), 0), '2 of 600 rows of synthetic are zero, the first is row 2'),
+    (REAL, SYNTHETIC[:, :9], 'real has 16 dimensions where 9'), (REAL[:0], SYNTHETIC, 'at least one row'), (REAL, SYNTHETIC[:0], 'at least one row'),
+    (iter([]), SYNTHETIC, 'no rows'),
     (REAL[0], SYNTHETIC, 'shape'), (['an oak'], SYNTHETIC, 'embed texts first'), (REAL, ['an oak'], 'embed texts first'), ('an oak', SYNTHETIC, 'embed texts first'),
     (np.ones((4, 16)), np.ones((3, 16)), 'all 7 rows are identical'), (iter([REAL, REAL[:, :3]]), SYNTHETIC, 'real block 1 has 3 dimensions'),
     (iter([(REAL, REAL_LABELS), REAL]), SYNTHETIC, 'some blocks of real rows have labels')], ids=range(15))
@@ -440,8 +471,10 @@ def test_vectors_are_refused(real, synthetic, message):
 
 
 @pytest.mark.parametrize('setting, message', [
-    (dict(features='fourier'), "'fourier'"), (dict(solver='sgd'), "'sgd'"), (dict(shares='equal'), "'equal'"), (dict(ridge=-1e-3), 'got -0.001'), (dict(ridge=math.nan), 'ridge'), (dict(cap=.99), 'cap must be at least 1, got 0.99'),
-    (dict(cap=math.nan), 'cap'), (dict(tol=0), 'tol'), (dict(max_iter=0), 'max_iter'), (dict(bandwidth=-1), 'bandwidth'), (dict(n_features=0), 'n_features'), (dict(storage='disk'), "'disk'"),
+    (dict(features='fourier'), "'fourier'"), (dict(solver='sgd'), "'sgd'"), (dict(shares='equal'), "'equal'"),
+    (dict(ridge=-1e-3), 'got -0.001'), (dict(ridge=math.nan), 'ridge'), (dict(cap=.99), 'cap must be at least 1, got 0.99'),
+    (dict(cap=math.nan), 'cap'), (dict(tol=0), 'tol'), (dict(max_iter=0), 'max_iter'), (dict(bandwidth=-1), 'bandwidth'),
+    (dict(n_features=0), 'n_features'), (dict(storage='disk'), "'disk'"),
     (dict(redraw=1), "needs solver 'adam'"), (dict(solver='adam', cap=2), 'knows no cap')], ids=repr)
 def test_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message): small(**setting).fit(REAL, SYNTHETIC)
@@ -526,10 +559,14 @@ def test_property_18_the_cost_of_a_draw():
 
 
 @pytest.mark.parametrize('call, message', [
-    (lambda: resample([.5, .6], 3, 0), 'the sum is 1.1'), (lambda: resample([1.5, -.5], 3, 0), 'not negative'), (lambda: resample([math.nan, 1], 3, 0), 'finite'), (lambda: resample([], 3, 0), 'sum is 0'),
-    (lambda: resample([1.], 0, 0), 'at least 1, got 0'), (lambda: resample([1.], 2.5, 0), 'whole number'), (lambda: resample([1.], 2, None), 'repeatable'), (lambda: resample([1.], 2, 0, 'stratified'), "'stratified'"),
-    (lambda: resample([.5, .5, 0], 3, 0, 'unique'), '2 rows have weight, and 3'), (lambda: herd(SYNTHETIC, 5), 'what to follow'), (lambda: herd(SYNTHETIC, 5, np.full(600, 1/600), REAL), 'what to follow'),
-    (lambda: herd(SYNTHETIC, 601, real=REAL, unique=True), 'at most the 600'), (lambda: herd(SYNTHETIC, 0, real=REAL), 'at least 1'), (lambda: herd(SYNTHETIC, 5, [.5, .5]), 'shape'),
+    (lambda: resample([.5, .6], 3, 0), 'the sum is 1.1'), (lambda: resample([1.5, -.5], 3, 0), 'not negative'), (lambda: resample([math.nan, 1], 3, 0), 'finite'),
+    (lambda: resample([], 3, 0), 'sum is 0'),
+    (lambda: resample([1.], 0, 0), 'at least 1, got 0'), (lambda: resample([1.], 2.5, 0), 'whole number'), (lambda: resample([1.], 2, None), 'repeatable'),
+    (lambda: resample([1.], 2, 0, 'stratified'), "'stratified'"),
+    (lambda: resample([.5, .5, 0], 3, 0, 'unique'), '2 rows have weight, and 3'),
+    (lambda: herd(SYNTHETIC, 5), 'what to follow'), (lambda: herd(SYNTHETIC, 5, np.full(600, 1/600), REAL), 'what to follow'),
+    (lambda: herd(SYNTHETIC, 601, real=REAL, unique=True), 'at most the 600'), (lambda: herd(SYNTHETIC, 0, real=REAL), 'at least 1'),
+    (lambda: herd(SYNTHETIC, 5, [.5, .5]), 'shape'),
     (lambda: loss_weights([.5, .6]), 'the sum is 1.1'), (lambda: effective_size([0, 0]), 'not all 0'), (lambda: effective_size([-1, 2]), 'not negative')], ids=range(17))
 def test_draws_are_refused(call, message):
     with pytest.raises(ValueError, match=message): call()

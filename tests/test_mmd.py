@@ -293,7 +293,8 @@ def test_witness_divides_mmd2_among_the_rows(n, m, d, seed):
     X, Y, wx, wy = two_sets(n, m, d, seed)
     f = {name: witness(Z, X, Y, wx, wy, 1.5) for name, Z in {'X': X, 'Y': Y}.items()}
     assert wx @ f['X'] - wy @ f['Y'] == pytest.approx(mmd2(X, Y, wx, wy, 1.5), abs=1e-11)
-    assert f['X'][0] == pytest.approx(sum(w*math.exp(-math.dist(X[0], x)**2/4.5) for w, x in zip(wx, X)) - sum(w*math.exp(-math.dist(X[0], y)**2/4.5) for w, y in zip(wy, Y)), abs=1e-11)
+    def nearness(Z, w): return sum(v*math.exp(-math.dist(X[0], z)**2/4.5) for v, z in zip(w, Z))
+    assert f['X'][0] == pytest.approx(nearness(X, wx) - nearness(Y, wy), abs=1e-11)
     assert kernel_mean(X, Y, wy, 1.5, block_size=3) == pytest.approx(rbf(X, Y, 1.5) @ wy, abs=1e-12)
 
 
@@ -315,8 +316,10 @@ GOOD = np.random.default_rng(0).normal(size=(6, 3))
 
 @pytest.mark.parametrize('X, message', [
     (np.empty((0, 3)), 'at least one row'), (np.empty((4, 0)), 'at least one row'), (np.ones(3), r'got \(3,\)'), (np.full((2, 3), np.nan), '2 of 2 rows'),
-    ([[1, 2, np.inf], [0, 0, 0]], 'the first is row 0'), (['a', 'b'], 'embed texts first'), ([['a', 'b', 'c']], 'embed texts first'), ([[1, 2], [1]], 'rows of numbers of one length'),
-    (np.ones((2, 4)), 'X has 3 dimensions|Y has 3 dimensions'), (np.array([[None, 1, 2]]), 'must be numbers'), (np.ones((2, 3), complex), 'must be numbers'), (np.ones((2, 3, 1)), 'shape')], ids=repr)
+    ([[1, 2, np.inf], [0, 0, 0]], 'the first is row 0'),
+    (['a', 'b'], 'embed texts first'), ([['a', 'b', 'c']], 'embed texts first'), ([[1, 2], [1]], 'rows of numbers of one length'),
+    (np.ones((2, 4)), 'X has 3 dimensions|Y has 3 dimensions'),
+    (np.array([[None, 1, 2]]), 'must be numbers'), (np.ones((2, 3), complex), 'must be numbers'), (np.ones((2, 3, 1)), 'shape')], ids=repr)
 def test_vectors_are_refused(X, message):
     for function in (mmd2, permutation_test, mmd2_interval, lambda X, Y: witness(GOOD, X, Y)):
         with pytest.raises(ValueError, match=message): function(X, GOOD)
@@ -338,7 +341,8 @@ def test_weights_of_float32_are_taken():
 @pytest.mark.parametrize('call, message', [
     (lambda: mmd2(GOOD, GOOD[:1], unbiased=True), 'at least two rows'), (lambda: mmd2(GOOD, GOOD, [1, 0, 0, 0, 0, 0], unbiased=True), 'at least two rows'),
     (lambda: mmd2(GOOD, GOOD, bandwidth=0), 'got 0'), (lambda: mmd2(GOOD, GOOD, bandwidth=math.nan), 'got nan'), (lambda: mmd2(GOOD, GOOD, bandwidth='scott'), "'scott'"),
-    (lambda: mmd2(GOOD, GOOD, features=1), 'at least 2'), (lambda: permutation_test(GOOD, GOOD[:1]), 'at least 2 of each'), (lambda: permutation_test(GOOD, GOOD, times=0), 'times'),
+    (lambda: mmd2(GOOD, GOOD, features=1), 'at least 2'),
+    (lambda: permutation_test(GOOD, GOOD[:1]), 'at least 2 of each'), (lambda: permutation_test(GOOD, GOOD, times=0), 'times'),
     (lambda: noise_floor(GOOD[:3]), '3 real rows'), (lambda: noise_floor(GOOD, sizes=(0, 3)), 'positive'), (lambda: mmd2_interval(GOOD, GOOD), 'at least 10'),
     (lambda: mmd2_interval(np.tile(GOOD, (2, 1)), np.tile(GOOD, (2, 1)), level=1), 'level')], ids=range(12))
 def test_settings_are_refused(call, message):

@@ -229,6 +229,68 @@ def test_property_11_greedy_is_near_the_best_set(k):
         assert (1 - 1/math.e)*best <= gain(found.select(k)) <= best + 1e-9
 
 
+# Blocks -----------------------------------------------------------------------------------------------------------------
+
+def grid(n): return np.array([[x, y] for x in range(n) for y in range(n)], dtype=float)
+
+
+@pytest.mark.parametrize('X', [cloud(700, 8), cloud(900, 2, unit=False), grid(24), np.repeat(cloud(150), 5, axis=0), cloud(500, 64)], ids=['cloud', 'plane', 'grid', 'copies', 'wide'])
+@pytest.mark.parametrize('noise', [1e-4, .1])
+def test_looking_ahead_changes_no_pick(X, noise, monkeypatch):
+    def picks(few):
+        monkeypatch.setattr(uncertainty, '_FEWEST', few)
+        found, used, look = tracker(X, noise=noise).observe([1, 5]), [], UncertaintyTracker._look_ahead
+        monkeypatch.setattr(UncertaintyTracker, '_look_ahead', lambda *a: used.append(look(*a)) or used[-1])
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            order = [*found.select(40), *found.select(60)]
+        monkeypatch.setattr(UncertaintyTracker, '_look_ahead', look)
+        return order, found, max(map(len, used))
+    (ahead, one, longest), (single, other, none) = picks(16), picks(10**9)
+    assert ahead == single and longest > 3 and none == 0
+    assert one.variance_ == pytest.approx(other.variance_, abs=1e-10) and one.pick_variance_ == pytest.approx(other.pick_variance_, abs=1e-10)
+    assert (one.ties_ == other.ties_).all() and one.variance_ == pytest.approx(full_solve(X, one.observed_, one.length_scale_, noise), abs=1e-9)
+
+
+def test_looking_ahead_stops_where_it_should(monkeypatch):
+    X = cloud(900, 8)
+    expected = tracker(X).select(900, until=.2)
+    monkeypatch.setattr(uncertainty, '_FEWEST', 16)
+    assert tracker(X).select(900, until=.2).tolist() == expected.tolist()
+    monkeypatch.setattr(uncertainty, '_FEWEST', 16)
+    assert tracker(X).select(70, 4, observe_cluster=False).tolist() == tracker(X).select(70).tolist()
+
+
+@pytest.mark.parametrize('numbers', [1, 100, 333])
+def test_the_size_of_a_part_changes_nothing(numbers, monkeypatch):
+    X = cloud(250, 8)
+    whole = tracker(X).observe(range(70))
+    whole.select(30, 3)
+    monkeypatch.setattr(uncertainty, '_NUMBERS', numbers)
+    parts = tracker(X).observe(range(70))
+    parts.select(30, 3)
+    assert parts.observed_.tolist() == whole.observed_.tolist() and parts.variance_ == pytest.approx(whole.variance_, abs=1e-12)
+
+
+@check(seeds, st.sampled_from([1e-6, .1]))
+def test_small_factor_is_choleskys(seed, noise):
+    X = cloud(40, 6, seed)
+    K = kernel(X, X, .7)
+    L, before = uncertainty.small_factor(K, noise)
+    assert L == pytest.approx(np.linalg.cholesky(K + noise*np.eye(40)), abs=1e-6) and before == pytest.approx(np.diag(L)**2 - noise, abs=1e-9)
+
+
+def test_a_copy_observed_beside_its_original_tells_nothing_without_noise():
+    X = np.concatenate([cloud(50), cloud(50)])
+    both = tracker(X, noise=0).observe([3, 53, 7, 57])
+    assert both.variance_ == pytest.approx(full_solve(X, [3, 7], both.length_scale_, 0), abs=1e-12) and len(both.observed_) == 4
+
+
+def test_no_variance_is_negative_whatever_the_rounding():
+    factor, variance = uncertainty.condition(np.array([.6, .6 + 1e-9]), np.array([.36, .36]), 0, 0.)
+    assert (variance == 0).all() and factor == pytest.approx([1, 1])
+
+
 # Picks, ties, clusters --------------------------------------------------------------------------------------------------
 
 def test_ties_go_to_the_farthest_then_to_the_first():
@@ -269,6 +331,15 @@ def test_clusters_are_the_nearest_rows_and_are_observed():
     alone = tracker(X)
     alone.select(20, 4, observe_cluster=False)
     assert alone.observed_.tolist() == alone.clusters_[:, 0].tolist() == tracker(X).select(20).tolist()
+
+
+def test_a_neighbour_looked_at_is_not_picked_while_others_are_left():
+    found = tracker(cloud(60, 2, unit=False), noise=5.)                           # after one look much is left to learn
+    picks = found.select(20, 3)
+    for place, i in enumerate(picks):
+        seen = set(found.clusters_[:place].ravel())
+        assert i not in seen or len(seen) == 60
+    assert len(set(found.clusters_.ravel())) < 60
 
 
 def test_what_is_known_is_not_picked_and_counts():

@@ -4,13 +4,15 @@
 
 First `UncertaintyTracker`, fit and picks, on random unit vectors around some directions, in float32. Beside it:
 
-- the bare products: what a step must read, N x D embeddings and t rows of the factor, by the same BLAS calls on arrays of the same size and nothing else;
+- the bare products: what a step by itself must read, N x D embeddings and t rows of the factor, by BLAS calls on arrays of the same size and
+  nothing else. Looking ahead reads less than that; picks with a neighbour each, as many observations in all, are made one by one;
 - scikit-learn: `GaussianProcessRegressor.fit` on what was observed and `predict` with standard deviations for all rows, which is a round
   of the released code less its optimiser. A few rounds are run; the sum over all is EXTRAPOLATED, by straight lines between these.
 
-Variances are compared with a full solve. The run fails if they differ by more than 1e-5, if scikit-learn is not 300 times slower, or if
-the bare products take less than half of the time. Then the time at growing numbers of rows; a million rows (--sizes 100000,1000000) take
-4 GB and some minutes, and the memory is stated before each size is begun. Other work on the machine blurs all of it: its load is printed.
+Times are processor time, which neighbours on the machine disturb less; with several threads it is their sum (OMP_NUM_THREADS=1 gives the
+clearest numbers). Variances are compared with a full solve. The run fails if they differ by more than 1e-5, if scikit-learn is not 300
+times slower, or if the bare products take less than half of the time. Then the time at growing numbers of rows; a million rows
+(--sizes 100000,1000000) take 4 GB and some minutes, and the memory is stated before each size is begun.
 """
 import argparse
 import json
@@ -40,14 +42,11 @@ def unit_vectors(n_rows, dim, kinds=50, spread=.5, seed=0):
     return X
 
 
-def best(run, repeats):
-    "Least wall time of some attempts, and what the last returned."
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        value = run()
-        times.append(time.perf_counter() - start)
-    return min(times), value
+def seconds(run):
+    "Processor time of a call, and what it returned."
+    start = time.process_time()
+    value = run()
+    return time.process_time() - start, value
 
 
 def bare_products(X, picks):
@@ -62,8 +61,8 @@ def bare_products(X, picks):
 
 def ours(X, picks):
     tracker = UncertaintyTracker(noise=NOISE)
-    fit, _ = best(lambda: tracker.fit(X), 1)
-    return fit, best(lambda: tracker.select(picks), 1)[0], tracker
+    fit, _ = seconds(lambda: tracker.fit(X))
+    return fit, seconds(lambda: tracker.select(picks))[0], tracker
 
 
 def one_size(n_rows, dim, picks, repeats):
@@ -76,7 +75,7 @@ def one_size(n_rows, dim, picks, repeats):
         S, length_scale, variance = tracker.observed_, tracker.length_scale_, tracker.variance_
         del tracker                                                                 # its memory
         products = bare_products(X, picks)
-        bare.append(best(products, 1)[0])
+        bare.append(seconds(products)[0])
         del products
     shown = np.concatenate([S, np.random.default_rng(0).choice(n_rows, min(n_rows, 5000), replace=False)])
     error = np.abs(posterior_variance(X[shown], range(picks), length_scale, NOISE) - variance[shown]).max()
@@ -90,9 +89,7 @@ def scikit_learn(X, S, length_scale, rounds, picks):
     def one(n):
         observed = S[:n]
         model = GaussianProcessRegressor(RBF(length_scale), alpha=NOISE, optimizer=None)
-        start = time.perf_counter()
-        model.fit(X[observed], np.zeros(n)).predict(X, return_std=True)
-        return time.perf_counter() - start
+        return seconds(lambda: model.fit(X[observed], np.zeros(n)).predict(X, return_std=True))[0]
     measured = {n: one(n) for n in rounds if n <= picks}
     return measured, float(np.interp(np.arange(1, picks + 1), list(measured), list(measured.values())).sum())
 
@@ -109,11 +106,13 @@ def main():
     rounds, sizes = ([int(x) for x in text.split(',') if x] for text in (o.rounds, o.sizes))
     print(f'{o.picks} picks from {o.rows:,} x {o.dim}, float32, {os.cpu_count()} processors, threads {os.environ.get("OMP_NUM_THREADS", "as the library likes")}; load {load()}', flush=True)
     X, table, (S, length_scale) = one_size(o.rows, o.dim, o.picks, o.repeats)
-    print(f'fit {table["fit"]:.2f} s, picks {table["select"]:.2f} s; bare products {table["bare"]:.2f} s ({table["gb_per_s"]:.1f} GB/s read): {table["ratio"]:.2f} times the bare products '
+    print(f'processor time: fit {table["fit"]:.2f} s, picks {table["select"]:.2f} s; bare products {table["bare"]:.2f} s ({table["gb_per_s"]:.1f} GB/s read): {table["ratio"]:.2f} times the bare products '
           f'(at most {MOST_TRAFFIC:g}); largest error {table["error"]:.0e}; {table["memory_gb"]:.2f} GB', flush=True)
-    farthest, _ = best(lambda: select_farthest(X, o.picks), 1)
-    print(f'farthest-point selection, which needs no factor: {farthest:.2f} s', flush=True)
-    result = {'main': table, 'farthest': farthest}
+    farthest, pairs = seconds(lambda: select_farthest(X, o.picks))[0], UncertaintyTracker(noise=NOISE).fit(X)
+    in_pairs, _ = seconds(lambda: pairs.select(o.picks//2, cluster_size=2))
+    print(f'{o.picks//2} picks, each with a neighbour: {in_pairs:.2f} s, {in_pairs/table["bare"]:.2f} times the bare products of {o.picks} observations')
+    print(f'{o.picks} picks by farthest points, which need no factor: {farthest:.2f} s', flush=True)
+    result, pairs = {'main': table, 'farthest': farthest, 'in_pairs': in_pairs}, None
     if rounds:
         measured, total = scikit_learn(X, S, length_scale, rounds, o.picks)
         ratio = total/(table['fit'] + table['select'])
@@ -129,7 +128,7 @@ def main():
         row = table if n_rows == o.rows else one_size(n_rows, o.dim, o.picks, 1)[1]
         print(f'{row["fit"]:8.2f} {row["select"]:8.2f} {row["bare"]:8.2f} {row["ratio"]:6.2f} {row["gb_per_s"]:6.1f} {row["error"]:8.0e}', flush=True)
         result.setdefault('sizes', []).append(row)
-    print(f'load {load()}')
+    print(f'load {load()}', flush=True)
     if o.json: o.json.write_text(json.dumps(result, indent=1))
     faults = [f'variances are off by {table["error"]:.0e}'] if table['error'] > MOST_ERROR else []
     faults += [f'{table["ratio"]:.2f} times the bare products'] if table['ratio'] > MOST_TRAFFIC else []
