@@ -63,7 +63,7 @@ clean: ## remove what was built; .venv and runs/ stay
 	@echo "Installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install -q $(TORCH)
-	$(bin)/python -m pip install -q -e '.[offline]'
+	$(bin)/python -m pip install -q -e '.[offline,structured]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed

@@ -6,8 +6,8 @@
 __all__ = ['GENERAL', 'LONGEST_VALUE', 'NOTHING', 'ORIGINS', 'attribute_list', 'fill_prompt', 'extract_messages',
            'attributes_schema', 'Record', 'make_record', 'edited', 'extraction_sampling', 'extract_request', 'NoRecord',
            'read_record', 'demonstration_faults', 'extract_requests', 'Extraction', 'extract', 'write_records',
-           'record_fault', 'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request', 'Dropped',
-           'item_fault', 'sort_items', 'NewTexts', 'read_texts', 'recombine']
+           'record_fault', 'honest', 'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request',
+           'Dropped', 'item_fault', 'sort_items', 'NewTexts', 'read_texts', 'recombine']
 
 # %% ../nbs/09_attributes.ipynb #5cf5812a
 import json
@@ -488,7 +488,7 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     return Extraction(tuple(end for end in ends if isinstance(end, Record)), ended('rejected'), ended('failed'), Counter(k for r in replies if r.ok for k in r.value.model_extra),
                       sum(r.ok and len(r.answers) > 1 for r in replies), sum(r.cached for r in replies))
 
-# %% ../nbs/09_attributes.ipynb #6a57ee0d
+# %% ../nbs/09_attributes.ipynb #44692e8d
 def write_records(records: Iterable[Record], path: str | Path) -> None:
     """Write records to a file, one JSON object on a line.
 
@@ -547,6 +547,25 @@ def _entries(table: Table) -> list[dict[str, Any]]:
     return [{name: value(name, n) for name in _DEFAULTS} for n in range(len(table.numbers))]
 
 
+def honest(record: Record, most: int = 1) -> Record:
+    """Give a record that was changed in its file an id of its own, and the origin "edited".
+
+    Parameters
+    ----------
+    record : Record
+        A record as it was read.
+    most : int
+        How many records may have been equal but for their number; a thousand are tried in any case.
+
+    Returns
+    -------
+    Record
+        The record itself if its id is that of what it holds.
+    """
+    same = any(make_record(record.label, record.attributes, record.source, record.origin, number).id == record.id for number in range(max(most, 1000)))
+    return record if same else make_record(record.label, record.attributes, record.source, 'edited')
+
+
 def read_records(path: str | Path, task: Task) -> list[Record]:
     """Read records from a file, and check them.
 
@@ -574,7 +593,7 @@ def read_records(path: str | Path, task: Task) -> list[Record]:
         if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n): fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
         if fault: faults.append(f'{table.place(n)}: {fault}')
     if faults: raise DataError('\n  '.join([f'{path} cannot be used:', *_some(faults)]))
-    return [Record(**entry | {'attributes': {key: one_line(value) for key, value in entry['attributes'].items()}}) for entry in entries]
+    return [honest(Record(**entry | {'attributes': {key: one_line(value) for key, value in entry['attributes'].items()}}), len(entries)) for entry in entries]
 
 # %% ../nbs/09_attributes.ipynb #7b359843
 def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts: int = 1) -> list[dict[str, str]]:

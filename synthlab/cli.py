@@ -24,21 +24,21 @@ from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, comm
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
-# %% ../nbs/19_cli.ipynb #03de6763
+# %% ../nbs/19_cli.ipynb #9f647c9e
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.', show_default=False)]
 _what = partial(option, 'What to write')
 _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. fewgen: each text on its own. cfg: each held apart from what the other prompts '
                                'would write in its place. corrsynth: the texts of a group hold one another apart, at the cost of fewgen. synalign: from the attributes of examples that cover the '
-                               'real data, then weighed to match it.', metavar='NAME')]
+                               'real data, then weighed to match it. attrprompt, simprompt: baselines.', metavar='NAME')]
 _N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1, metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 
-# %% ../nbs/19_cli.ipynb #35efb5f3
+# %% ../nbs/19_cli.ipynb #af0890a6
 _stage = partial(option, 'Stages of the recipe', show_default=False)
-_Select = Annotated[Literal['none', 'random', 'uncertainty', 'spread'] | None, _stage('Which real examples the teacher sees: random, or those that together cover the data (uncertainty).', metavar='NAME')]
+_Select = Annotated[Literal['none', 'random', 'uncertainty', 'spread'] | None, _stage('Which real examples the teacher sees: random, or those that together cover the data (uncertainty; simpler ways: spread), or none.', metavar='NAME')]
 _Prompt = Annotated[Literal['few-shot', 'attributes', 'simple'] | None, _stage('What it is asked: few-shot shows examples, attributes describes them, simple says in one line what is wanted.', metavar='NAME')]
 _Decode = Annotated[Literal['independent', 'cfg', 'correlated'] | None, _stage('How tokens are drawn. All but independent need a model in this process.', metavar='NAME')]
 _Align = Annotated[Literal['none', 'mmd'] | None, _stage('Whether rows are weighed to be distributed like the real ones.', metavar='NAME')]
@@ -49,7 +49,7 @@ _SharedDemonstrations = Annotated[bool, _show('Show all texts of a label in a gr
 _Scale = Annotated[float | None, _show('How far an example reaches, for --select uncertainty: this many times the median distance. [dim]\\[0.5][/dim]', min=0, metavar='X')]
 _PerRecord = Annotated[int | None, _show('Texts written from the attributes of one example. [dim]\\[10][/dim]', min=1, metavar='N')]
 _TextsPerCall = Annotated[int | None, _show('Texts asked for in one call; above 1 the answer is JSON. [dim]\\[1][/dim]', min=1, metavar='N')]
-_Records = Annotated[str | None, _show('Where attributes come from: extracted, recombined, drawn, or a JSONL file, such as an edited attributes.jsonl of a run. [dim]\\[extracted][/dim]', metavar='NAME')]
+_Records = Annotated[str | None, _show('Where attributes come from: extracted, recombined, drawn, or a JSONL file, such as an edited attributes.jsonl of a run (then no examples are selected). [dim]\\[extracted][/dim]', metavar='NAME')]
 
 _aligned = partial(option, 'Alignment', show_default=False)
 _Keep = Annotated[Literal['weights', 'rows'] | None, _aligned('What alignment leaves: all rows with their weights, or the best of more texts (rows, with --candidates). [dim]\\[weights][/dim]', metavar='NAME')]
@@ -101,7 +101,7 @@ _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones 
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../nbs/19_cli.ipynb #ba3f2a41
+# %% ../nbs/19_cli.ipynb #d1b18602
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
 OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'align', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
                                    'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source'}
@@ -117,6 +117,7 @@ def _stages(asked: SimpleNamespace) -> Any:
     from synthlab.recipes import load_recipe
     from synthlab.stages import CHOICES, option_names, who_has
     recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None and value is not False}
+    if given.get('records', 'extracted') not in ('extracted', 'recombined') and 'select' not in given: given['select'] = 'none'
     known = [option for stage in CHOICES for option in option_names(CHOICES[stage][given[stage]] if stage in given else type(getattr(recipe, stage)))]
     idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(OPTIONS[name]))} does)" for name in given if name not in CHOICES and OPTIONS[name] not in known]
     if idle: raise ValueError(f"{'; '.join(idle)}. Leave it out")
@@ -261,11 +262,11 @@ def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a T
     with user_errors(): task = load_task(name)
     typer.echo(_HINT.format(name=task.name) + task.to_toml(), nl=False)
 
-# %% ../nbs/19_cli.ipynb #d44116b3
+# %% ../nbs/19_cli.ipynb #efbbedaf
 _recipes = typer.Typer()
 app.add_typer(_recipes, name='recipes')
-_RECIPE_HINT = """# A recipe of your own: synthlab recipes show {name} > mine.toml
-# Change it, then: synthlab generate ag_news --recipe mine.toml --out runs/mine
+_RECIPE_HINT = """# A recipe of your own: synthlab recipes show {name} > my-recipe.toml
+# Change it, then: synthlab generate ag_news --recipe my-recipe.toml --out runs/mine
 
 """
 
@@ -280,7 +281,7 @@ def _list_recipes(ctx: typer.Context) -> None:
     screen.print(table)
 
 
-@_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab recipes show synalign > mine.toml[/cyan].')
+@_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab recipes show synalign > my-recipe.toml[/cyan].')
 def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file, or the recipe.toml of a run.', show_default=False)]) -> None:
     with user_errors():
         from synthlab.recipes import load_recipe

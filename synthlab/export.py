@@ -320,8 +320,8 @@ def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     cost = [('cost in US dollars', f"{usage['cost']:.2f}" if usage['cost'] is not None else 'unknown')] if 'cost' in usage else []
     return [(name.replace('_', ' '), usage[name]) for name in ('calls', 'failed', 'prompt_tokens', 'completion_tokens') if name in usage] + cost
 
-# %% ../nbs/14b_export.ipynb #ca8ceb95
-def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}) -> Any:
+# %% ../nbs/14b_export.ipynb #f0e703b8
+def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {}) -> Any:
     """Write the dataset card: what was asked of whom, what came of it, how to load it.
 
     Parameters
@@ -334,6 +334,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         A text by label, to show.
     usage : Mapping
         What the calls used: `calls`, `failed`, `prompt_tokens`, `completion_tokens`, `cost`; empty to say nothing of it.
+    facts : Mapping
+        What else the run knows: `aligned`, what alignment found, and `extraction`, how the examples ended whose attributes were asked for.
 
     Returns
     -------
@@ -346,7 +348,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         _template(), literal=_literal, block=_block, table=_table, header=_card_header(recipe, numbers['accepted']), method=recipe['method'],
         task={'name': recipe['task']['name'], 'description': recipe['task'].get('description')}, teacher={'name': teacher['name'], 'revision': teacher.get('revision')},
         licence=teacher.get('licence'), served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'), samples=[(label, ' '.join(text.split())) for label, text in samples.items()],
-        request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), **numbers))
+        request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), aligned=facts.get('aligned'), weighed=recipe['method'].get('align', {}).get('keep') == 'weights', extraction=facts.get('extraction'), **numbers))
 
 # %% ../nbs/14b_export.ipynb #033735d7
 HUB_FILES = ('dataset.parquet', 'README.md', 'recipe.toml')

@@ -7,14 +7,15 @@ __all__ = ['make_teacher', 'examples_hash', 'make_pool', 'describe_teacher', 'wr
            'check', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress', 'Produced',
            'prepare_run', 'align_run', 'produce', 'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
 
-# %% ../nbs/15c_production.ipynb #0830a577
+# %% ../nbs/15c_production.ipynb #6d9a2907
+import contextlib
 import hashlib
 import inspect
 import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -28,10 +29,11 @@ from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
 from .data import demonstration_pool, load_gold
 from .decoding import Sampling
+from .embeddings import EmbedderError
 from .generation import Generation, generate, usual_sampling
 from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
-from .preparation import Prepared, by_label, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
-from .runs import Run, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
+from .preparation import Prepared, by_label, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
+from .runs import Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
 from .stages import Attributes, Stages
 from .tasks import Task, label_counts, prompt_hash
 from .teachers import CausalTeacher
@@ -107,7 +109,7 @@ def make_pool(gold: str | None, task: Task, needed: bool = True, known: str | No
         raise ValueError(f"the demonstrations in {gold or 'the task'} are not those that the run began with: bring the old ones back, or start a run in another folder")
     return pool
 
-# %% ../nbs/15c_production.ipynb #a03c1f54
+# %% ../nbs/15c_production.ipynb #0c61d8cf
 def describe_teacher(teacher: Any) -> dict[str, Any]:
     """Write down who the teacher is.
 
@@ -163,16 +165,17 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     Warns
     -----
     UserWarning
-        If examples are chosen, or rows aligned, by the few that are written in the task.
+        If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows of a label.
     """
     pool, sampling = make_pool(gold, task, stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
-    if not gold and (stages.plans or stages.align.choice != 'none'):
-        warnings.warn(f"{stages.name} learns from real data, and there is none: it takes the {sum(map(len, pool.values()))} examples written in the task {task.name!r}. Give real rows (gold)")
+    if stages.plans or stages.align.choice != 'none':
+        if not gold: warnings.warn(f"{stages.name} learns from real data, and there is none: it takes the {sum(map(len, pool.values()))} examples written in the task {task.name!r}. Give real rows (gold)")
+        elif few := {label: len(rows) for label, rows in pool.items() if len(rows) < 20}: warnings.warn(f'few real rows to learn from: {few}. With fewer than 20 of a label, the weights and picks follow the accidents of those')
     if isinstance(stages.prompt, Attributes) and stages.prompt.source.endswith('.jsonl'): told = told | {'records': file_hash(stages.prompt.source)}
     return plain_recipe({'synthlab': __version__, 'n': n, 'seed': seed, 'proportions': proportions, 'budget': budget, 'gold': gold, 'examples': examples_hash(pool), **told,
                          'method': stages.table, 'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}), 'task': task.model_dump(mode='json')})
 
-# %% ../nbs/15c_production.ipynb #45994570
+# %% ../nbs/15c_production.ipynb #eb007fe8
 class Asked(NamedTuple):
     """What a recipe asks for, as objects.
 
@@ -226,6 +229,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None) -> Asked:
     if 'records' in recipe and file_hash(stages.prompt.source) != recipe['records']:
         raise ValueError(f'the records in {stages.prompt.source} are not those that the run began with: bring the old ones back, or start a run in another folder')
     wanted = {label: rows for label, rows in label_counts(task.label_names, texts_wanted(recipe), recipe.get('proportions')).items() if rows}
+    check_source(stages, task, teacher, wanted)
     return Asked(stages, task, teacher, make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples')), wanted)
 
 
@@ -448,7 +452,7 @@ def _written(groups: Iterable, session: dict) -> Iterable:
         session['tokens'] += sum(row.get('tokens') or 0 for row in group.rows)
         yield group
 
-# %% ../nbs/15c_production.ipynb #63c51178
+# %% ../nbs/15c_production.ipynb #92c5fc49
 def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text, and keep it in the run.
 
@@ -493,19 +497,28 @@ def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
     groups, members, texts, labels = zip(*rows)
     aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
     places = list(zip(groups, members))
-    run.weigh(dict(zip(places, map(float, aligned.weights))), [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
+    weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}         # rows that are kept count alike
+    run.weigh(weights, [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
+
+
+@contextlib.contextmanager
+def _told_apart(run: Run) -> Iterator[None]:
+    "Say of what goes wrong in preparing or aligning that the run is kept."
+    try: yield
+    except (ValueError, EmbedderError) as error: raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
 def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
     if not complete:
-        prepared = prepare_run(run, asked, spending, embedder)
+        with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)): return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
         generation = begin(run.recipe, prepared=prepared, asked=asked, done=run.groups, calls=run.calls, spending=spending)
         for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
         complete = not generation.stopped
-        if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']: align_run(run, asked, embedder)
+        if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
+            with _told_apart(run): align_run(run, asked, embedder)
     run.finish(spending.spent, complete=complete)
 
 # %% ../nbs/15c_production.ipynb #5532e3cc
@@ -691,7 +704,7 @@ def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
     plan = random_plan(pool, prompts_needed(stages, wanted), seed)
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)
 
-# %% ../nbs/15c_production.ipynb #7eef2e06
+# %% ../nbs/15c_production.ipynb #57885981
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:
     """Write the accepted rows of a run as a file, with card and recipe beside it.
 
@@ -723,7 +736,7 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         place.mkdir(parents=True, exist_ok=True)
         paths = [place/f'dataset.{form}', place/'README.md', place/'recipe.toml']
         forms[form](run, paths[0])
-        texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals())), tomli_w.dumps(run.recipe)]
+        texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts)), tomli_w.dumps(run.recipe)]
         for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
     return paths
 

@@ -538,7 +538,7 @@ def read_status(out: str | os.PathLike) -> dict[str, Any]:
     """
     with open_run(out) as run: return run.status()
 
-# %% ../nbs/15_runs.ipynb #cecc5625
+# %% ../nbs/15_runs.ipynb #6ad8d483
 class Run(RunReader):
     """A run directory, held by this process for as long as the `with` block lasts.
 
@@ -715,7 +715,7 @@ class Run(RunReader):
             counts, used = self.counts(), self.calls.totals() | {key: usage[key] for key in ('cost',) if key in usage}
             write_parquet(self.rows, self.path/'dataset.parquet')
             write_jsonl(self.rows(), self.path/'dataset.jsonl')
-            _write_text(self.path/'README.md', str(dataset_card(self.recipe, counts, self.samples(), used)))
+            _write_text(self.path/'README.md', str(dataset_card(self.recipe, counts, self.samples(), used, self.facts)))
             book = {'counts': counts, 'shortfall': shortfall(self.recipe, counts), 'usage': usage or None}
             with self._db.transaction(): _set_facts(self._db, **({'finished': book} if complete else {}))
         return counts

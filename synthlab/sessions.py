@@ -96,7 +96,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
     return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
-# %% ../nbs/18b_sessions.ipynb #35d07352
+# %% ../nbs/18b_sessions.ipynb #b41cbc9b
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -113,8 +113,8 @@ def aligned_in_words(found: Mapping[str, float]) -> str:
     str
         A sentence.
     """
-    return (f"Aligned with {found['real']:,} real texts: discrepancy (MMD) {found['mmd_uniform']:.4g} with equal weights, {found['mmd']:.4g} with those in the column weight, "
-            f"which are worth {found['ess']:,.0f} equal rows.")
+    return (f"Aligned with {found['real']:,} real texts: discrepancy from them (MMD, mean over labels) {found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
+            f"the rows are worth {found['ess']:,.0f} equal ones.")
 
 
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:

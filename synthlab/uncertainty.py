@@ -208,7 +208,7 @@ def condition(residual: np.ndarray, variance: np.ndarray, i: int, noise: float) 
     factor = residual/np.sqrt(pivot)
     return factor, np.maximum(variance - factor*factor, 0)
 
-# %% ../nbs/08_uncertainty.ipynb #ff4fc451
+# %% ../nbs/08_uncertainty.ipynb #f4b4fb9d
 def small_factor(covariance: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Factor the covariance left between rows that are to be observed together.
 
@@ -229,7 +229,7 @@ def small_factor(covariance: np.ndarray, noise: float) -> tuple[np.ndarray, np.n
         before.append(variance[i])
         factor[i], variance = condition(covariance[i] - factor[:i, i] @ factor[:i], variance, i, noise)
     before = np.array(before)
-    return np.tril(factor.T, -1) + np.diag(np.where(factor.any(1), np.sqrt(before + noise), 1e150)), before
+    return np.tril(factor.T, -1) + np.diag(np.where(factor.any(1), np.sqrt(before + noise), 1)), before
 
 # %% ../nbs/08_uncertainty.ipynb #9fb14165
 _ROUNDING = 16                                                                    # units in the last place
@@ -333,8 +333,8 @@ def _check_memory(needed: int, allowed: float | None, what: str) -> None:
         raise MemoryError(f'{what} needs {needed/2**30:.3g} GiB, and {allowed/2**30:.3g} GiB are available: take fewer picks or smaller clusters, dtype float32, '
                           'select by class, or `select_in_parts` or `select_features` of synthlab.selection')
 
-# %% ../nbs/08_uncertainty.ipynb #212535c8
-_LEAST_NOISE = {'float32': 1e-6, 'float64': 0.}
+# %% ../nbs/08_uncertainty.ipynb #a2194c19
+_LEAST_NOISE = 1e-6                                                                # in float32
 _PIECE, _FEWEST, _NUMBERS = 64, 1024, 2**20                                        # rows of the factor in a piece; rows worth a look ahead; numbers of a (k, rows) table at a time
 
 
@@ -344,8 +344,8 @@ def _check_settings(length_scale: float | str, noise: float, scale: float, dtype
     if isinstance(length_scale, str) and length_scale != 'median': raise ValueError(f"length_scale must be a number or 'median', got {length_scale!r}")
     if length_scale != 'median' and not 0 < length_scale < np.inf: raise ValueError(f'length_scale must be over 0 and finite, got {length_scale}')
     if not 0 < scale < np.inf: raise ValueError(f'scale must be over 0 and finite, got {scale}; 0.5 takes half the median distance')
-    if not _LEAST_NOISE[dtype] <= noise < np.inf:
-        raise ValueError(f"noise must be at least {_LEAST_NOISE[dtype]:g} in {dtype} and finite, got {noise}{'' if dtype == 'float64' else '; float64 takes less'}")
+    if not 0 <= noise < np.inf: raise ValueError(f'noise must be at least 0 and finite, got {noise}')
+    if noise == 0 and dtype == 'float32': raise ValueError("noise must be over 0 in float32, got 0; dtype='float64' takes 0")
     if start not in ('first', 'central', 'random'): raise ValueError(f"start must be 'first', 'central' or 'random', got {start!r}")
 
 
@@ -357,7 +357,7 @@ def _row_numbers(i: Any, N: int) -> list[int]:
     if numbers.min() < 0 or numbers.max() >= N: raise ValueError(f'row numbers must lie from 0 to {N - 1}, got {numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
-# %% ../nbs/08_uncertainty.ipynb #56a3b0bc
+# %% ../nbs/08_uncertainty.ipynb #6c289c60
 class UncertaintyTracker:
     r"""Choose rows one after another where a Gaussian process with an RBF kernel is least certain.
 
@@ -366,7 +366,7 @@ class UncertaintyTracker:
     length_scale : float or str
         :math:`\tau`, in the unit of the distance; 'median' takes `scale` times the median distance of two rows.
     noise : float
-        :math:`\sigma^2`, the variance of an observation; the prior's is 1. At least 1e-6 in float32, 0 in float64.
+        :math:`\sigma^2`, the variance of an observation; the prior's is 1. At least 1e-6 for tables in float32; 0 only with float64.
     scale : float
         Multiple of the median distance; about 0.3 to 1 is useful.
     normalize : bool
@@ -426,11 +426,13 @@ class UncertaintyTracker:
         Raises
         ------
         ValueError
-            If `X` is no table of finite numbers, or its rows cannot be told apart.
+            If `X` is no table of finite numbers, its rows cannot be told apart, or the noise is too small for float32.
         MemoryError
             If the copy of `X` does not fit.
         """
         if np.ndim(X) == 2: _check_memory(memory_needed(len(X), 0, np.shape(X)[1], self.dtype), self.max_memory, f'a copy of {len(X)} rows')
+        if self.noise < _LEAST_NOISE and _precision(len(X), self.dtype) == 'float32':
+            raise ValueError(f"noise must be at least {_LEAST_NOISE:g} for {len(X)} rows in float32, got {self.noise}; dtype='float64' takes less")
         self._rows = prepare_rows(X, self.normalize, self.dtype)
         self._squares = np.einsum('nd,nd->n', self._rows, self._rows, dtype=np.float64)
         self.length_scale_ = find_length_scale(self._rows, self.length_scale, self.scale, self.seed)

@@ -589,3 +589,11 @@ def test_the_embedded_teacher_can_do_both_stages():
     assert all(list(r.attributes) == list(SST2.attributes) and all(r.attributes.values()) for r in found.records)
     replies = teacher.complete([write_request(SST2, record, sampling=Sampling(32)) for record in found.records], progress=False)
     assert all(len(texts.texts) + texts.missing == 1 for texts in (read_texts(reply, SST2) for reply in replies))
+
+
+def test_a_record_that_was_changed_in_its_file_gets_an_id_of_its_own(tmp_path):
+    kept, changed = (make_record('card', {'topic': topic, 'tone': 'calm'}, f'c{topic}') for topic in ('limit', 'fee'))
+    write_records([kept, changed], tmp_path/'records.jsonl')
+    (tmp_path/'records.jsonl').write_text((tmp_path/'records.jsonl').read_text().replace('"fee"', '"a lost card"'))
+    same, other = read_records(tmp_path/'records.jsonl', TICKETS)
+    assert same == kept and other.origin == 'edited' and other.id != changed.id and other.attributes['topic'] == 'a lost card'

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from fault_server import FaultServer
-from synthlab import production, stages
+from synthlab import preparation, production, stages
 from synthlab.attributes import read_records, write_records
 from synthlab.chat import ChatTeacher
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.data import demonstration_pool
 from synthlab.decoding import Sampling
-from synthlab.production import estimate, make_teacher, produce, replay, write_recipe
+from synthlab.production import begin, estimate, make_teacher, produce, replay, write_recipe
 from synthlab.recipes import PRESETS, Recipe, load_recipe
-from synthlab.runs import open_run, read_rows
+from synthlab.runs import RunError, open_run, read_rows
 from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, UncertaintySelection, draw_kept, misfit, plan_demonstrations
 from synthlab.tasks import load_task
 
@@ -87,7 +87,7 @@ def test_presets_have_every_stage_and_take_the_options_of_their_choices(name):
 BAD = {'[select]\nchoice = "uncertainty"\nnoise_ = 1.0': "no option 'noise_'", '[prompt]\nchoice = "few-shot"\nshots = -1': 'shots must',
        '[align]\nchoice = "mmd"\nkeep = "best"': 'keep must be', '[align]\nchoice = "mmd"\ncandidates = 2.0': 'keep = "rows"', '[decode]\nchoice = "correlated"\ndelta = 2.0': 'delta',
        '[select]\nchoice = "none"': 'select = "none"', '[select]\nchoice = "uncertainty"\n[prompt]\nchoice = "simple"': 'never uses', 'title = "x"': 'no stage', '[select\n': 'line 1',
-       '[select]\nchoice = "uncertainty"\ncluster = 0': 'cluster must', '[prompt]\nchoice = "attributes"\nper_record = 0': 'per_record must', '[correct]\nchoice = "self"': "no choice 'self'"}
+       '[select]\nchoice = "uncertainty"\ncluster = 0': 'cluster must', '[select]\nchoice = "uncertainty"\nscale = -1.0': 'scale must', '[prompt]\nchoice = "attributes"\nsource = "extractd"': 'extracted', '[prompt]\nchoice = "attributes"\nper_record = 0': 'per_record must', '[correct]\nchoice = "self"': "no choice 'self'"}
 
 
 @pytest.mark.parametrize('text, said', BAD.items(), ids=range(len(BAD)))
@@ -149,7 +149,10 @@ def test_alignment_keeps_the_rows_that_are_wanted_and_accounts_for_the_others(tm
     assert done.counts['accepted'] == {'negative': 3, 'positive': 7} and not done.shortfall
     assert done.counts['rejected']['left out by alignment'] == 10
     assert done.counts['candidates'] == sum(done.counts['accepted'].values()) + sum(done.counts['rejected'].values())
-    assert len(pd.read_parquet(tmp_path/'run'/'dataset.parquet')) == 10
+    frame = pd.read_parquet(tmp_path/'run'/'dataset.parquet')
+    assert len(frame) == 10 and 'weight' not in frame and done.aligned['ess'] == pytest.approx(10) and done.aligned['mmd'] < done.aligned['mmd_uniform']
+    card = (tmp_path/'run'/'README.md').read_text()
+    assert '## Alignment' in card and 'pass it to your loss' not in card
 
 
 def test_a_crash_between_alignment_and_the_files_changes_nothing(tmp_path, gold, pocket, monkeypatch):
@@ -256,6 +259,39 @@ def test_attrprompt_and_simprompt_on_a_server(tmp_path):
     values = {key: attribute.values for key, attribute in SST2.attributes.items()}
     assert all(value in values[key] for row in read_rows(tmp_path/'attr') for key, value in row['attributes'].items())
     assert all(row['attributes'] is None and not row['demos'] for row in read_rows(tmp_path/'simple'))
+
+
+@pytest.mark.parametrize('lines, said', [('', 'empty'), ('{"id": ""}\n', 'line 1'), ('no JSON\n', 'line 1'), ('{"id": "a", "label": "positive", "attributes": {"tone": "warm"}}\n', "no record for 'negative'")])
+def test_records_that_will_not_do_are_refused_before_the_first_call(tmp_path, gold, lines, said):
+    (tmp_path/'mine.jsonl').write_text(lines)
+    with FaultServer() as server:
+        request, teacher = synalign(server, gold, 20, Recipe.synalign(select='none', source=str(tmp_path/'mine.jsonl')))
+        with pytest.raises(ValueError, match=said): made(request, tmp_path/'run', teacher)
+        assert server.stats()['received'] == 0 and not (tmp_path/'run').exists()
+
+
+def test_examples_that_give_no_attributes_are_told_with_a_way_out(tmp_path, gold):
+    with FaultServer(script=lambda question, n: 'refusal') as server:
+        request, teacher = synalign(server, gold)
+        with pytest.raises(RunError, match='smaller per_record'): made(request, tmp_path/'run', teacher)
+
+
+def test_rows_of_a_label_that_are_all_alike_are_told_by_label(tmp_path, gold, pocket):
+    rows = pd.read_csv(gold)
+    rows.loc[rows.label == 'positive', 'text'] = 'A warm cast.'
+    rows.to_csv(tmp_path/'alike.csv', index=False)
+    request = write_recipe(Recipe.synalign(prompt='few-shot', shots=1), SST2, pocket, 8, sampling=SHORT, gold=str(tmp_path/'alike.csv'))
+    with pytest.raises((ValueError, RunError), match="no examples of 'positive' can be selected"): made(request, tmp_path/'run', pocket)
+
+
+def test_few_real_rows_are_told(tmp_path, gold, pocket):
+    pd.read_csv(gold).groupby('label').head(5).to_csv(tmp_path/'few.csv', index=False)
+    with pytest.warns(UserWarning, match='few real rows'): write_recipe(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4, gold=str(tmp_path/'few.csv'))
+
+
+def test_without_a_grammar_attributes_are_refused_at_once(gold, pocket, monkeypatch):
+    monkeypatch.setattr(preparation, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='pip install llguidance'): begin(write_recipe(Recipe.synalign(), SST2, pocket, 4, gold=gold), pocket)
 
 
 def test_what_a_server_cannot_do_is_refused_before_the_first_call(gold):

@@ -427,7 +427,7 @@ def test_fit_leaves_its_argument_alone_and_forgets():
 
 @pytest.mark.parametrize('wrong, says', [
     (dict(length_scale=0), 'length_scale must be over 0'), (dict(length_scale=-1), 'got -1'), (dict(length_scale=math.nan), 'got nan'), (dict(length_scale='mean'), "'mean'"),
-    (dict(noise=0), 'at least 1e-06 in float32'), (dict(noise=-1, dtype='float64'), 'at least 0 in float64'), (dict(noise=math.inf), 'got inf'), (dict(scale=0), 'scale must be over 0'),
+    (dict(noise=0), 'over 0 in float32'), (dict(noise=-1, dtype='float64'), 'at least 0 and finite, got -1'), (dict(noise=math.inf), 'got inf'), (dict(scale=0), 'scale must be over 0'),
     (dict(dtype='float16'), 'float16'), (dict(start='best'), "'best'")])
 def test_settings_out_of_range_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says): UncertaintyTracker(**wrong)
@@ -439,6 +439,12 @@ def test_settings_out_of_range_are_refused(wrong, says):
     (np.ones(5), r'shape \(5,\)'), (np.ones((2, 2, 2)), r'shape \(2, 2, 2\)'), (np.empty((0, 3)), r'shape \(0, 3\)'), (['a text', 'another'], 'embed texts first'), (np.array([[1 + 2j, 1]]), 'complex128')])
 def test_tables_that_cannot_be_used_are_refused(X, says):
     with pytest.raises(ValueError, match=says): UncertaintyTracker().fit(X)
+
+
+def test_noise_below_rounding_needs_float64_where_there_are_many_rows():
+    X = np.random.default_rng(0).normal(size=(10_001, 3))
+    with pytest.raises(ValueError, match="at least 1e-06 for 10001 rows in float32, got 1e-10; dtype='float64' takes less"): UncertaintyTracker(noise=1e-10).fit(X)
+    for found in (UncertaintyTracker(noise=1e-10).fit(X[1:]), UncertaintyTracker(noise=1e-10, dtype='float64').fit(X)): assert len(set(found.select(5))) == 5
 
 
 def test_zero_rows_are_allowed_where_lengths_stay():
