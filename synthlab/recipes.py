@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'Recipe', 'load_recipe']
 
-# %% ../nbs/16_recipes.ipynb #992818ba
+# %% ../nbs/16_recipes.ipynb #7f60b8e6
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import tomli_w
 from datasets import Dataset
 
@@ -45,7 +46,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error: raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
     return table['method'] if 'method' in table and 'task' in table else table
 
-# %% ../nbs/16_recipes.ipynb #df598c06
+# %% ../nbs/16_recipes.ipynb #1de43edd
 @dataclass(frozen=True)
 class Recipe(Stages):
     """A choice for each stage of the pipeline, with a name.
@@ -217,7 +218,7 @@ class Recipe(Stages):
         task = load_task(task) if isinstance(task, (str, Path)) else task
         teacher = make_teacher({'teacher': {'name': teacher}}) if isinstance(teacher, str) else teacher
         request = write_recipe(self, task, teacher, n, gold=None if gold is None else str(gold), **options)
-        return Dataset.from_parquet(str(produce(request, out, teacher).out/'dataset.parquet'), keep_in_memory=True)
+        return Dataset(pq.read_table(produce(request, out, teacher).out/'dataset.parquet'))
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt')}
