@@ -97,7 +97,7 @@ def principal_rows(X: np.ndarray, axes: int) -> np.ndarray:
     if not np.abs(centred).max() > 1e-6: return X                                            # all alike: for the selection to refuse
     return centred @ eigsh((centred.T @ centred).astype(float), axes, v0=np.ones(X.shape[1]))[1][:, ::-1]
 
-# %% ../nbs/15a_stages.ipynb #d84f2842
+# %% ../nbs/15a_stages.ipynb #20be9df5
 @dataclass(frozen=True)
 class UncertaintySelection:
     """Show the examples that a Gaussian process is least certain about, given those shown before.
@@ -105,9 +105,9 @@ class UncertaintySelection:
     Parameters
     ----------
     length_scale : float or str
-        Reach of an example in embedding space; "median" takes `scale` times the median distance.
+        Reach of an example in embedding space: a number, or "median".
     scale : float
-        That factor.
+        Multiple of the median distance that "median" stands for.
     noise : float
         Noise variance of the process.
     cluster : int
