@@ -176,7 +176,7 @@ def test_synalign_with_attributes_in_this_process(tmp_path, gold, pocket):
     done = made(request, tmp_path/'run', pocket)
     records = read_records(tmp_path/'run'/'attributes.jsonl', SST2)
     with open_run(tmp_path/'run') as run: plan, extraction, rows = run.facts['plan'], run.facts['extraction'], list(run.rows())
-    assert {label: len(entries) for label, entries in plan.items()} == {'negative': 2, 'positive': 2} and extraction['demonstrations'] == 4
+    assert {label: len(entries) for label, entries in plan.items()} == {'negative': 3, 'positive': 3} and extraction['demonstrations'] == 6
     assert all(set(record.attributes) == set(SST2.attributes) for record in records) and extraction['records'] == len(records)
     assert len(rows) == 8 and all(row['attributes'] in [dict(record.attributes) for record in records if record.label == row['label']] for row in rows)
     assert replay(tmp_path/'run', rows[3]['id'], pocket).same and done.aligned
