@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SOURCES', 'CHOICES', 'NoSelection', 'RandomSelection', 'embedder_of', 'plan_entries', 'principal_rows',
            'UncertaintySelection', 'SpreadSelection', 'plan_demonstrations', 'FewShot', 'Attributes', 'Simple',
-           'Aligned', 'distance', 'draw_kept', 'NoAlignment', 'MMDAlignment', 'NoCorrection', 'choice_name',
-           'make_choice', 'option_names', 'who_has', 'misfit', 'Stages']
+           'Aligned', 'distance', 'label_shares', 'draw_kept', 'NoAlignment', 'MMDAlignment', 'NoCorrection',
+           'choice_name', 'make_choice', 'option_names', 'who_has', 'misfit', 'Stages']
 
-# %% ../nbs/15a_stages.ipynb #80ea7435
+# %% ../nbs/15a_stages.ipynb #ef8d03cc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +20,7 @@ from .alignment import MMDWeights, effective_size, mmd2, resample
 from .attribute_prompts import AttributePrompts, SimplePrompts
 from .corrsynth import CFG, CorrSynth, FewGen
 from .embeddings import Embedder, default_embedder
+from .metrics import GoldClassifier
 from .prompting import FewShotPrompts, Prompts
 from .selection import SELECTORS, select_rows
 from .tasks import did_you_mean
@@ -377,7 +378,7 @@ class Simple:
         """
         return SimplePrompts()
 
-# %% ../nbs/15a_stages.ipynb #8d19eb91
+# %% ../nbs/15a_stages.ipynb #906d37ec
 class Aligned(NamedTuple):
     """What alignment found.
 
@@ -388,7 +389,8 @@ class Aligned(NamedTuple):
     kept : ndarray
         Whether a row is kept, shape (rows,).
     summary : dict
-        `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`, how many equal rows they are worth; `real`, how many real rows there were.
+        `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`, how many equal rows they are worth; `real`, how many real rows there were; `labels_uniform` and `labels`,
+        the share of texts in which a judge that learnt from the real rows finds the label that was asked for, before and after.
     """
 
     weights: np.ndarray
@@ -419,6 +421,33 @@ def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float
     """
     features = n_features if len(R) + len(S) > 4000 else None
     return float(np.sqrt(max(0., mmd2(R, S, wy=weights/weights.sum(), bandwidth=bandwidth, features=features, seed=seed))))
+
+
+def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str], weightings: Sequence[np.ndarray]) -> list[float] | None:
+    """Ask a judge that learnt from the real rows how many texts have the label they were asked for.
+
+    Parameters
+    ----------
+    R : sequence of ndarray
+        Embeddings of the real rows, one array of shape (n, dimension) for each label; at most 2,000 of each are looked at.
+    names : sequence of str
+        The labels.
+    S : ndarray
+        Embeddings of the synthetic rows, shape (m, dimension).
+    labels : sequence of str
+        The label of each of them.
+    weightings : sequence of ndarray
+        Weights of the rows, each of shape (m,).
+
+    Returns
+    -------
+    list of float or None
+        The weighted share of texts with their label, for each weighting; None where there is but one label.
+    """
+    if len(names) < 2: return None
+    known = [rows[:2000] for rows in R]
+    right = np.array(GoldClassifier().fit(np.concatenate(known), np.repeat(names, list(map(len, known)))).predict(S)) == np.asarray(labels)
+    return [float(np.average(right, weights=weights)) for weights in weightings]
 
 
 def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -534,7 +563,9 @@ class MMDAlignment:
             distances.append([distance(R[number], S[here], w, fitted.bandwidth_, self.n_features, seed) for w in (np.ones(len(here)), weights[here])])
         before, after = np.mean(distances, axis=0).tolist()
         kept = np.ones(len(texts), bool) if self.keep == 'weights' else weights > 0
-        return Aligned(weights, kept, {'mmd_uniform': before, 'mmd': after, 'ess': effective_size(weights/weights.sum()), 'real': sum(map(len, R))})
+        shares = label_shares(R, names, S, labels, [np.ones(len(S)), weights])
+        judged = dict(zip(('labels_uniform', 'labels'), shares or ()))
+        return Aligned(weights, kept, {'mmd_uniform': before, 'mmd': after, 'ess': effective_size(weights/weights.sum()), 'real': sum(map(len, R)), **judged})
 
 # %% ../nbs/15a_stages.ipynb #3b7fa32a
 @dataclass(frozen=True)

@@ -155,6 +155,22 @@ def test_alignment_keeps_the_rows_that_are_wanted_and_accounts_for_the_others(tm
     assert '## Alignment' in card and 'pass it to your loss' not in card
 
 
+def test_it_is_told_when_alignment_makes_labels_less_clear():
+    from synthlab.sessions import aligned_in_words
+    rng = np.random.default_rng(0)
+    def near(*kinds):
+        rows = np.concatenate([rng.normal(np.eye(4)[kind], .05, (n, 4)) for kind, n in kinds])
+        return rows/np.linalg.norm(rows, axis=1, keepdims=True)
+    R = [near((0, 30), (2, 70)), near((1, 30), (2, 70))]                                        # most real rows are of neither kind
+    S, labels = near((0, 50), (2, 10), (1, 50), (2, 10)), ['a']*60 + ['b']*60
+    class Given:
+        def encode(self, texts): return np.array([json.loads(text) for text in texts], dtype=np.float32)
+    pool = {name: [{'text': json.dumps(row)} for row in rows.tolist()] for name, rows in zip('ab', R)}
+    found = MMDAlignment().align([json.dumps(row) for row in S.tolist()], labels, pool, {}, embedder=Given()).summary
+    assert found['labels_uniform'] > .85 and found['labels'] < found['labels_uniform'] - .1 and found['mmd'] < found['mmd_uniform']
+    assert 'less clear' in aligned_in_words(found) and 'less clear' not in aligned_in_words(found | {'labels': found['labels_uniform']})
+
+
 def test_a_crash_between_alignment_and_the_files_changes_nothing(tmp_path, gold, pocket, monkeypatch):
     request = write_recipe(Recipe.fewgen(shots=1, align=MMDAlignment(keep='rows', candidates=2.)), SST2, pocket, 6, sampling=SHORT, gold=gold)
     made(request, tmp_path/'whole', pocket)
