@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEWEST', 'prompts_needed', 'random_plan', 'draft_records', 'by_label', 'file_hash', 'examples_of', 'check_source',
-           'shortener', 'extraction_requests', 'lack', 'Prepared', 'make_plan', 'prepare']
+           'shortener', 'extraction_requests', 'bare_labels', 'further_plan', 'joined', 'lack', 'Prepared', 'make_plan',
+           'prepare']
 
 # %% ../nbs/15b_preparation.ipynb #beebd5e2
 import hashlib
@@ -104,7 +105,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
-# %% ../nbs/15b_preparation.ipynb #6f3d3cb8
+# %% ../nbs/15b_preparation.ipynb #e0e08c6d
 def file_hash(path: str | Path) -> str:
     """Fingerprint a file.
 
@@ -214,6 +215,66 @@ def extraction_requests(task: Task, teacher: Any, examples: Mapping[str, Sequenc
     return extract_requests(examples, task, extraction_sampling(task, teacher), seed, shortener(task, teacher))
 
 
+def bare_labels(extraction: Extraction, labels: Iterable[str]) -> list[str]:
+    """List the labels that an extraction brought no record for.
+
+    Parameters
+    ----------
+    extraction : Extraction
+        What came of the examples.
+    labels : iterable of str
+        Labels that need one.
+
+    Returns
+    -------
+    list of str
+        Labels.
+    """
+    return [label for label in labels if not any(record.label == label for record in extraction.records)]
+
+
+def further_plan(plan: Mapping[str, Sequence[Sequence[int]]], pool: Mapping[str, Sequence[dict]], labels: Iterable[str], tries: int, seed: int) -> dict[str, list[list[int]]]:
+    """Choose further examples of labels whose first ones gave no attributes: at random, none twice.
+
+    Parameters
+    ----------
+    plan : mapping of str to sequence of sequence of int
+        The examples that were described.
+    pool : mapping of str to sequence of dict
+        Examples by label.
+    labels : iterable of str
+        Labels that need more.
+    tries : int
+        How many times more were chosen before.
+    seed : int
+        Seed of the run.
+
+    Returns
+    -------
+    dict of str to list of list of int
+        A few rows of each label that has some left.
+    """
+    others = {label: [row for [row] in random_plan(pool, {label: len(pool[label])}, seed)[label] if row not in [entry[0] for entry in plan[label]]] for label in labels}
+    return {label: [[row] for row in rows[tries*FEWEST:(tries + 1)*FEWEST]] for label, rows in others.items() if rows[tries*FEWEST:]}
+
+
+def joined(one: Extraction, other: Extraction) -> Extraction:
+    """Add up what came of two sets of examples.
+
+    Parameters
+    ----------
+    one, other : Extraction
+        What came of them.
+
+    Returns
+    -------
+    Extraction
+        Both together.
+    """
+    return Extraction(one.records + other.records, one.rejected + other.rejected, one.failed + other.failed, Counter(one.unknown_keys) + Counter(other.unknown_keys),
+                      one.repaired + other.repaired, one.cached + other.cached)
+
+
 def lack(extraction: Extraction, labels: Iterable[str]) -> str:
     """Say which labels an extraction brought no record for, and why.
 
@@ -229,11 +290,11 @@ def lack(extraction: Extraction, labels: Iterable[str]) -> str:
     str
         A sentence; empty if no label is bare.
     """
-    bare = [label for label in labels if not any(record.label == label for record in extraction.records)]
+    bare = bare_labels(extraction, labels)
     reasons = Counter(end.reason for end in extraction.rejected + extraction.failed if end.label in bare)
-    return f"no attributes came of the examples of {', '.join(map(repr, bare))}: " + '; '.join(f'{reason} ({n} times)' for reason, n in reasons.most_common(3)) + '. Describe more examples (a smaller per_record, or more rows), others (another seed), or show them instead (prompt = "few-shot")' if bare else ''
+    return f"no attributes came of the examples of {', '.join(map(repr, bare))}: " + '; '.join(f'{reason} ({n} times)' for reason, n in reasons.most_common(3)) + '. Give more real rows, take another seed, or show the examples instead (prompt = "few-shot", --prompt few-shot): in another folder, or with --overwrite' if bare else ''
 
-# %% ../nbs/15b_preparation.ipynb #601af99c
+# %% ../nbs/15b_preparation.ipynb #28f776bb
 @dataclass(frozen=True)
 class Prepared:
     """What is settled before the first text.
@@ -321,7 +382,10 @@ def prepare(stages: Stages, task: Task, teacher: Any, pool: Mapping[str, Sequenc
     needed = prompts_needed(stages, wanted)
     if stages.prompt.source == 'drawn': return Prepared(plan, by_label(draw_records(task, max(needed.values()), seed)))
     if not stages.prompt.extracts: return Prepared(plan, by_label(read_records(stages.prompt.source, task)))
-    extraction = extract(examples_of(pool, plan), task, teacher, seed=seed, calls=calls, budget=budget, cut=shortener(task, teacher))
+    def described(chosen): return extract(examples_of(pool, chosen), task, teacher, seed=seed, calls=calls, budget=budget, cut=shortener(task, teacher))
+    extraction, tries = described(plan), 0
+    while (bare := bare_labels(extraction, wanted)) and not (budget and budget.reason) and (more := further_plan(plan, pool, bare, tries, seed)):
+        extraction, tries = joined(extraction, described(more)), tries + 1
     if (fault := lack(extraction, wanted)) and not (budget and budget.reason): raise ValueError(fault)
     records = extraction.records if stages.prompt.source == 'extracted' else recombine(extraction.records, sum(needed.values()), seed)
     return Prepared(plan, by_label(records), extraction)

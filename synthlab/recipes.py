@@ -49,7 +49,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error: raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
     return table['method'] if 'method' in table and 'task' in table else table
 
-# %% ../nbs/16_recipes.ipynb #d016ea2c
+# %% ../nbs/16_recipes.ipynb #38ac0425
 def meanings(kind: type) -> dict[str, str]:
     """Take what a class says of its options out of its docstring.
 
@@ -65,7 +65,7 @@ def meanings(kind: type) -> dict[str, str]:
     """
     found = re.findall(r'(?m)^(\w+(?:, \w+)*) : .*\n((?:    .*\n?)+)', inspect.getdoc(kind) or '')
     def sentence(text): return re.split(r'\. |\.$|, see `', ' '.join(text.split()))[0]
-    return {name: textwrap.shorten(sentence(text), 150, placeholder=' ...') for names, text in found for name in names.split(', ')}
+    return {name: textwrap.shorten(sentence(text), 200, placeholder=' ...') for names, text in found for name in names.split(', ')}
 
 
 def explained(text: str, stages: Stages) -> str:
@@ -87,7 +87,7 @@ def explained(text: str, stages: Stages) -> str:
     for line in text.splitlines():
         if line.startswith('['): stage = line.strip('[]')
         option = line.split(' = ')[0]
-        said = f"one of {', '.join(CHOICES[stage])}" if stage and option == 'choice' else meanings(type(getattr(stages, stage))).get(option, '') if stage else ''
+        said = f"{'one of ' if len(CHOICES[stage]) > 1 else 'as yet only '}{', '.join(CHOICES[stage])}" if stage and option == 'choice' else meanings(type(getattr(stages, stage))).get(option, '') if stage else ''
         lines.append(f'{line:32}# {said}' if said else line)
     return '\n'.join(lines) + '\n'
 

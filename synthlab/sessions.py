@@ -96,7 +96,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
     return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
-# %% ../nbs/18b_sessions.ipynb #14097b52
+# %% ../nbs/18b_sessions.ipynb #e51ed32d
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -113,7 +113,7 @@ def aligned_in_words(found: Mapping[str, float]) -> str:
     str
         A sentence.
     """
-    words = (f"Aligned with {found['real']:,} real texts: discrepancy from them (MMD, mean over labels) {found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
+    words = (f"Aligned with {found['real']:,} real texts: discrepancy from these (MMD, mean over labels) {found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
              f"the rows are worth {found['ess']:,.0f} equal ones.")
     if 'labels' in found: words += f" A judge that learnt from the real texts finds the asked label in {found['labels_uniform']:.0%} before and {found['labels']:.0%} after."
     if found.get('labels', 1) < found.get('labels_uniform', 0) - .03: words += ' The labels have become less clear: a student may learn less from these rows than from rows that count alike (--align none).'

@@ -254,7 +254,7 @@ def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool:
         except ValueError as error: raise ValueError(f'no examples of {label!r} can be selected: {error}. Mend the real rows, or take select = "random"') from error
     return plan
 
-# %% ../nbs/15a_stages.ipynb #6f088761
+# %% ../nbs/15a_stages.ipynb #840b350a
 @dataclass(frozen=True)
 class FewShot:
     """Show examples of the label.
@@ -308,8 +308,7 @@ class Attributes:
     texts : int
         Texts asked for in one call; more than 1 need a teacher that writes JSON.
     source : str
-        Where records come from: "extracted" from the selected examples; "recombined", values of several of those; "drawn" independently from the task's lists
-        of values, without examples; or a JSONL file of records.
+        "extracted" (from the selected examples), "recombined" (values of several of those), "drawn" (from the task's lists, without examples), or a .jsonl file of records.
 
     Raises
     ------
@@ -378,7 +377,7 @@ class Simple:
         """
         return SimplePrompts()
 
-# %% ../nbs/15a_stages.ipynb #906d37ec
+# %% ../nbs/15a_stages.ipynb #935d957c
 class Aligned(NamedTuple):
     """What alignment found.
 
@@ -488,7 +487,7 @@ class MMDAlignment:
     Parameters
     ----------
     features : str
-        "rff", "kernel", "linear" or "relu": what is compared, see `MMDWeights`.
+        What is compared: "rff" (a Gaussian kernel by random features), "kernel" (the same, exact), "linear" (means only), "relu".
     n_features : int
         Random features.
     bandwidth : float or str
@@ -496,9 +495,9 @@ class MMDAlignment:
     ridge : float
         Pull towards equal weights.
     keep : str
-        "weights" or "rows".
+        "weights" (all rows, with a weight) or "rows" (the better part of more texts).
     candidates : float
-        For "rows": texts written for each row that is kept.
+        Texts written for each row that is kept: above 1 for "rows", 1 for "weights".
     embedder : str
         Sentence encoder.
 

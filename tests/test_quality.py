@@ -87,3 +87,11 @@ def test_a_run_without_accepted_rows_is_refused(tmp_path):
 
 def test_a_sample_keeps_the_shares(run):
     assert Counter(row['label'] for row in accepted_rows(run, 24)) == dict.fromkeys(NEWS.label_names, 6)
+
+
+def test_a_run_that_is_judged_by_the_rows_it_has_learnt_from_is_told_so(tmp_path):
+    from synthlab.quality import judged_by_its_own
+    for name in ('mine.csv', 'other.csv'): (tmp_path/name).write_text('text,label\nA joy.,World\n')
+    with Run(tmp_path/'run', {'n': 1, 'gold': str(tmp_path/'mine.csv'), 'method': {'name': 'made'}, 'teacher': {'name': 'nobody'}, 'task': NEWS.model_dump(mode='json')}): pass
+    assert judged_by_its_own(tmp_path/'run', tmp_path/'mine.csv')
+    assert not any(judged_by_its_own(tmp_path/'run', gold) for gold in (tmp_path/'other.csv', None, 'agnews'))

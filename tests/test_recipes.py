@@ -289,7 +289,20 @@ def test_records_that_will_not_do_are_refused_before_the_first_call(tmp_path, go
 def test_examples_that_give_no_attributes_are_told_with_a_way_out(tmp_path, gold):
     with FaultServer(script=lambda question, n: 'refusal') as server:
         request, teacher = synalign(server, gold)
-        with pytest.raises(RunError, match='smaller per_record'): made(request, tmp_path/'run', teacher)
+        with pytest.raises(RunError, match='another seed'): made(request, tmp_path/'run', teacher)
+
+
+def test_further_examples_are_described_while_a_label_has_no_record(tmp_path, gold):
+    [chosen] = [text for text in pd.read_csv(gold).text if text.startswith('noisy') and text.endswith(' 7')]
+    def script(question, n): return 'refusal' if ('dull plot' in question or 'noisy score' in question) and chosen not in question else 'ok'
+    with FaultServer(script=script) as server:
+        request, teacher = synalign(server, gold, 10)
+        done = made(request, tmp_path/'run', teacher)
+        asked = server.stats()['received']
+        assert not done.shortfall and made(request, tmp_path/'run', teacher).rows == 0 and server.stats()['received'] == asked
+    with open_run(tmp_path/'run') as run: extraction, rows = run.facts['extraction'], list(run.rows())
+    assert extraction['rejected'] >= 3 and extraction['demonstrations'] == extraction['records'] + extraction['rejected'] > 6
+    assert len({row['demos'][0] for row in rows if row['label'] == 'negative'}) == 1
 
 
 def test_rows_of_a_label_that_are_all_alike_are_told_by_label(tmp_path, gold, pocket):
