@@ -452,7 +452,7 @@ def _written(groups: Iterable, session: dict) -> Iterable:
         session['tokens'] += sum(row.get('tokens') or 0 for row in group.rows)
         yield group
 
-# %% ../nbs/15c_production.ipynb #3f53a7b5
+# %% ../nbs/15c_production.ipynb #e01748fe
 def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text, and keep it in the run.
 
@@ -504,8 +504,12 @@ def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
 @contextlib.contextmanager
 def _told_apart(run: Run) -> Iterator[None]:
     "Say of what goes wrong in preparing or aligning that the run is kept."
-    try: yield
-    except (ValueError, EmbedderError, MemoryError) as error: raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
+    try:
+        yield
+        if run.facts.get('trouble'): run.note(trouble='')
+    except (ValueError, EmbedderError, MemoryError) as error:
+        run.note(trouble=f'{error}')
+        raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
 def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:

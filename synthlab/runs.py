@@ -344,7 +344,7 @@ class _Groups(Mapping):
     def __len__(self) -> int:
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
-# %% ../nbs/15_runs.ipynb #5e12f264
+# %% ../nbs/15_runs.ipynb #963047b7
 class RunReader:
     """What a run holds, without loading it; `open_run` gives one, and a `Run` is one.
 
@@ -450,13 +450,13 @@ class RunReader:
         -------
         dict
             `method`, `task` and `teacher` by name; `asked`, rows in all, and `labels`, rows asked for by label; the counts, as `counts` gives them; `shortfall`, rows missing
-            by label; `extraction`, how the examples ended whose attributes were asked for; `aligned`, what alignment found; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
+            by label; `extraction`, how the examples ended whose attributes were asked for; `aligned`, what alignment found; `trouble`, why it could not go on the last time; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
         finished = facts.get('finished', {})
         names = {part: recipe[part]['name'] for part in ('method', 'task', 'teacher')}
         if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
-        return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'aligned': facts.get('aligned'), 'extraction': facts.get('extraction'), 'groups': len(self.groups),
+        return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'aligned': facts.get('aligned'), 'extraction': facts.get('extraction'), 'trouble': facts.get('trouble', ''), 'groups': len(self.groups),
                 'calls': self.calls.totals(), 'usage': finished.get('usage') if isinstance(finished, dict) else None, 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 

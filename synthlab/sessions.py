@@ -145,7 +145,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
     for name in FILES: say(f'{done.out/name}')
 
-# %% ../nbs/18b_sessions.ipynb #d25eadb5
+# %% ../nbs/18b_sessions.ipynb #18ee7b02
 commands = typer.Typer()
 _Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False)]
 
@@ -167,9 +167,10 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     """
     if told['holder']: return f"Being written by {told['holder']}."
     if told['finished']: return 'Finished.'
+    if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble']}"
     return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
 
-# %% ../nbs/18b_sessions.ipynb #9e0ed028
+# %% ../nbs/18b_sessions.ipynb #f5f4554a
 @commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be running meanwhile.')
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
@@ -182,7 +183,7 @@ def _status(run: _Run) -> None:
     calls = told['calls']
     say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
-    if not told['finished'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
+    if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
     if made := told['extraction']: say(f"Attributes: of {made['demonstrations']:,} examples, {made['records']:,} records came, {made['rejected']:,} answers were useless and {made['failed']:,} calls failed.")
     if told['aligned']: say(aligned_in_words(told['aligned']))
     if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')

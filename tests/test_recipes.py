@@ -15,7 +15,8 @@ from synthlab.data import demonstration_pool
 from synthlab.decoding import Sampling
 from synthlab.production import begin, estimate, make_teacher, produce, replay, write_recipe
 from synthlab.recipes import PRESETS, Recipe, load_recipe
-from synthlab.runs import RunError, open_run, read_rows
+from synthlab.runs import RunError, open_run, read_rows, read_status
+from synthlab.sessions import state
 from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, UncertaintySelection, draw_kept, misfit, plan_demonstrations
 from synthlab.tasks import load_task
 
@@ -290,6 +291,7 @@ def test_examples_that_give_no_attributes_are_told_with_a_way_out(tmp_path, gold
     with FaultServer(script=lambda question, n: 'refusal') as server:
         request, teacher = synalign(server, gold)
         with pytest.raises(RunError, match='another seed'): made(request, tmp_path/'run', teacher)
+        assert 'another seed' in read_status(tmp_path/'run')['trouble'] and 'could not go on' in state(read_status(tmp_path/'run'), tmp_path/'run')
 
 
 def test_further_examples_are_described_while_a_label_has_no_record(tmp_path, gold):
