@@ -7,7 +7,7 @@ __all__ = ['make_teacher', 'examples_hash', 'make_pool', 'describe_teacher', 'wr
            'check', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress', 'Produced',
            'prepare_run', 'align_run', 'produce', 'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
 
-# %% ../nbs/15c_production.ipynb #6d9a2907
+# %% ../nbs/15c_production.ipynb #b1b32760
 import contextlib
 import hashlib
 import inspect
@@ -35,7 +35,7 @@ from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_par
 from .preparation import Prepared, by_label, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
 from .runs import Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
 from .stages import Attributes, Stages
-from .tasks import Task, label_counts, prompt_hash
+from .tasks import Task, prompt_hash
 from .teachers import CausalTeacher
 
 # %% ../nbs/15c_production.ipynb #4d8be110
@@ -175,7 +175,7 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     return plain_recipe({'synthlab': __version__, 'n': n, 'seed': seed, 'proportions': proportions, 'budget': budget, 'gold': gold, 'examples': examples_hash(pool), **told,
                          'method': stages.table, 'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}), 'task': task.model_dump(mode='json')})
 
-# %% ../nbs/15c_production.ipynb #eb007fe8
+# %% ../nbs/15c_production.ipynb #497681c2
 class Asked(NamedTuple):
     """What a recipe asks for, as objects.
 
@@ -228,7 +228,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None) -> Asked:
     if found != asked: raise ValueError(f'the recipe asks for the teacher {asked}, and this one is {found}')
     if 'records' in recipe and file_hash(stages.prompt.source) != recipe['records']:
         raise ValueError(f'the records in {stages.prompt.source} are not those that the run began with: bring the old ones back, or start a run in another folder')
-    wanted = {label: rows for label, rows in label_counts(task.label_names, texts_wanted(recipe), recipe.get('proportions')).items() if rows}
+    wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_source(stages, task, teacher, wanted)
     return Asked(stages, task, teacher, make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples')), wanted)
 
