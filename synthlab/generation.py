@@ -7,7 +7,7 @@ __all__ = ['fill_quotas', 'groups_needed', 'in_order', 'labels_in_turn', 'longes
            'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'TextWriter',
            'GroupResult', 'Generation', 'choose_writer', 'usual_sampling', 'generate']
 
-# %% ../nbs/06a_generation.ipynb #f17fd9b6
+# %% ../nbs/06a_generation.ipynb #26d6adb3
 import json
 import math
 import warnings
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .asking import answered
@@ -28,7 +29,7 @@ from .structured import reply as read_reply
 from .tasks import Task, derive_seed, label_counts
 from .teachers import CausalTeacher
 
-# %% ../nbs/06a_generation.ipynb #8055bcfd
+# %% ../nbs/06a_generation.ipynb #85782a3a
 def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dict], dict[str, int]]:
     """Accept rows while their label's quota lasts.
 
@@ -46,8 +47,8 @@ def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dic
     """
     left, decided = dict(left), []
     for row in rows:
-        if row['status'] == 'accepted' and not left[row['label']]: row = {**row, 'status': 'rejected', 'reason': 'surplus'}
-        left[row['label']] -= row['status'] == 'accepted'
+        if row['status'] == 'accepted' and not left.get(row['label']): row = {**row, 'status': 'rejected', 'reason': 'surplus'}
+        if row['status'] == 'accepted': left[row['label']] -= 1
         decided.append(row)
     return decided, left
 
@@ -244,7 +245,7 @@ class Setting:
         """
         return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
 
-# %% ../nbs/06a_generation.ipynb #2380f6dd
+# %% ../nbs/06a_generation.ipynb #571f1fef
 class Writer:
     """Makes rows out of group numbers; `GroupWriter` and `TextWriter` say what an item is and how it is asked.
 
@@ -264,6 +265,51 @@ class Writer:
         labels : iterable of str
             A label for each call.
         """
+
+    def decide(self, rows: list[dict]) -> list[dict]:
+        """Look at the rows of a group once more, when those of all groups before it are known.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Its rows; groups come in the order of their numbers.
+
+        Returns
+        -------
+        list of dict
+            The rows, some of them rejected now.
+        """
+        return rows
+
+    def ahead(self, needed: int) -> list[Request]:
+        """List the calls that the next groups take beside their own, as far as they can be foreseen; nothing is asked.
+
+        Parameters
+        ----------
+        needed : int
+            Groups.
+
+        Returns
+        -------
+        list of Request
+            Calls, with sample text for what is not known yet.
+        """
+        return []
+
+    def keep(self, folder: Path) -> dict[str, Any]:
+        """Write down what rows were made of, beside the rows.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder of the run.
+
+        Returns
+        -------
+        dict
+            What the run shall note.
+        """
+        return {}
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         """Make the rows of groups, in order of completion.
@@ -691,7 +737,7 @@ class GroupResult(NamedTuple):
     index: int
     rows: list[dict]
 
-# %% ../nbs/06a_generation.ipynb #78fadc68
+# %% ../nbs/06a_generation.ipynb #f945ba16
 @dataclass(eq=False)
 class Generation:
     """A run under way: an iterator of `GroupResult` in the order of their numbers. `generate` makes one.
@@ -744,7 +790,7 @@ class Generation:
         for number, rows in in_order(written, numbers, self.done):
             self.stopped = rows is None
             if self.stopped: return
-            rows, self.left = fill_quotas(rows, self.left)
+            rows, self.left = fill_quotas(self.writer.decide(rows), self.left)
             self.counts.update(row['reason'] or row['status'] for row in rows)
             if number not in self.done: yield GroupResult(number, rows)
 
@@ -761,7 +807,7 @@ class Generation:
         why = self.spending.reason if self.stopped else f'ended as {dict(self.counts)}. Raise the budget or change the recipe'
         return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
 
-# %% ../nbs/06a_generation.ipynb #8aca2385
+# %% ../nbs/06a_generation.ipynb #8ec41428
 def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None = None) -> GroupWriter | TextWriter:
     """Choose who makes the rows, and refuse what the teacher cannot do.
 
@@ -785,6 +831,7 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
         If the teacher cannot draw as the method asks, or a group or a prompt is too large.
     """
     s = setting
+    if own := s.prompts.writer(s): return own
     if s.prompts.texts > 1 and s.method.name != 'fewgen':
         raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--recipe fewgen)")
     if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1:
@@ -813,12 +860,12 @@ def usual_sampling(task: Task, teacher: Any) -> Sampling:
     """
     return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens), temperature=.95, top_p=.9)
 
-# %% ../nbs/06a_generation.ipynb #bd98d492
+# %% ../nbs/06a_generation.ipynb #f39bd9b7
 def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int, shots: int = 3, sampling: Sampling | None = None,
              pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False, prompts: Prompts | None = None, recipe: str = '',
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
              done: Iterable[tuple[int, list[dict]]] | Mapping[int, list[dict]] = (), observe: Callable | None = None,
-             calls: MutableMapping | None = None, spending: Budget | None = None) -> Generation:
+             calls: MutableMapping | None = None, spending: Budget | None = None, wrap: Callable[[Writer], Writer] | None = None) -> Generation:
     """Write n labelled texts, group by group.
 
     Parameters
@@ -859,6 +906,8 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int,
         Store of calls: none that is in it is made again. None keeps them in memory.
     spending : Budget or None
         Limits of calls, tokens or money; None sets none.
+    wrap : callable or None
+        Puts something between the writer and the quotas, such as the correction of labels.
 
     Returns
     -------
@@ -878,7 +927,7 @@ def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int,
     prompts.check(task)
     writer = choose_writer(Setting(method, task, teacher, prompts, sampling or usual_sampling(task, teacher), seed, recipe), max_rows, observe)
     needed = groups_needed(quotas, method.repeats) if isinstance(writer, GroupWriter) else len(labels_in_turn({label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
-    budget = 4 * needed * writer.size if budget is None else budget
+    writer, budget = wrap(writer) if wrap else writer, 4 * needed * writer.size if budget is None else budget
     if budget < needed * writer.size:
         raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: raise it to {needed * writer.size} or more")
     return Generation(writer, quotas, budget // writer.size, done if isinstance(done, Mapping) else dict(done), {} if calls is None else calls, spending or Budget())

@@ -177,7 +177,7 @@ def take_planned(pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence
     entries = plan[spot.label]
     return [pool[spot.label][number] for number in entries[spot.turn % len(entries)]]
 
-# %% ../nbs/04h_prompting.ipynb #f82371f7
+# %% ../nbs/04h_prompting.ipynb #6c5528a2
 class Prompts:
     """The way from spots to briefs; `FewShotPrompts` is the plainest."""
 
@@ -202,6 +202,20 @@ class Prompts:
         ------
         ValueError
             If a brief cannot be written for every label.
+        """
+
+    def writer(self, setting: Any) -> Any:
+        """Return who makes the rows of these prompts, if it takes more than a call for each.
+
+        Parameters
+        ----------
+        setting : Setting
+            What all groups of a run share, see `generation`.
+
+        Returns
+        -------
+        Writer or None
+            The writer; None leaves it to the usual ones.
         """
 
     def brief(self, task: Task, spot: Spot, seed: int = 0, cut: Callable[[str], str] = str) -> Brief:
