@@ -245,7 +245,7 @@ class Setting:
         """
         return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
 
-# %% ../nbs/06a_generation.ipynb #571f1fef
+# %% ../nbs/06a_generation.ipynb #a4fbdc9f
 class Writer:
     """Makes rows out of group numbers; `GroupWriter` and `TextWriter` say what an item is and how it is asked.
 
@@ -280,6 +280,15 @@ class Writer:
             The rows, some of them rejected now.
         """
         return rows
+
+    def recall(self, calls: Mapping) -> None:
+        """Read out of the store what was settled before, without asking.
+
+        Parameters
+        ----------
+        calls : Mapping
+            The store of calls.
+        """
 
     def ahead(self, needed: int) -> list[Request]:
         """List the calls that the next groups take beside their own, as far as they can be foreseen; nothing is asked.

@@ -6,7 +6,7 @@
 __all__ = ['EXPLANATION', 'seed_index', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request', 'Attempt',
            'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #e1dbe505
+# %% ../nbs/10h_instances.ipynb #e7bc9995
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, create_model
 
 from .asking import answered
-from .budget import Budget
+from .budget import Budget, Usage
 from .corrsynth import make_row
 from .generation import Setting, TextWriter
 from .prompting import Brief, Prompts, Spot
@@ -196,7 +196,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #1a5b523e
+# %% ../nbs/10h_instances.ipynb #7041972f
 class TargetedWriter(TextWriter):
     """Writes rows from seeds and labels.
 
@@ -278,7 +278,7 @@ class TargetedWriter(TextWriter):
             Number and rows; None for a call that was not made, because the budget is spent.
         """
         numbers = list(numbers)
-        self.bank.grow(max((seed_index(self.spots[number], self.labels_per_seed) + 1 for number in numbers), default=0), calls, spending)
+        self.bank.grow(self._needed(numbers), calls, spending)
         jobs = {number: self.job(number) for number in numbers}
         yield from ((number, None if self.bank.stopped else self._seedless(number)) for number, job in jobs.items() if not job)
         queue = deque(Attempt(job, self._ask(job)) for job in jobs.values() if job)
@@ -348,6 +348,20 @@ class TargetedWriter(TextWriter):
             decided.append(row)
         return decided
 
+    def recall(self, calls: Mapping) -> None:
+        """Read contexts and seeds of an earlier session out of the store, without asking.
+
+        Parameters
+        ----------
+        calls : Mapping
+            The store of calls.
+        """
+        self.bank.grow(self._needed(range(len(self.spots))), calls, Budget(max_calls=1, spent=Usage(calls=1)))
+
+    def _needed(self, numbers: Iterable[int]) -> int:
+        "The seeds that calls take."
+        return max((seed_index(self.spots[number], self.labels_per_seed) + 1 for number in numbers), default=0)
+
     def ahead(self, needed: int) -> list[Request]:
         """List the calls for contexts and seeds that the next rows take.
 
@@ -361,7 +375,7 @@ class TargetedWriter(TextWriter):
         list of Request
             Calls, with sample text for what is not known yet.
         """
-        return self.bank.ahead(max((seed_index(spot, self.labels_per_seed) + 1 for spot in self.spots[:needed]), default=0))
+        return self.bank.ahead(self._needed(range(min(needed, len(self.spots)))))
 
     def keep(self, folder: Path) -> dict[str, Any]:
         """Write contexts and seeds beside the rows.
@@ -376,9 +390,9 @@ class TargetedWriter(TextWriter):
         dict
             What each step has brought in this session.
         """
-        write_contexts(self.bank.contexts, folder/'contexts.jsonl')
-        write_seeds(self.bank.seeds, folder/'seeds.jsonl')
-        return {'steps': {name: step.to_dict() for name, step in (self.bank.steps | {'rows': self.step}).items()}}
+        if self.bank.contexts: write_contexts(self.bank.contexts, folder/'contexts.jsonl')
+        if self.bank.seeds: write_seeds(self.bank.seeds, folder/'seeds.jsonl')
+        return {'steps': {name: step.to_dict() for name, step in self.bank.steps.items()}} if self.bank.seeds else {}
 
 
 def prompt_text(request: Request) -> str:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST_CONTEXT', 'LEAST_NEW', 'item_list', 'seed_item', 'seed_parts', 'size_of', 'room_for', 'contexts_request',
-           'seeds_request', 'context_order', 'next_calls', 'Yield', 'items_of', 'SeedBank', 'seed_id', 'write_seeds',
-           'write_contexts', 'read_contexts', 'read_seeds']
+           'seeds_request', 'context_order', 'next_calls', 'Yield', 'items_of', 'unasked', 'SeedBank', 'seed_id',
+           'write_seeds', 'write_contexts', 'read_contexts', 'read_seeds']
 
 # %% ../nbs/10g_seeds.ipynb #9afb5edd
 import json
@@ -274,7 +274,23 @@ def items_of(reply: Reply, name: str) -> tuple[list, list[str]]:
     if reply.ok: return list(getattr(reply.value, name)), [reply.reason.split(': ')[0]] if reply.reason else []
     return [], [f'{reply.outcome}: {OUTCOMES.get(reply.outcome, reply.reason)}']
 
-# %% ../nbs/10g_seeds.ipynb #5b8d5d6e
+# %% ../nbs/10g_seeds.ipynb #7ab76de7
+def unasked(reply: Reply) -> bool:
+    """Say whether the budget ended before a question, or before its repair.
+
+    Parameters
+    ----------
+    reply : Reply
+        What came of it.
+
+    Returns
+    -------
+    bool
+        Whether it has to be put again later.
+    """
+    return reply.outcome == 'unasked' or reply.outcome == 'malformed' and len(reply.answers) < 2
+
+# %% ../nbs/10g_seeds.ipynb #9b19fe7b
 LEAST_NEW = .05                                # of the seeds asked for in a turn
 _MOST_CHARACTERS = 6000                        # of the seeds of one call
 
@@ -323,7 +339,7 @@ class SeedBank:
     def _complete(self, step: str, requests: Sequence[Request], calls: MutableMapping, budget: Budget | None) -> list[Reply]:
         "Ask, and count; the replies up to the first that was not asked, because the budget is spent."
         replies = self.teacher.complete(requests, calls, budget)
-        asked = next((n for n, reply in enumerate(replies) if reply.outcome == 'unasked'), len(replies))
+        asked = next((n for n, reply in enumerate(replies) if unasked(reply)), len(replies))
         self.stopped = replies[asked].reason if asked < len(replies) else ''
         self._asked[step] += asked
         self.steps[step].calls += sum(len(reply.answers) for reply in replies[:asked])

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SOURCES', 'CHOICES', 'NoSelection', 'RandomSelection', 'embedder_of', 'plan_entries', 'principal_rows',
            'UncertaintySelection', 'SpreadSelection', 'plan_demonstrations', 'FewShot', 'Attributes', 'Simple',
-           'Aligned', 'distance', 'label_shares', 'draw_kept', 'NoAlignment', 'MMDAlignment', 'NoCorrection',
-           'choice_name', 'make_choice', 'option_names', 'who_has', 'misfit', 'Stages']
+           'Targeted', 'Aligned', 'distance', 'label_shares', 'draw_kept', 'NoAlignment', 'MMDAlignment',
+           'NoCorrection', 'choice_name', 'make_choice', 'option_names', 'who_has', 'misfit', 'Stages']
 
-# %% ../nbs/15a_stages.ipynb #ef8d03cc
+# %% ../nbs/15a_stages.ipynb #fdaa84c5
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple
@@ -18,12 +18,16 @@ from scipy.sparse.linalg import eigsh
 
 from .alignment import MMDWeights, effective_size, mmd2, resample
 from .attribute_prompts import AttributePrompts, SimplePrompts
+from .correction import Correction
 from .corrsynth import CFG, CorrSynth, FewGen
 from .embeddings import Embedder, default_embedder
+from .instances import TargetedPrompts
 from .metrics import GoldClassifier
 from .prompting import FewShotPrompts, Prompts
+from .seeds import read_contexts, read_seeds
 from .selection import SELECTORS, select_rows
-from .tasks import did_you_mean
+from .targen import find_strategy
+from .tasks import Task, did_you_mean
 
 # %% ../nbs/15a_stages.ipynb #5869a5b8
 @dataclass(frozen=True)
@@ -254,7 +258,7 @@ def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool:
         except ValueError as error: raise ValueError(f'no examples of {label!r} can be selected: {error}. Mend the real rows, or take select = "random"') from error
     return plan
 
-# %% ../nbs/15a_stages.ipynb #840b350a
+# %% ../nbs/15a_stages.ipynb #1aad2fab
 @dataclass(frozen=True)
 class FewShot:
     """Show examples of the label.
@@ -279,11 +283,13 @@ class FewShot:
     def __post_init__(self):
         if not isinstance(self.shots, int) or self.shots < 0: raise ValueError(f'shots must be a whole number from 0, got {self.shots!r}')
 
-    def prompts(self, pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]] | None = None, records: Mapping[str, Sequence] | None = None) -> Prompts:
+    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]] | None = None, records: Mapping[str, Sequence] | None = None) -> Prompts:
         """Make the prompts.
 
         Parameters
         ----------
+        task : Task
+            Not used.
         pool : mapping of str to sequence of dict
             Examples by label.
         plan : mapping, or None
@@ -334,15 +340,22 @@ class Attributes:
         if self.per_record % self.texts: raise ValueError(f'per_record ({self.per_record}) must be a multiple of texts ({self.texts}), so that a call writes from one record')
 
     @property
+    def files(self) -> dict[str, str]:
+        """Files that rows depend on, by what is in them."""
+        return {'records': self.source} if self.source.endswith('.jsonl') else {}
+
+    @property
     def extracts(self) -> bool:
         """Whether the attributes of examples are asked for."""
         return self.source in ('extracted', 'recombined')
 
-    def prompts(self, pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]] | None = None, records: Mapping[str, Sequence] | None = None) -> Prompts:
+    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]] | None = None, records: Mapping[str, Sequence] | None = None) -> Prompts:
         """Make the prompts.
 
         Parameters
         ----------
+        task : Task
+            Not used.
         pool : mapping of str to sequence of dict
             Not used: examples are not shown.
         plan : None
@@ -365,17 +378,93 @@ class Simple:
     choice: ClassVar[str] = 'simple'
     shots: ClassVar[int] = 0
 
-    def prompts(self, pool: Mapping[str, Sequence[dict]], plan: None = None, records: None = None) -> Prompts:
+    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: None = None, records: None = None) -> Prompts:
         """Make the prompts.
 
         Parameters
         ----------
+        task : Task
+            Not used.
         pool : mapping of str to sequence of dict
             Not used: no examples are shown.
         plan, records : None
             Not used.
         """
         return SimplePrompts()
+
+
+@dataclass(frozen=True)
+class Targeted:
+    """Write each row from a seed and the definition of its label, without examples.
+
+    Parameters
+    ----------
+    contexts : int
+        Places, times or subjects that seeds are spread over; 0 for none.
+    context_batch : int
+        Contexts asked for in one call.
+    seeds_per_call : int
+        Seeds asked for in one call; fewer where they are long.
+    labels_per_seed : str
+        "one" (more different seeds), "all" (rows that differ in their label), or empty for the task's own.
+    retries : int
+        Times that a row is asked for again, with what was wrong.
+    explain : bool
+        Whether the writer says why a row has its label.
+    contexts_from : str
+        A file of contexts; empty asks the teacher.
+    seeds_from : str
+        A file of seeds, such as a corpus or the edited seeds.jsonl of a run; empty asks the teacher.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+
+    References
+    ----------
+    TarGEN, arXiv 2310.17876.
+    """
+
+    choice: ClassVar[str] = 'targeted'
+    shots: ClassVar[int] = 0
+    contexts: int = 20
+    context_batch: int = 10
+    seeds_per_call: int = 10
+    labels_per_seed: str = ''
+    retries: int = 2
+    explain: bool = False
+    contexts_from: str = ''
+    seeds_from: str = ''
+
+    def __post_init__(self):
+        for name, low in (('contexts', 0), ('context_batch', 1), ('seeds_per_call', 1), ('retries', 0)):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, int) or value < low: raise ValueError(f'{name} must be a whole number from {low}, got {value!r}')
+        if self.labels_per_seed not in ('', 'one', 'all'): raise ValueError(f'labels_per_seed must be one, all or empty, got {self.labels_per_seed!r}')
+        if not isinstance(self.explain, bool): raise ValueError(f'explain must be true or false, got {self.explain!r}')
+        if self.seeds_from and self.contexts_from: raise ValueError(f'seeds_from = {self.seeds_from!r} brings seeds, so contexts_from = {self.contexts_from!r} is of no use: take one of the two back')
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files that rows depend on, by what is in them."""
+        return {name: path for name, path in (('contexts', self.contexts_from), ('seeds', self.seeds_from)) if path}
+
+    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: None = None, records: None = None) -> Prompts:
+        """Make the prompts.
+
+        Parameters
+        ----------
+        task : Task
+            Says what a seed is, and what is written from it.
+        pool : mapping of str to sequence of dict
+            Not used: no examples are shown.
+        plan, records : None
+            Not used.
+        """
+        strategy = find_strategy(task)
+        contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
+        seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
+        return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed, self.retries, self.explain)
 
 # %% ../nbs/15a_stages.ipynb #935d957c
 class Aligned(NamedTuple):
@@ -573,12 +662,12 @@ class NoCorrection:
 
     choice: ClassVar[str] = 'none'
 
-# %% ../nbs/15a_stages.ipynb #c70e8a01
+# %% ../nbs/15a_stages.ipynb #3e0aec35
 CHOICES: dict[str, dict[str, type]] = {
     'select': {kind.choice: kind for kind in (NoSelection, RandomSelection, UncertaintySelection, SpreadSelection)},
-    'prompt': {kind.choice: kind for kind in (FewShot, Attributes, Simple)},
+    'prompt': {kind.choice: kind for kind in (FewShot, Attributes, Targeted, Simple)},
     'decode': {'independent': FewGen, 'cfg': CFG, 'correlated': CorrSynth},
-    'correct': {kind.choice: kind for kind in (NoCorrection,)},
+    'correct': {kind.choice: kind for kind in (NoCorrection, Correction)},
     'align': {kind.choice: kind for kind in (NoAlignment, MMDAlignment)}}
 
 
@@ -668,14 +757,14 @@ def who_has(option: str) -> list[str]:
     """
     return [f'{stage} = "{name}"' for stage, kinds in CHOICES.items() for name, kind in kinds.items() if option in option_names(kind)]
 
-# %% ../nbs/15a_stages.ipynb #090cc77e
-def misfit(select: Any, prompt: Any, decode: Any) -> str:
+# %% ../nbs/15a_stages.ipynb #858c2581
+def misfit(select: Any, prompt: Any, decode: Any, correct: Any = NoCorrection()) -> str:
     """Say why choices do not fit together.
 
     Parameters
     ----------
-    select, prompt, decode : Any
-        Choices of three stages; corrections and alignment fit everything.
+    select, prompt, decode, correct : Any
+        Choices of four stages; alignment fits everything.
 
     Returns
     -------
@@ -689,9 +778,13 @@ def misfit(select: Any, prompt: Any, decode: Any) -> str:
     if not unseen and select.choice == 'none': return f'the prompt {prompt.choice!r} uses examples, and select = "none" gives none: take select = "random", "uncertainty" or "spread"' + (', or shots = 0' if isinstance(prompt, FewShot) else '')
     if isinstance(prompt, Attributes) and prompt.texts > 1 and decode.name != 'fewgen':
         return f'{choice_name("decode", decode)} decoding holds single texts apart, and texts = {prompt.texts} asks for several in one call: take texts = 1, or decode = "independent"'
+    if isinstance(prompt, Targeted) and decode.name != 'fewgen':
+        return f'the prompt "targeted" brings JSON, a row from a seed of its own, and {choice_name("decode", decode)} decoding holds the texts of a group apart: take decode = "independent", or prompt = "few-shot"'
+    if getattr(correct, 'show_explanation', False) and not getattr(prompt, 'explain', False):
+        return 'show_explanation = true shows the corrector why a row was given its label, and nobody says why: take prompt = "targeted" with explain = true, or show_explanation = false'
     return ''
 
-# %% ../nbs/15a_stages.ipynb #b4b67ea1
+# %% ../nbs/15a_stages.ipynb #5b5f04eb
 @dataclass(frozen=True)
 class Stages:
     """A choice for each stage of the pipeline.
@@ -718,7 +811,7 @@ class Stages:
 
     def __post_init__(self):
         for stage in CHOICES: choice_name(stage, getattr(self, stage))
-        if fault := misfit(self.select, self.prompt, self.decode): raise ValueError(fault)
+        if fault := misfit(self.select, self.prompt, self.decode, self.correct): raise ValueError(fault)
         if not self.name: object.__setattr__(self, 'name', self.decode.name)
 
     @property
