@@ -24,23 +24,24 @@ from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, comm
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
-# %% ../nbs/19_cli.ipynb #9f647c9e
+# %% ../nbs/19_cli.ipynb #4841dec6
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.', show_default=False)]
 _what = partial(option, 'What to write')
 _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. fewgen: each text on its own. cfg: each held apart from what the other prompts '
                                'would write in its place. corrsynth: the texts of a group hold one another apart, at the cost of fewgen. synalign: from the attributes of examples that cover the '
-                               'real data, then weighed to match it. attrprompt, simprompt: baselines.', metavar='NAME')]
+                               'real data, then weighed to match it. targen: without any example, from contexts and seeds, then with a second look at every label. attrprompt, simprompt: baselines.', metavar='NAME')]
 _N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1, metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 
-# %% ../nbs/19_cli.ipynb #af0890a6
+# %% ../nbs/19_cli.ipynb #ff3bf8ac
 _stage = partial(option, 'Stages of the recipe', show_default=False)
 _Select = Annotated[Literal['none', 'random', 'uncertainty', 'spread'] | None, _stage('Which real examples the teacher sees: random, or those that together cover the data (uncertainty; simpler ways: spread), or none.', metavar='NAME')]
-_Prompt = Annotated[Literal['few-shot', 'attributes', 'simple'] | None, _stage('What it is asked: few-shot shows examples, attributes describes them, simple says in one line what is wanted.', metavar='NAME')]
+_Prompt = Annotated[Literal['few-shot', 'attributes', 'targeted', 'simple'] | None, _stage('What it is asked: few-shot shows examples, attributes describes them, targeted gives a seed and the definition of the label, simple says in one line what is wanted.', metavar='NAME')]
 _Decode = Annotated[Literal['independent', 'cfg', 'correlated'] | None, _stage('How tokens are drawn. All but independent need a model in this process.', metavar='NAME')]
+_Correct = Annotated[Literal['none', 'self-correction'] | None, _stage('Whether a teacher looks at every label again.', metavar='NAME')]
 _Align = Annotated[Literal['none', 'mmd'] | None, _stage('Whether rows are weighed to be distributed like the real ones.', metavar='NAME')]
 
 _show = partial(option, 'Examples and attributes', show_default=False)
@@ -50,6 +51,23 @@ _Scale = Annotated[float | None, _show('How far an example reaches, for --select
 _PerRecord = Annotated[int | None, _show('Texts written from the attributes of one example. [dim]\\[10][/dim]', min=1, metavar='N')]
 _TextsPerCall = Annotated[int | None, _show('Texts asked for in one call; above 1 the answer is JSON. [dim]\\[1][/dim]', min=1, metavar='N')]
 _Records = Annotated[str | None, _show('Where attributes come from: extracted, recombined, drawn, or a JSONL file, such as an edited attributes.jsonl of a run (then no examples are selected). [dim]\\[extracted][/dim]', metavar='NAME')]
+
+_target = partial(option, 'Targeted rows', show_default=False)
+_Contexts = Annotated[int | None, _target('Places, times or subjects that the teacher names first, so that seeds differ; 0 for none. [dim]\\[20][/dim]', min=0, metavar='N')]
+_SeedsPerCall = Annotated[int | None, _target('Seeds asked for in one call; fewer where they are long. [dim]\\[10][/dim]', min=1, metavar='N')]
+_LabelsPerSeed = Annotated[Literal['one', 'all'] | None, _target("one: each seed for one label, more different seeds. all: rows from one seed that differ in their label. [dim]\\[the task's][/dim]", metavar='NAME')]
+_Retries = Annotated[int | None, _target('Times that a row is asked for again, with what was wrong with it. [dim]\\[2][/dim]', min=0, metavar='N')]
+_Explain = Annotated[bool, _target('Let the writer say why each row has its label.', '--explain')]
+_ContextsFrom = Annotated[str | None, _target('Take contexts from a file (a column context, or .txt with one in each line) instead of asking.', metavar='FILE')]
+_SeedsFrom = Annotated[str | None, _target('Take seeds from a file: a corpus of your own, or the edited seeds.jsonl of a run.', metavar='FILE')]
+
+_second = partial(option, 'Self-correction', show_default=False)
+_Blind = Annotated[bool, _second('Do not tell the corrector which label a row has.', '--blind')]
+_ShowExplanation = Annotated[bool, _second("Tell it the writer's explanation too (with --explain). It then tends to agree.", '--show-explanation')]
+_Votes = Annotated[int | None, _second('Answers asked for each row; the majority counts. [dim]\\[1][/dim]', min=1, metavar='N')]
+_Policy = Annotated[Literal['relabel', 'drop', 'flag'] | None, _second('What becomes of a row whose label changes. [dim]\\[relabel][/dim]', metavar='NAME')]
+_Corrector = Annotated[str | None, _second('Another model that looks at the labels; without it, the teacher itself.', metavar='MODEL')]
+_CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the teacher's price.", metavar='URL')]
 
 _aligned = partial(option, 'Alignment', show_default=False)
 _Keep = Annotated[Literal['weights', 'rows'] | None, _aligned('What alignment leaves: all rows with their weights, or the best of more texts (rows, with --candidates). [dim]\\[weights][/dim]', metavar='NAME')]
@@ -101,10 +119,10 @@ _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones 
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../nbs/19_cli.ipynb #d1b18602
+# %% ../nbs/19_cli.ipynb #d5a0660a
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
-OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'align', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
-                                   'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source'}
+OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'correct', 'align', 'contexts', 'seeds_per_call', 'labels_per_seed', 'retries', 'explain', 'contexts_from', 'seeds_from', 'show_explanation', 'votes', 'policy', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
+                                   'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source', 'blind': 'show_label'}
 
 
 def _flag(name: str) -> str:
@@ -121,7 +139,7 @@ def _stages(asked: SimpleNamespace) -> Any:
     known = [option for stage in CHOICES for option in option_names(CHOICES[stage][given[stage]] if stage in given else type(getattr(recipe, stage)))]
     idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(OPTIONS[name]))} does)" for name in given if name not in CHOICES and OPTIONS[name] not in known]
     if idle: raise ValueError(f"{'; '.join(idle)}. Leave it out")
-    return recipe.having(**{OPTIONS[name]: value for name, value in given.items()})
+    return recipe.having(**{OPTIONS[name]: not value if name == 'blind' else value for name, value in given.items()})
 
 
 def _refuse_idle(asked: SimpleNamespace, recipe: Any) -> None:
@@ -131,6 +149,8 @@ def _refuse_idle(asked: SimpleNamespace, recipe: Any) -> None:
     if getattr(recipe.decode, 'mode', 'cross') != 'hybrid': idle = idle | {'intra_share': 'only --mode hybrid uses it'}
     if not recipe.needs_real: idle = idle | {'gold': 'with --shots 0 no examples are shown' if recipe.prompt.choice == 'few-shot' else f'the recipe {recipe.name} looks at no real text'}
     if not recipe.prompt.shots: idle = idle | {'shared_demonstrations': 'with --shots 0 no examples are shown'}
+    if recipe.prompt.choice == 'targeted': idle = idle | {'max_new_tokens': 'how long a row may be follows from the task'}
+    if not asked.corrector: idle = idle | {'corrector_url': 'there is no --corrector'}
     found = [f'{_flag(name)}: {why}' for name, why in idle.items() if name in asked.given]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
@@ -178,7 +198,13 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     from synthlab.production import make_teacher
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
 
-# %% ../nbs/19_cli.ipynb #f3be69f6
+# %% ../nbs/19_cli.ipynb #7d7f5b0f
+def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
+    "Who looks at labels again, if it is not the teacher."
+    if not asked.corrector: return None
+    return _find_teacher(SimpleNamespace(**vars(asked) | {'teacher': asked.corrector, 'base_url': asked.corrector_url or '', 'revision': None}), machine)
+
+
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
     chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout')}
@@ -187,30 +213,30 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
 
 
-def _recipe(asked: SimpleNamespace) -> tuple[dict[str, Any], Any]:
-    "What is asked, whole, and the teacher."
+def _recipe(asked: SimpleNamespace) -> tuple[dict[str, Any], Any, Any]:
+    "What is asked, whole, the teacher, and who corrects labels."
     from synthlab.production import make_pool, write_recipe
     task, machine, stages = load_task(asked.task), _machine(asked), _stages(asked)
     _refuse_idle(asked, stages)
     proportions, pool = _read_proportions(asked.proportions, task), make_pool(asked.gold or None, task, stages.needs_real)
-    teacher = _find_teacher(asked, machine)
+    teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
     told = {'made_by': asked.made_by, 'language': 'en' if asked.task in task_names() else None}
     return write_recipe(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=asked.gold or None, pool=pool, seed=asked.seed, proportions=proportions,
-                        budget=asked.budget, machine=machine, **told), teacher
+                        budget=asked.budget, machine=machine, corrector=corrector, **told), teacher, corrector
 
-# %% ../nbs/19_cli.ipynb #94daa73a
+# %% ../nbs/19_cli.ipynb #0273558a
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the dataset that is asked for; tells what came of it, and the recipe."
-    with user_errors(): recipe, teacher = _recipe(asked)
-    return carry_out(recipe, asked.out, teacher=teacher, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork, retry_failed=asked.retry_failed), recipe
+    with user_errors(): recipe, teacher, corrector = _recipe(asked)
+    return carry_out(recipe, asked.out, teacher=teacher, corrector=corrector, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork, retry_failed=asked.retry_failed), recipe
 
 
 def _show_estimate(asked: SimpleNamespace) -> None:
     "Print what a request would take."
     with user_errors():
-        recipe, teacher = _recipe(asked)
+        recipe, teacher, corrector = _recipe(asked)
         from synthlab.production import estimate
-        say(f"{estimate(recipe, teacher, asked.fork or (asked.out if (asked.out/'run.db').exists() else None))}")
+        say(f"{estimate(recipe, teacher, asked.fork or (asked.out if (asked.out/'run.db').exists() else None), corrector=corrector)}")
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -288,7 +314,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../nbs/19_cli.ipynb #3f6a55ac
+# %% ../nbs/19_cli.ipynb #c40aec27
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -303,6 +329,10 @@ Examples that cover your own data, and rows weighed to match it:
 
 [cyan]synthlab generate sst2 --recipe synalign --prompt few-shot --shots 1 --gold my_rows.csv --out runs/matched[/cyan]
 
+No examples at all, only what the labels mean; for this and any TOML task of your own:
+
+[cyan]synthlab generate rte --recipe targen --base-url http://localhost:8000/v1 --teacher my-model --n 100 --out runs/rte[/cyan]
+
 A server instead of a model in this process:
 
 [cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 --prices prices.toml --out runs/served[/cyan]"""
@@ -310,9 +340,11 @@ A server instead of a model in this process:
 
 @app.command('generate', help=_EXAMPLE)
 def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '', proportions: _Proportions = '', seed: _Seed = 0,
-              select: _Select = None, prompt: _Prompt = None, decode: _Decode = None, align: _Align = None, shots: _Shots = None, shared_demonstrations: _SharedDemonstrations = False,
+              select: _Select = None, prompt: _Prompt = None, decode: _Decode = None, correct: _Correct = None, align: _Align = None, shots: _Shots = None, shared_demonstrations: _SharedDemonstrations = False,
               scale: _Scale = None, per_record: _PerRecord = None, texts_per_call: _TextsPerCall = None, records: _Records = None, gamma: _Gamma = None, delta: _Delta = None,
-              alpha: _Alpha = None, mode: _Mode = None, repeats: _Repeats = None, intra_share: _IntraShare = None, eos: _Eos = None, keep: _Keep = None, candidates: _Candidates = None,
+              alpha: _Alpha = None, mode: _Mode = None, repeats: _Repeats = None, intra_share: _IntraShare = None, eos: _Eos = None, contexts: _Contexts = None, seeds_per_call: _SeedsPerCall = None, labels_per_seed: _LabelsPerSeed = None, retries: _Retries = None, explain: _Explain = False,
+              contexts_from: _ContextsFrom = None, seeds_from: _SeedsFrom = None, blind: _Blind = False, show_explanation: _ShowExplanation = False, votes: _Votes = None, policy: _Policy = None,
+              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, keep: _Keep = None, candidates: _Candidates = None,
               ridge: _Ridge = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
               dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
@@ -326,7 +358,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../nbs/19_cli.ipynb #1b8105f6
+# %% ../nbs/19_cli.ipynb #bb6122b3
 _judge = partial(option, 'Real data')
 _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test and train, one file of test rows '
                                          '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written by hand in the task.', metavar='SPEC', show_default=False)]
@@ -341,8 +373,6 @@ _measuring = partial(option, 'Measures')
 _Most = Annotated[int, _measuring('Rows to sample for measures that look at pairs of rows.', min=10, metavar='N')]
 _Extractor = Annotated[str, _measuring('Who finds names: rules (in the package), spacy, spacy:MODEL, or transformers:MODEL.', metavar='NAME')]
 _MeasureSeed = Annotated[int, _measuring('Seed of samples and intervals.', metavar='N')]
-
-
 
 # %% ../nbs/19_cli.ipynb #6cc387fc
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ''}

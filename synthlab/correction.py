@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRST_BLOCK', 'correction_schema',
            'correction_messages', 'Correction', 'row_fields', 'correction_sampling', 'reason_length',
-           'correction_requests', 'tally', 'Verdict', 'read_verdict', 'apply_policy', 'verdicts', 'SelfCorrection',
-           'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates', 'block_size',
-           'CorrectedWriter']
+           'correction_requests', 'tally', 'Verdict', 'read_verdict', 'apply_policy', 'ask_rows', 'verdict_on',
+           'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
+           'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #e7fdf273
+# %% ../nbs/10i_correction.ipynb #cb5d8072
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -26,6 +26,7 @@ from .asking import TextTeacher
 from .budget import Budget, Estimate, Usage
 from .replies import Reply, Request
 from .sampling import Sampling
+from .seeds import Yield
 from .specs import Strategy, template_of
 from .tasks import Task, derive_seed, one_line, render
 
@@ -349,14 +350,14 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
         return row | {'status': 'rejected', 'reason': f'self-correction says {verdict.answer}' if flipped else f'self-correction gave no label ({verdict.explanation})'}
     return row
 
-# %% ../nbs/10i_correction.ipynb #a2508dfb
+# %% ../nbs/10i_correction.ipynb #ae48032d
 def _unasked(reply: Reply) -> bool:
     "Whether the budget ended before the question, or before its repair."
     return reply.outcome == 'unasked' or reply.outcome == 'malformed' and len(reply.answers) < 2
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Correction = Correction(), calls: MutableMapping | None = None, budget: Budget | None = None,
-             seed: int = 0, progress: bool | None = None) -> list[Verdict | None]:
+def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Correction = Correction(), calls: MutableMapping | None = None, budget: Budget | None = None,
+             seed: int = 0, progress: bool | None = None) -> list[list[Reply]]:
     """Ask for the labels of rows.
 
     Parameters
@@ -380,16 +381,35 @@ def verdicts(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: 
 
     Returns
     -------
-    list of Verdict or None
-        One for each row; None for a row that the budget did not reach.
+    list of list of Reply
+        The votes on each row.
     """
     requests = [request for row in rows for request in correction_requests(row, strategy, options, seed, longest=reason_length(teacher))]
     replies = teacher.complete(requests, calls, budget, progress=progress)
-    each = [replies[n:n + options.votes] for n in range(0, len(replies), options.votes)]
-    givens = [strategy.given(row_fields(row, strategy.task), row['label']) for row in rows]
-    return [None if any(map(_unasked, found)) else read_verdict(found, given) for found, given in zip(each, givens)]
+    return [replies[n:n + options.votes] for n in range(0, len(replies), options.votes)]
 
-# %% ../nbs/10i_correction.ipynb #35b06ccf
+
+def verdict_on(row: Mapping[str, Any], replies: Sequence[Reply], strategy: Strategy) -> Verdict | None:
+    """Read the votes on a row.
+
+    Parameters
+    ----------
+    row : Mapping
+        The row.
+    replies : sequence of Reply
+        The votes.
+    strategy : Strategy
+        Knows which answer the row has.
+
+    Returns
+    -------
+    Verdict or None
+        The verdict; None if the budget ended before all of its votes, or a repair, were asked for.
+    """
+    if any(map(_unasked, replies)): return None
+    return read_verdict(replies, strategy.given(row_fields(row, strategy.task), row['label']))
+
+# %% ../nbs/10i_correction.ipynb #92831276
 def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     "Why a row cannot be corrected; empty when it can."
     if 'label' not in row: return f"has no label; its columns are {', '.join(row)}"
@@ -477,9 +497,10 @@ class SelfCorrection:
             If the teacher can answer nothing.
         """
         rows, places = self._open(rows)
-        found = verdicts([rows[place] for place in places], self.teacher, self.strategy, self.options, self.calls, self.budget, self.seed, self.progress)
-        for place, verdict in zip(places, found):
-            rows[place] = apply_policy(rows[place], verdict or Verdict(None, f'unasked: {self.budget.reason}'), self.strategy, self.options.policy)
+        found = ask_rows([rows[place] for place in places], self.teacher, self.strategy, self.options, self.calls, self.budget, self.seed, self.progress)
+        for place, replies in zip(places, found):
+            verdict = verdict_on(rows[place], replies, self.strategy) or Verdict(None, f'unasked: {self.budget.reason}')
+            rows[place] = apply_policy(rows[place], verdict, self.strategy, self.options.policy)
         return rows
 
     def estimate(self, rows: Iterable[Mapping[str, Any]]) -> Estimate:
@@ -797,7 +818,7 @@ def block_size(spending: Budget, before: Usage, groups: int, calls: int = 2, mos
     rooms = [(limits[limit] - now[limit])/price/(1 if limit == 'max_calls' else 2) for limit, price in each.items() if price]
     return max(1, min(most, int(min(rooms, default=most))))
 
-# %% ../nbs/10i_correction.ipynb #9899e26c
+# %% ../nbs/10i_correction.ipynb #35c63dcd
 class CorrectedWriter:
     """A writer whose rows are corrected before they are handed on.
 
@@ -813,10 +834,16 @@ class CorrectedWriter:
         What is shown of a row and what may be answered.
     block : int
         Most groups that are written before they are corrected.
+
+    Attributes
+    ----------
+    corrections : seeds.Yield
+        Calls, rows that were asked about, rows that are accepted, and why others are not, or have no verdict; of this session.
     """
 
     def __init__(self, writer: Any, correction: Correction, teacher: TextTeacher, strategy: Strategy, block: int = BLOCK):
         self.writer, self.correction, self.teacher, self.strategy, self.block = writer, correction, teacher, strategy, block
+        self.corrections = Yield()
 
     def __getattr__(self, name: str) -> Any:
         if name == 'writer': raise AttributeError(name)                                   # while a copy is being made
@@ -845,13 +872,25 @@ class CorrectedWriter:
             Number and rows; None for a group whose correction was not asked for, because the budget is spent.
         """
         places = [(number, place) for number, rows in groups.items() for place, row in enumerate(rows) if row['status'] == 'accepted']
-        asked = [groups[number][place] for number, place in places]
-        found = dict(zip(places, verdicts(asked, self.teacher, self.strategy, self.correction, calls, spending, self.setting.seed, progress=False)))
-        def after(row, verdict): return self._wanted(apply_policy(row, verdict, self.strategy, self.correction.policy))
-        bare = dict.fromkeys(('label_corrected', 'flipped', 'sc_explanation', 'sc_votes'))
+        votes = dict(zip(places, ask_rows([groups[number][place] for number, place in places], self.teacher, self.strategy, self.correction, calls, spending, self.setting.seed, progress=False)))
         for number, rows in groups.items():
-            missed = any(found.get((number, place), '') is None for place in range(len(rows)))
-            yield number, None if missed else [after(row, found[number, place]) if (number, place) in found else row | bare for place, row in enumerate(rows)]
+            done = [self._after(row, votes.get((number, place))) for place, row in enumerate(rows)]
+            yield number, None if None in done else done
+
+    def _after(self, row: dict[str, Any], votes: Sequence[Reply] | None) -> dict[str, Any] | None:
+        "A row with its verdict; None if it was not asked for."
+        if votes is None: return row | dict.fromkeys(('label_corrected', 'flipped', 'sc_explanation', 'sc_votes'))
+        if (verdict := verdict_on(row, votes, self.strategy)) is None: return None
+        after = self._wanted(apply_policy(row, verdict, self.strategy, self.correction.policy))
+        self._count(after, votes)
+        return after
+
+    def _count(self, row: dict[str, Any], votes: Sequence[Reply]) -> None:
+        "Take note of what correction has brought."
+        self.corrections.calls += sum(len(reply.answers) for reply in votes)
+        self.corrections.asked, self.corrections.kept = self.corrections.asked + 1, self.corrections.kept + (row['status'] == 'accepted')
+        if row['flipped'] is None: self.corrections.lost[f'no verdict, {votes[0].outcome}'] += 1
+        elif row['status'] != 'accepted': self.corrections.lost[row['reason']] += 1
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         """Make the corrected rows of groups, block by block.

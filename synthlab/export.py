@@ -243,7 +243,7 @@ def texts_wanted(recipe: Mapping[str, Any]) -> int:
     """
     return math.ceil(round(recipe['n'] * recipe['method'].get('align', {}).get('candidates', 1), 6))
 
-# %% ../nbs/14b_export.ipynb #7077bd9e
+# %% ../nbs/14b_export.ipynb #ae85aecb
 PAPERS = {
     'corrsynth': ('kowshik2024corrsynth', 'CorrSynth: A Correlated Sampling Method for Diverse Dataset Generation from LLMs', 'Kowshik, Suhas S and Divekar, Abhishek and Malik, Vijit',
                   'Proceedings of EMNLP', '2024', '2411.08553'),
@@ -259,7 +259,7 @@ PAPERS = {
                    'Advances in Neural Information Processing Systems', '2023', '2306.15895')}
 CITED = {'fewgen': ('corrsynth',), 'corrsynth': ('corrsynth',), 'cfg': ('cfg', 'corrsynth'), 'synalign': ('synalign',), 'targen': ('targen',), 'attrprompt': ('attrprompt',),
          'simprompt': ('attrprompt',)}
-USED = {('select', 'uncertainty'): ('synalign',), ('prompt', 'attributes'): ('synalign',), ('prompt', 'simple'): ('attrprompt',), ('decode', 'correlated'): ('corrsynth',),
+USED = {('select', 'uncertainty'): ('synalign',), ('prompt', 'targeted'): ('targen',), ('correct', 'self-correction'): ('targen',), ('prompt', 'attributes'): ('synalign',), ('prompt', 'simple'): ('attrprompt',), ('decode', 'correlated'): ('corrsynth',),
         ('decode', 'cfg'): ('cfg', 'corrsynth'), ('align', 'mmd'): ('synalign',)}
 
 
@@ -320,7 +320,7 @@ def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     cost = [('cost in US dollars', f"{usage['cost']:.2f}" if usage['cost'] is not None else 'unknown')] if 'cost' in usage else []
     return [(name.replace('_', ' '), usage[name]) for name in ('calls', 'failed', 'prompt_tokens', 'completion_tokens') if name in usage] + cost
 
-# %% ../nbs/14b_export.ipynb #f0e703b8
+# %% ../nbs/14b_export.ipynb #8b0e2669
 def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {}) -> Any:
     """Write the dataset card: what was asked of whom, what came of it, how to load it.
 
@@ -335,7 +335,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     usage : Mapping
         What the calls used: `calls`, `failed`, `prompt_tokens`, `completion_tokens`, `cost`; empty to say nothing of it.
     facts : Mapping
-        What else the run knows: `aligned`, what alignment found, and `extraction`, how the examples ended whose attributes were asked for.
+        What else the run knows: `aligned`, what alignment found, `extraction`, how the examples ended whose attributes were asked for, `steps`, what was asked before the rows, and `corrected`, what self-correction changed.
 
     Returns
     -------
@@ -348,7 +348,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         _template(), literal=_literal, block=_block, table=_table, header=_card_header(recipe, numbers['accepted']), method=recipe['method'],
         task={'name': recipe['task']['name'], 'description': recipe['task'].get('description')}, teacher={'name': teacher['name'], 'revision': teacher.get('revision')},
         licence=teacher.get('licence'), served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'), samples=[(label, ' '.join(text.split())) for label, text in samples.items()],
-        request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), aligned=facts.get('aligned'), weighed=recipe['method'].get('align', {}).get('keep') == 'weights', extraction=facts.get('extraction'), **numbers))
+        request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), aligned=facts.get('aligned'), weighed=recipe['method'].get('align', {}).get('keep') == 'weights', extraction=facts.get('extraction'), steps=facts.get('steps'), corrected=facts.get('corrected'), policy=recipe['method'].get('correct', {}).get('policy'),
+        matrix=[[name, *line] for name, line in zip(found['labels'], found['counts'])] if (found := facts.get('corrected')) else [], **numbers))
 
 # %% ../nbs/14b_export.ipynb #033735d7
 HUB_FILES = ('dataset.parquet', 'README.md', 'recipe.toml')

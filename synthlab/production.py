@@ -507,7 +507,7 @@ def _written(groups: Iterable, session: dict) -> Iterable:
         session['tokens'] += sum(row.get('tokens') or 0 for row in group.rows)
         yield group
 
-# %% ../nbs/15c_production.ipynb #aaf9429a
+# %% ../nbs/15c_production.ipynb #bf1b078b
 def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text, and keep it in the run.
 
@@ -527,7 +527,7 @@ def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) 
     Prepared
         Plan and records.
     """
-    stages, task, teacher, pool, wanted = asked
+    stages, task, teacher, pool, wanted, _ = asked
     plan = run.facts.get('plan') or make_plan(stages, pool, wanted, run.recipe['seed'], embedder)
     if plan and 'plan' not in run.facts: run.note(plan=plan)
     found = prepare(stages, task, teacher, pool, wanted, run.recipe['seed'], plan, run.calls, spending)
@@ -747,7 +747,7 @@ def _written_again(writer: Any, row: Mapping[str, Any], calls: Mapping, budget: 
     rows = dict(writer.write([row['group']], calls, budget))[row['group']]
     return None if rows is None else rows[row['member']]['text']
 
-# %% ../nbs/15c_production.ipynb #8647d8fc
+# %% ../nbs/15c_production.ipynb #f11af584
 def _known(out: str | Path, keys: Iterable[str]) -> list[bool]:
     "Whether a run has the call of each key."
     with open_run(out) as run: return [key in run.calls for key in keys]
@@ -803,7 +803,7 @@ def _remember(out: str | Path, writer: Any) -> None:
 
 def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
     "What it takes to ask for the attributes of examples; any examples will do."
-    stages, task, teacher, pool, wanted = asked
+    stages, task, teacher, pool, wanted, _ = asked
     if not (isinstance(stages.prompt, Attributes) and stages.prompt.extracts): return Estimate()
     plan = random_plan(pool, prompts_needed(stages, wanted), seed)
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)

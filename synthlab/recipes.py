@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'meanings', 'explained', 'Recipe', 'load_recipe']
 
-# %% ../nbs/16_recipes.ipynb #50e499fd
+# %% ../nbs/16_recipes.ipynb #7a525e0b
 import inspect
 import re
 import textwrap
@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 import tomli_w
 from datasets import Dataset
 
+from .correction import Correction
 from .corrsynth import CFG, CorrSynth
 from .production import make_teacher, produce, write_recipe
 from .runs import plain_recipe
-from .stages import CHOICES, Attributes, MMDAlignment, NoSelection, Simple, Stages, UncertaintySelection
+from .stages import CHOICES, Attributes, MMDAlignment, NoSelection, Simple, Stages, Targeted, UncertaintySelection
 from .tasks import Task, did_you_mean, load_task
 
 # %% ../nbs/16_recipes.ipynb #448df591
@@ -91,7 +92,7 @@ def explained(text: str, stages: Stages) -> str:
         lines.append(f'{line:32}# {said}' if said else line)
     return '\n'.join(lines) + '\n'
 
-# %% ../nbs/16_recipes.ipynb #934d8595
+# %% ../nbs/16_recipes.ipynb #3e5dd1dc
 @dataclass(frozen=True)
 class Recipe(Stages):
     """A choice for each stage of the pipeline, with a name.
@@ -192,6 +193,21 @@ class Recipe(Stages):
         return cls(NoSelection(), Attributes(per_record=1, source='drawn'), name='attrprompt').having(**options)
 
     @classmethod
+    def targen(cls, **options: Any) -> 'Recipe':
+        """Rows from contexts, seeds and the definition of a label, without examples; then a second look at the label.
+
+        Parameters
+        ----------
+        **options
+            See `having`; `correct="none"` leaves the second look out.
+
+        References
+        ----------
+        arXiv 2310.17876.
+        """
+        return cls(NoSelection(), Targeted(), correct=Correction(), name='targen').having(**options)
+
+    @classmethod
     def from_toml(cls, path: str | Path) -> 'Recipe':
         """Read a recipe file.
 
@@ -230,7 +246,7 @@ class Recipe(Stages):
         if path: Path(path).write_text(text, encoding='utf-8', newline='\n')
         return text
 
-    def generate(self, task: str | Task, gold: str | Path | None = None, n: int = 100, out: str | Path = 'runs/dataset', teacher: Any = 'pocket', **options: Any) -> Dataset:
+    def generate(self, task: str | Task, gold: str | Path | None = None, n: int = 100, out: str | Path = 'runs/dataset', teacher: Any = 'pocket', corrector: Any = None, **options: Any) -> Dataset:
         """Write a dataset; what an earlier call with the same request has done is not done again.
 
         Parameters
@@ -245,6 +261,8 @@ class Recipe(Stages):
             Folder of the run.
         teacher : str, CausalTeacher or TextTeacher
             Who writes: a name or folder of a local model, or a teacher.
+        corrector : CausalTeacher, TextTeacher or None
+            Who looks at labels again, where the recipe has that; None is the teacher.
         **options
             For `write_recipe`: `sampling`, `seed`, `proportions`, `budget`, `machine`.
 
@@ -262,11 +280,11 @@ class Recipe(Stages):
         """
         task = load_task(task) if isinstance(task, (str, Path)) else task
         teacher = make_teacher({'teacher': {'name': teacher}}) if isinstance(teacher, str) else teacher
-        request = write_recipe(self, task, teacher, n, gold=None if gold is None else str(gold), **options)
-        return Dataset(pq.read_table(produce(request, out, teacher).out/'dataset.parquet'))
+        request = write_recipe(self, task, teacher, n, gold=None if gold is None else str(gold), corrector=corrector, **options)
+        return Dataset(pq.read_table(produce(request, out, teacher, corrector=corrector).out/'dataset.parquet'))
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt')}
+PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen')}
 
 
 def load_recipe(name: str | Path) -> Recipe:

@@ -144,8 +144,8 @@ def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
                        '(--fork), or overwrite the run (--overwrite)')
     if there != recipe: _write_text(path, tomli_w.dumps(recipe))
 
-# %% ../nbs/15_runs.ipynb #e3b3e2ca
-DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl')
+# %% ../nbs/15_runs.ipynb #640ce910
+DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl', 'contexts.jsonl', 'seeds.jsonl')
 RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml')
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
 _LEFT_BY_A_CRASH = {'run.lock', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
@@ -344,7 +344,7 @@ class _Groups(Mapping):
     def __len__(self) -> int:
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
-# %% ../nbs/15_runs.ipynb #963047b7
+# %% ../nbs/15_runs.ipynb #eb2a758f
 class RunReader:
     """What a run holds, without loading it; `open_run` gives one, and a `Run` is one.
 
@@ -450,13 +450,13 @@ class RunReader:
         -------
         dict
             `method`, `task` and `teacher` by name; `asked`, rows in all, and `labels`, rows asked for by label; the counts, as `counts` gives them; `shortfall`, rows missing
-            by label; `extraction`, how the examples ended whose attributes were asked for; `aligned`, what alignment found; `trouble`, why it could not go on the last time; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
+            by label; `extraction`, how the examples ended whose attributes were asked for; `aligned`, what alignment found; `steps`, what was asked before the rows; `corrected`, what self-correction changed; `trouble`, why it could not go on the last time; `groups`; `calls`, as `CallStore.totals` gives them; `usage`, as `finish` was told; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
         finished = facts.get('finished', {})
         names = {part: recipe[part]['name'] for part in ('method', 'task', 'teacher')}
         if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
-        return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'aligned': facts.get('aligned'), 'extraction': facts.get('extraction'), 'trouble': facts.get('trouble', ''), 'groups': len(self.groups),
+        return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts, 'shortfall': shortfall(recipe, counts), 'aligned': facts.get('aligned'), 'extraction': facts.get('extraction'), 'steps': facts.get('steps'), 'corrected': facts.get('corrected'), 'trouble': facts.get('trouble', ''), 'groups': len(self.groups),
                 'calls': self.calls.totals(), 'usage': finished.get('usage') if isinstance(finished, dict) else None, 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 
@@ -538,7 +538,7 @@ def read_status(out: str | os.PathLike) -> dict[str, Any]:
     """
     with open_run(out) as run: return run.status()
 
-# %% ../nbs/15_runs.ipynb #6ad8d483
+# %% ../nbs/15_runs.ipynb #3a466f5e
 class Run(RunReader):
     """A run directory, held by this process for as long as the `with` block lasts.
 
@@ -608,7 +608,7 @@ class Run(RunReader):
         "Forget what was derived: the files first, so that none of them outlives its rows."
         for name in DATASET_FILES: (self.path/name).unlink(missing_ok=True)
         with self._db.transaction():
-            for statement in ('DELETE FROM rows', 'DELETE FROM groups', "DELETE FROM facts WHERE name IN ('finished', 'aligned', 'extraction')"): self._db.execute(statement)
+            for statement in ('DELETE FROM rows', 'DELETE FROM groups', "DELETE FROM facts WHERE name IN ('finished', 'aligned', 'extraction', 'steps', 'corrected')"): self._db.execute(statement)
 
     def add(self, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Store a finished group; when this returns, it is on the disk.

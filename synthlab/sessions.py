@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'watch', 'interruptible', 'ends',
-           'aligned_in_words', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
+           'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'show_stages', 'show_produced', 'state',
+           'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../nbs/18b_sessions.ipynb #ae2a9f6e
 import contextlib
@@ -96,7 +97,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
     return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
-# %% ../nbs/18b_sessions.ipynb #e51ed32d
+# %% ../nbs/18b_sessions.ipynb #6946a757
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -120,6 +121,53 @@ def aligned_in_words(found: Mapping[str, float]) -> str:
     return words
 
 
+def steps_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what the steps before the rows have brought.
+
+    Parameters
+    ----------
+    found : Mapping
+        For each step its `calls`, and the items `asked` for, `kept` and `lost`.
+
+    Returns
+    -------
+    str
+        A sentence for each step.
+    """
+    def lost(step): return ''.join(f'; {reason}: {number:,}' for reason, number in list(step['lost'].items())[:3])
+    return ' '.join(f"{name.capitalize()}: {step['kept']:,} ({step['calls']:,} calls{lost(step)})." for name, step in found.items() if step['calls'] or step['kept'])
+
+
+def corrected_in_words(found: Mapping[str, Any]) -> str:
+    """Say what self-correction has changed.
+
+    Parameters
+    ----------
+    found : Mapping
+        `flip_rate`, `uncorrected` and `alarms`.
+
+    Returns
+    -------
+    str
+        A sentence or several.
+    """
+    rate, low_high = found['flip_rate'], found['flip_rate'].get('interval') or (0, 1)
+    words = f"Self-correction: another label for {rate['k']:,} of {rate['n']:,} rows" + (f" ({rate['k']/rate['n']:.0%}; 95% interval {low_high[0]:.0%} to {low_high[1]:.0%})" if rate['n'] else '')
+    return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected'] else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
+
+
+def show_stages(told: Mapping[str, Any]) -> None:
+    """Print what stages other than writing have found.
+
+    Parameters
+    ----------
+    told : Mapping
+        `steps`, `corrected` and `aligned`; None where there is no such stage.
+    """
+    for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
+        if found := told.get(name): say(words(found))
+
+
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     """Print a sample of each label, the counts, the cost and the paths.
 
@@ -141,7 +189,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     say(ends(done.counts))
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
-    if done.aligned: say(aligned_in_words(done.aligned))
+    show_stages(vars(done))
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
     for name in FILES: say(f'{done.out/name}')
 
@@ -170,7 +218,7 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble']}"
     return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
 
-# %% ../nbs/18b_sessions.ipynb #f5f4554a
+# %% ../nbs/18b_sessions.ipynb #904a73d4
 @commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be running meanwhile.')
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
@@ -185,7 +233,7 @@ def _status(run: _Run) -> None:
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
     if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
     if made := told['extraction']: say(f"Attributes: of {made['demonstrations']:,} examples, {made['records']:,} records came, {made['rejected']:,} answers were useless and {made['failed']:,} calls failed.")
-    if told['aligned']: say(aligned_in_words(told['aligned']))
+    show_stages(told)
     if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')
     say(state(told, run))
 
