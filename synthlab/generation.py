@@ -746,7 +746,7 @@ class GroupResult(NamedTuple):
     index: int
     rows: list[dict]
 
-# %% ../nbs/06a_generation.ipynb #f945ba16
+# %% ../nbs/06a_generation.ipynb #020565cd
 @dataclass(eq=False)
 class Generation:
     """A run under way: an iterator of `GroupResult` in the order of their numbers. `generate` makes one.
@@ -813,7 +813,7 @@ class Generation:
 
     def _missing(self) -> str:
         "What is missing, and why."
-        why = self.spending.reason if self.stopped else f'ended as {dict(self.counts)}. Raise the budget or change the recipe'
+        why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. Raise the budget or change the recipe'
         return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
 
 # %% ../nbs/06a_generation.ipynb #8ec41428

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['EXPLANATION', 'seed_index', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request', 'Attempt',
-           'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
+           'fault_of', 'kind_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #e7bc9995
+# %% ../nbs/10h_instances.ipynb #ca46f974
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -140,7 +141,7 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
     sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room_for(size_of(schema), len(schema.model_fields)))
     return Request(instance_messages(strategy, job, explain), sampling, schema, job.number, derive_seed(seed, 'group', job.number, 'tokens') % 2**31, name=job.number)
 
-# %% ../nbs/10h_instances.ipynb #f2215ef6
+# %% ../nbs/10h_instances.ipynb #d1843c5c
 @dataclass(frozen=True)
 class Attempt:
     """A question for a row, and how often it has been put.
@@ -181,6 +182,22 @@ def fault_of(found: Reply, strategy: Strategy, job: Job) -> tuple[list[dict[str,
     return assemble(strategy, job, found.value.model_dump())
 
 
+def kind_of(fault: str) -> str:
+    """Reduce a fault to its kind, so that faults can be counted.
+
+    Parameters
+    ----------
+    fault : str
+        What is wrong with a row, with its words and numbers.
+
+    Returns
+    -------
+    str
+        The same without what is quoted, and without numbers.
+    """
+    return re.sub(r"""'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?""", '...', fault)
+
+
 def may_repeat(found: Reply) -> bool:
     """Say whether a question is worth putting again.
 
@@ -196,7 +213,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #7041972f
+# %% ../nbs/10h_instances.ipynb #c978b8ff
 class TargetedWriter(TextWriter):
     """Writes rows from seeds and labels.
 
@@ -302,7 +319,7 @@ class TargetedWriter(TextWriter):
         found = read_reply(attempt.request, answer)
         rows, fault = fault_of(found, self.strategy, attempt.job)
         self.step.calls += 1
-        if fault: self.step.lost[fault if found.ok else found.outcome] += 1
+        if fault: self.step.lost[kind_of(fault) if found.ok else found.outcome] += 1
         if fault and may_repeat(found) and attempt.tries <= self.retries:
             return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1)
         return self._rows(attempt, answer, found, [] if fault else rows, fault)
@@ -311,9 +328,9 @@ class TargetedWriter(TextWriter):
         "The rows of a call: those that were written, or as many rejected ones, the first with the raw text."
         error = found.reason if found.outcome == 'failed' else ''
         told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': None, 'finish_reason': answer.finish_reason}
-        extra = {'attempts': attempt.tries, 'explanation': getattr(found.value, 'explanation', None) if self.explain else None}
+        extra = {'attempts': attempt.tries, 'fault': fault or None, 'explanation': getattr(found.value, 'explanation', None) if self.explain else None}
         self.step.asked, self.step.kept = self.step.asked + self.size, self.step.kept + len(fields)
-        ends = [(self.strategy.text(one), one, '') for one in fields] or [(found.text, None, fault)] + [('', None, 'missing in the answer')]*(self.size - 1)
+        ends = [(self.strategy.text(one), one, '') for one in fields] or [(found.text, None, kind_of(fault))] + [('', None, 'missing in the answer')]*(self.size - 1)
         return [self._row(attempt.job, member, prompt_text(attempt.request), text, told | extra | {'fields': one}, '' if error else reason, error) for member, (text, one, reason) in enumerate(ends)]
 
     def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
@@ -324,7 +341,7 @@ class TargetedWriter(TextWriter):
     def _seedless(self, number: int) -> list[dict]:
         "The rows of a call that had no seed."
         job = Job(number, self.spots[number].label, Seed({}))
-        told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast', 'tokens', 'finish_reason', 'explanation', 'fields')) | {'attempts': 0}
+        told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast', 'tokens', 'finish_reason', 'fault', 'explanation', 'fields')) | {'attempts': 0}
         return [self._row(job, member, '', '', told, error=f'no seed: {self.bank.reason}') for member in range(self.size)]
 
     def decide(self, rows: list[dict]) -> list[dict]:
