@@ -92,7 +92,7 @@ def _blotted(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets: text = text.replace(secret, '[key]')
     return text
 
-# %% ../nbs/06_chat.ipynb #7e0b534b
+# %% ../nbs/06_chat.ipynb #32c77b45
 @dataclass(frozen=True)
 class Dialect:
     """What a server was found to take.
@@ -112,7 +112,19 @@ class Dialect:
 _schema = lru_cache(maxsize=256)(json_schema)
 
 
-def chat_body(model: str, request: Request, native: bool = False, dialect: Dialect = Dialect(), extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _bare(node: Any) -> Any:
+    "A part of a schema without the values that it allows, which may differ from question to question."
+    if isinstance(node, list): return [_bare(part) for part in node]
+    return {word: _bare(part) for word, part in node.items() if word not in ('enum', 'const', 'description', 'minItems', 'maxItems')} if isinstance(node, dict) else node
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(schema: type[BaseModel]) -> str:
+    "What schemas share with which a server deals alike: their keys and types."
+    return json.dumps(_bare(_schema(schema)), sort_keys=True)
+
+
+def chat_body(model: str, request: Request, native: bool = False, dialect: Dialect = Dialect(), extra: Mapping[str, Any] | None = None, whole: bool = False) -> dict[str, Any]:
     """Write a request as the body of a call.
 
     Parameters
@@ -127,6 +139,8 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
         What the server takes.
     extra : Mapping or None
         Further fields.
+    whole : bool
+        Whether the schema keeps the bounds and patterns of its strings.
 
     Returns
     -------
@@ -137,7 +151,7 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
     body = {'model': model, 'messages': [dict(m) for m in (request if native else instruct(request)).messages], dialect.length: sampling.max_new_tokens, 'temperature': sampling.temperature, 'top_p': sampling.top_p}
     if sampling.top_k: body['top_k'] = sampling.top_k
     if request.seed is not None: body['seed'] = request.seed
-    if request.schema and native: body['response_format'] = {'type': 'json_schema', 'json_schema': {'name': _plain_name(request.schema), 'strict': True, 'schema': _schema(request.schema)}}
+    if request.schema and native: body['response_format'] = {'type': 'json_schema', 'json_schema': {'name': _plain_name(request.schema), 'strict': True, 'schema': _schema(request.schema, not whole)}}
     return {k: v for k, v in body.items() if k not in dialect.omit or v != 1} | dict(extra or {})
 
 
@@ -443,7 +457,7 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError): return False
     return True
 
-# %% ../nbs/06_chat.ipynb #ba915b92
+# %% ../nbs/06_chat.ipynb #033ddaeb
 _LOST, _UNWELCOME = 3, 16
 
 
@@ -472,6 +486,8 @@ class ChatTeacher(TextTeacher):
         Longest time for which a call is answered by nothing but "too many requests", in seconds.
     native_schema : bool or None
         Whether the server itself can hold answers to a JSON schema; None to find out.
+    whole_schema : bool
+        Whether it is sent bounds and patterns of strings too, which some servers refuse; vLLM, llama.cpp and others keep to them.
     revision : str or None
         Which version of the model it is, where the name does not tell.
     extra_body : Mapping or None
@@ -491,7 +507,7 @@ class ChatTeacher(TextTeacher):
     """
 
     def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY', concurrency: int = 32, requests_per_minute: float | None = None,
-                 tokens_per_minute: float | None = None, timeout: float = 120., attempts: int = 5, pause: float = 0.5, patience: float = 600., native_schema: bool | None = None,
+                 tokens_per_minute: float | None = None, timeout: float = 120., attempts: int = 5, pause: float = 0.5, patience: float = 600., native_schema: bool | None = None, whole_schema: bool = False,
                  revision: str | None = None, extra_body: Mapping[str, Any] | None = None, address: str | None = None):
         self.model, self.base_url, self.key_variable, self.concurrency, self.timeout, self.attempts = model, server_address(base_url), key_variable, concurrency, timeout, attempts
         self.address = server_address(address) if address else self.base_url
@@ -502,6 +518,7 @@ class ChatTeacher(TextTeacher):
         if wrong: raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
         try: json.dumps(self.extra_body)
         except TypeError as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
+        self.whole_schema = whole_schema
         self._line, self._dialect, self._native, self._answered, self._served, self._lost, self._refused = None, Dialect(), {}, False, False, 0, 0
         self.throttle = self._new_throttle()
 
@@ -548,12 +565,12 @@ class ChatTeacher(TextTeacher):
 
     def _open(self, schema: type[BaseModel] | None) -> bool:
         "Whether it is still to be found out who sees to the shape."
-        return schema is not None and self.native_schema is None and schema not in self._native
+        return schema is not None and self.native_schema is None and _kind_of(schema) not in self._native
 
     def _body(self, request: Request) -> dict[str, Any]:
         "A request as it is sent by what is known now."
-        native = self._native.get(request.schema, True) if self.native_schema is None else self.native_schema
-        return chat_body(self.model, request, native, self._dialect, self.extra_body)
+        native = self._native.get(request.schema and _kind_of(request.schema), True) if self.native_schema is None else self.native_schema
+        return chat_body(self.model, request, native, self._dialect, self.extra_body, self.whole_schema)
 
     def _again(self, message: str, **what: bool) -> _Again:
         "A failed attempt, told without the key: stamina logs it."
@@ -575,7 +592,7 @@ class ChatTeacher(TextTeacher):
         if 'json' not in kind: raise self._again(f'a reply of type {kind or "unknown"}, not JSON: {error_said(reply.content)[1]}')
         try: answer = read_completion(reply.content)
         except ValueError as error: raise self._again(str(error)) from None
-        if 'response_format' in body and answer.finish_reason == 'stop' and answer.text: self._native.setdefault(call.request.schema, _is_json(answer.text))
+        if 'response_format' in body and answer.finish_reason == 'stop' and answer.text: self._native.setdefault(_kind_of(call.request.schema), _is_json(answer.text))
         if call.tokens and None not in (used := (answer.prompt_tokens, answer.completion_tokens)): self.throttle.give_back(call.tokens - sum(used))
         self._served = True
         return answer
@@ -587,7 +604,7 @@ class ChatTeacher(TextTeacher):
         if end == 'again': raise self._again(told)
         if end == 'stop' and not (reply.status_code == 403 and self._served): raise TeacherError(f'{self.address} answered {told}; {self._advice(reply)}')
         if code in _FILTERED: return Answer(finish_reason='content_filter')
-        if dislikes_schema(body, said): self._native[call.request.schema] = False
+        if dislikes_schema(body, said): self._native[_kind_of(call.request.schema)] = False
         else: self._dialect = adapted(self._dialect, body, said)
         if self._body(call.request) == body: raise _Failed(told)
 

@@ -86,7 +86,7 @@ _IntraShare = Annotated[float | None, _contrast('Part of the contrast that stays
 _Eos = Annotated[Literal['renormalise', 'drop', 'freeze'] | None, _contrast(
     'When a text ends, its part of the contrast: goes to those still being written (renormalise), is lost (drop), or stays as it last was (freeze). [dim]\\[renormalise][/dim]', metavar='NAME')]
 
-# %% ../nbs/19_cli.ipynb #0bf499f5
+# %% ../nbs/19_cli.ipynb #129115e1
 _draw = partial(option, 'Sampling')
 _Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes the likeliest.', min=0, metavar='X')]
 _TopP = Annotated[float, _draw('Draw among the likeliest words that together have this probability. Larger is more varied and riskier.', min=0, max=1, metavar='X')]
@@ -109,6 +109,7 @@ _Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made f
 _PerMinute = Annotated[int | None, _server('Most requests in a minute.', min=1, metavar='N', show_default=False)]
 _TokensPerMinute = Annotated[int | None, _server('Most tokens in a minute.', min=1, metavar='N', show_default=False)]
 _Timeout = Annotated[float, _server('Longest wait for a whole answer, in seconds.', min=0.1, metavar='X')]
+_WholeSchema = Annotated[bool, _server('Send bounds and patterns of strings with a schema too; vLLM and llama.cpp keep to them, others refuse them.', '--whole-schema')]
 _spend = partial(option, 'Spending')
 _Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], then prompt = 0.15 and completion = 0.60.', metavar='FILE', show_default=False)]
 _Estimate = Annotated[bool, _spend('Only tell what it would take, and ask for nothing.', '--estimate')]
@@ -119,8 +120,8 @@ _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones 
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../nbs/19_cli.ipynb #d5a0660a
-_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout')
+# %% ../nbs/19_cli.ipynb #f5d234bb
+_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout', 'whole_schema')
 OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'correct', 'align', 'contexts', 'seeds_per_call', 'labels_per_seed', 'retries', 'explain', 'contexts_from', 'seeds_from', 'show_explanation', 'votes', 'policy', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
                                    'intra_share', 'eos')} | {'shared_demonstrations': 'shared', 'texts_per_call': 'texts', 'records': 'source', 'blind': 'show_label'}
 
@@ -198,7 +199,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     from synthlab.production import make_teacher
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
 
-# %% ../nbs/19_cli.ipynb #7d7f5b0f
+# %% ../nbs/19_cli.ipynb #4f249dfa
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -207,7 +208,7 @@ def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
 
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
-    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout')}
+    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout', 'whole_schema')}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
     prices = tomllib.loads(asked.prices.read_text(encoding='utf-8')) if asked.prices else None
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
@@ -314,7 +315,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../nbs/19_cli.ipynb #c40aec27
+# %% ../nbs/19_cli.ipynb #6fabf288
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -348,7 +349,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               ridge: _Ridge = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
               dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
-              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., whole_schema: _WholeSchema = False, max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False, retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
               fork: _Fork = None, overwrite: _Overwrite = False) -> None:
     asked = SimpleNamespace(**ctx.params, made_by=None, given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})

@@ -9,10 +9,11 @@ __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRS
            'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
            'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #cb5d8072
+# %% ../nbs/10i_correction.ipynb #d28722fb
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -30,7 +31,7 @@ from .seeds import Yield
 from .specs import Strategy, template_of
 from .tasks import Task, derive_seed, one_line, render
 
-# %% ../nbs/10i_correction.ipynb #f19c9f13
+# %% ../nbs/10i_correction.ipynb #0193bba4
 LONGEST_REASON, SHORT_REASON = 240, 48          # characters; the short one is for teachers with a context of at most 1024 tokens
 
 
@@ -44,13 +45,23 @@ def _respelt(answers: tuple[str, ...], value: Any) -> Any:
     return near[0] if len(near) == 1 else value
 
 
+class _Answer(BaseModel):
+    "Remembers its JSON schema, which every request is named after."
+
+    @classmethod
+    def model_json_schema(cls, *args, **options):
+        if args or options: return super().model_json_schema(*args, **options)
+        if '_written' not in vars(cls): cls._written = super().model_json_schema()
+        return deepcopy(cls._written)
+
+
 @lru_cache(maxsize=4096)
 def _schema(answers: tuple[str, ...], longest: int) -> type[BaseModel]:
     "The schema; the same class for the same answers, as teachers remember schemas."
     reason = Annotated[str, Field(max_length=longest), BeforeValidator(lambda text: one_line('' if text is None else str(text))[:longest])]
     lower = [answer.lower() for answer in answers if longest <= SHORT_REASON and _respelt(answers, answer.lower()) == answer]
     label = Annotated[Literal[answers], BeforeValidator(lambda value: _respelt(answers, value)), WithJsonSchema({'type': 'string', 'enum': [*dict.fromkeys([*answers, *lower])]})]
-    return create_model('Correction', explanation=(reason, ''), label=(label, ...))
+    return create_model('Correction', __base__=_Answer, explanation=(reason, ''), label=(label, ...))
 
 
 def correction_schema(answers: Sequence[str], longest: int = LONGEST_REASON) -> type[BaseModel]:

@@ -136,9 +136,9 @@ def are_twins(one: str, other: str) -> bool:
     """
     return one != other and other in (feminine(one), one) or one != other and feminine(other) == one
 
-# %% ../nbs/10d_entailment.ipynb #d8694bca
-_TELLS_GENDER = re.compile(r'\b((wo)?man|(wo)?men|boy|girl|lady|gentleman|father|mother|son|daughter|brother|sister|husband|wife|uncle|aunt|king|queen|nun|monk|'
-                           r'\w+(man|woman)|actress|waitress|hostess|stewardess|heiress|princess|prince)s?\b', re.I)
+# %% ../nbs/10d_entailment.ipynb #e4e32951
+_TELLS_GENDER = re.compile(r'\b((wo)?man|boy|girl|lady|gentleman|father|mother|son|daughter|brother|sister|husband|wife|uncle|aunt|king|queen|nun|monk|prince(ss)?|'
+                           r'(?!(hu|ger|ro|sha|otto)man\b)\w+man|actress|waitress|hostess|stewardess|heiress)\b', re.I)
 
 
 def _stands(noun: str, text: str) -> bool:
@@ -467,7 +467,7 @@ def embedding_pattern(clause: str, environment: str, attitude: str, own_voice: b
     who = rf"([Ii]|[Ww]e|[A-Za-z]{_FREE}{{1,50}} ([Ii]|we)) (do not|don't|did not|didn't|never)" if own_voice else rf"{start}(not|never|don't|doesn't|didn't)( [a-z]{{2,9}})?"
     return rf'{who} {verb}{that}{end}\.'
 
-# %% ../nbs/10d_entailment.ipynb #02da5efe
+# %% ../nbs/10d_entailment.ipynb #94ca7326
 def clause_fault(clause: str, opening: str = '') -> str:
     """Say why a clause cannot be embedded.
 
@@ -488,6 +488,9 @@ def clause_fault(clause: str, opening: str = '') -> str:
     verbs = {form for kind in _VERBS.values() for forms in kind.values() for form in forms.split()}
     found = re.search(rf'\b{_any_of(verbs)} that\b', clause.casefold())
     return f'the clause embeds another clause itself ({found[0]!r}): take a plain one' if found else ''
+
+
+_TOLD = {'plain': 'nothing: a plain statement', 'negation': 'a negation', 'question': 'a question', 'modal': 'a modal verb, such as may, might or must', 'conditional': 'a condition, with if'}
 
 
 class CB(Strategy):
@@ -532,9 +535,8 @@ class CB(Strategy):
         job : Job
             What is to be written.
         """
-        names = {'attitude': 'verb that embeds the clause', 'environment': 'what that verb stands under'}
-        plain = {'environment': 'nothing: a plain statement'} if job.layout.get('environment') == 'plain' else {}
-        return {names.get(name, name): value for name, value in (dict(job.layout) | plain).items()}
+        said = {'verb that embeds the clause': job.layout.get('attitude'), 'what the verb stands under': _TOLD.get(job.layout.get('environment', ''), job.layout.get('environment'))}
+        return {name: value for name, value in said.items() if value} | {name: value for name, value in job.layout.items() if name not in ('attitude', 'environment')}
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
         """Return the shape of what the teacher writes: clause, verb and environment in place.

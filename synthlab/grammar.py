@@ -54,7 +54,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]):
     except ValueError: pieces = _Pieces(tokenizer)
     return llguidance.LLTokenizer(llguidance.TokenizerWrapper(pieces), **options), pieces.opens
 
-# %% ../nbs/04f_grammar.ipynb #444a4f9f
+# %% ../nbs/04f_grammar.ipynb #924b1782
 class Grammar:
     """What may come next in a text that keeps to a JSON schema: a `Constraint` for the decode loop.
 
@@ -131,7 +131,7 @@ def grammar(schema: type[BaseModel], tokenizer: PreTrainedTokenizerBase, end_ids
     tokens, opens = _tokens(tokenizer, end_ids)
     from llguidance import LLMatcher
     shape = json_schema(schema, portable=False) | {'x-guidance': {'lenient': True, 'whitespace_pattern': r'[ \n\t]{0,24}'}}
-    matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark('start: /[ ]?/ value\nvalue: %json ' + json.dumps(shape)), log_level=0)
+    matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark('%llguidance {"no_forcing": true}\nstart: /[ ]?/ value\nvalue: %json ' + json.dumps(shape)), log_level=0)
     if matcher.is_error(): raise StructuredError(f'the schema of {schema.__name__} makes no grammar: {matcher.get_error().splitlines()[0]}')
     found = Grammar(matcher, len(tokenizer), opens)
     if found.is_done: raise StructuredError(f'the tokenizer cannot write the schema of {schema.__name__}')

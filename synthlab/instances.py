@@ -6,7 +6,7 @@
 __all__ = ['EXPLANATION', 'seed_index', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request', 'Attempt',
            'fault_of', 'kind_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #ca46f974
+# %% ../nbs/10h_instances.ipynb #b2b08d89
 import json
 import re
 from collections import Counter, deque
@@ -26,7 +26,7 @@ from .generation import Setting, TextWriter
 from .prompting import Brief, Prompts, Spot
 from .replies import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
-from .seeds import SeedBank, Yield, room_for, size_of, write_contexts, write_seeds
+from .seeds import SeedBank, Yield, room_for, size_of, token_length, write_contexts, write_seeds
 from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, part_type, same_text
 from .structured import repair_request, reply as read_reply
 from .tasks import Task, derive_seed, prompt_hash
@@ -70,7 +70,7 @@ def draw_layout(layouts: Sequence[Mapping[str, str]], spot: Spot, seed: int) -> 
     cycle, place = divmod(spot.turn, len(layouts))
     return layouts[np.random.default_rng(derive_seed(seed, 'layout', spot.label, cycle)).permutation(len(layouts))[place]]
 
-# %% ../nbs/10h_instances.ipynb #249762f0
+# %% ../nbs/10h_instances.ipynb #ef946e09
 EXPLANATION = Part(meaning='why it has this label, in one sentence', longest=300)
 
 
@@ -115,7 +115,7 @@ def instance_messages(strategy: Strategy, job: Job, explain: bool = False) -> li
                 context=json.dumps(job.seed.context, ensure_ascii=False) if job.seed.context else '', told=told, rules=list(spec.rules), parts=parts)
 
 
-def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampling: Sampling | None = None, seed: int = 0) -> Request:
+def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampling: Sampling | None = None, seed: int = 0, per_token: int = 3) -> Request:
     """Put the question for a row.
 
     Parameters
@@ -130,6 +130,8 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
         Temperature and filters; the length follows from the schema.
     seed : int
         Seed of the run.
+    per_token : int
+        Characters of a token.
 
     Returns
     -------
@@ -138,7 +140,7 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
     """
     schema = strategy.reply_schema(job)
     schema = explained_schema(schema) if explain else schema
-    sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room_for(size_of(schema), len(schema.model_fields)))
+    sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room_for(size_of(schema), len(schema.model_fields), per_token))
     return Request(instance_messages(strategy, job, explain), sampling, schema, job.number, derive_seed(seed, 'group', job.number, 'tokens') % 2**31, name=job.number)
 
 # %% ../nbs/10h_instances.ipynb #d1843c5c
@@ -213,7 +215,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #c978b8ff
+# %% ../nbs/10h_instances.ipynb #71c37188
 class TargetedWriter(TextWriter):
     """Writes rows from seeds and labels.
 
@@ -275,7 +277,7 @@ class TargetedWriter(TextWriter):
 
     def _ask(self, job: Job) -> Request:
         "The question for a job."
-        return instance_request(self.strategy, job, self.explain, self.setting.sampling, self.setting.seed)
+        return instance_request(self.strategy, job, self.explain, self.setting.sampling, self.setting.seed, token_length(self.setting.teacher))
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         """Make rows, in order of completion.

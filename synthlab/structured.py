@@ -18,9 +18,9 @@ from pydantic import BaseModel, RootModel, ValidationError
 from .replies import Answer, Reply, Request, plain_reply
 from .tasks import text_fault
 
-# %% ../nbs/04b_structured.ipynb #2e0baecb
+# %% ../nbs/04b_structured.ipynb #a029fa10
 NOT_SENT = frozenset({'title', 'default', 'examples', 'discriminator', 'deprecated', 'readOnly', 'writeOnly'})
-NOT_PORTABLE = frozenset({'minLength', 'maxLength', 'uniqueItems', 'minProperties', 'maxProperties', 'patternProperties', 'propertyNames', 'contains', 'minContains', 'maxContains'})
+NOT_PORTABLE = frozenset({'minLength', 'maxLength', 'pattern', 'uniqueItems', 'minProperties', 'maxProperties', 'patternProperties', 'propertyNames', 'contains', 'minContains', 'maxContains'})
 _VERBATIM = frozenset({'enum', 'const', 'required'})
 
 

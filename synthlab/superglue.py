@@ -6,7 +6,7 @@
 __all__ = ['LABELS', 'FEATURES', 'entity_spans', 'official_rows', 'official_dataset', 'from_official', 'original_rows',
            'write_official', 'load_superglue', 'task_definition', 'text_to_text', 'multi_task', 'learner_rows']
 
-# %% ../nbs/12_superglue.ipynb #84059567
+# %% ../nbs/12_superglue.ipynb #f85077ba
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Features, Sequence as ListOf, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, Sequence as ListOf, Value, concatenate_datasets, load_dataset
 
 from .data import DataError, read_table
 from .specs import Strategy
@@ -93,11 +93,11 @@ def _numbered(rows: Sequence[Mapping], task: str) -> list[Any]:
         found.append(dict(zip(_INDEX[task], [known.setdefault(key, len(known)) for known, key in zip(groups, keys)] + [n])))
     return found
 
-# %% ../nbs/12_superglue.ipynb #0962e0b2
+# %% ../nbs/12_superglue.ipynb #dfa094cc
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    "Fields of a row, which a file may hold as JSON."
-    fields = row['fields']
-    return dict(json.loads(fields) if isinstance(fields, str) else fields)
+    "Fields of a row, which a file may hold as JSON; the row itself, where its fields are columns."
+    fields = row.get('fields')
+    return dict(row if fields is None else json.loads(fields) if isinstance(fields, str) else fields)
 
 
 def _label_number(label: Any, names: Sequence[str], where: str) -> int:
@@ -110,7 +110,9 @@ def _label_number(label: Any, names: Sequence[str], where: str) -> int:
 def _official(fields: Mapping[str, Any], task: str, where: str) -> dict[str, Any]:
     "The columns that the fields of a row fill."
     known = dict(fields)
-    if task == 'record' and 'entity_spans' not in known and 'passage' in known: known['entity_spans'] = entity_spans(known['passage'], known.get('entities', ()))
+    if task == 'record':
+        known |= {name: sorted(set(known[name])) for name in ('entities', 'answers') if known.get(name) is not None}
+        if known.get('entity_spans') is None: known['entity_spans'] = entity_spans(known.get('passage', ''), known.get('entities', ()))
     wanted = [name for name in FEATURES[task] if name not in ('idx', 'label')]
     if lost := [name for name in wanted if known.get(name) is None]: raise DataError(f'{where} has no field {", ".join(map(repr, lost))}; a row of {task} needs {", ".join(wanted)}')
     return {name: known[name] for name in wanted}
@@ -122,7 +124,7 @@ def official_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[d
     Parameters
     ----------
     rows : iterable of Mapping
-        Rows with `fields` and `label`. One whose `status` is not "accepted" is left out. If all have an `idx`, it is kept; else they are numbered.
+        Rows with `label` and `fields` (or the fields as columns). One whose `status` is not "accepted" is left out. If all have an `idx`, it is kept; else they are numbered.
     task : str or Task
         One of the ten tasks.
 
@@ -145,6 +147,11 @@ def official_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[d
     return [row | {'label': _label_number(ours.get('label'), LABELS[name], f'row {n}')} for n, (row, ours) in enumerate(zip(found, taken))]
 
 
+def _dataset(rows: list[dict[str, Any]], features: Features) -> Dataset:
+    "A dataset, also of no rows."
+    return Dataset.from_list(rows, features=features) if rows else Dataset.from_dict({name: [] for name in features}, features=features)
+
+
 def official_dataset(rows: Iterable[Mapping[str, Any]], task: str | Task) -> Dataset:
     """Make a dataset with the features of the official one.
 
@@ -160,7 +167,7 @@ def official_dataset(rows: Iterable[Mapping[str, Any]], task: str | Task) -> Dat
     Dataset
         With `FEATURES` of the task.
     """
-    return Dataset.from_list(official_rows(rows, task), features=FEATURES[_plain_task(task)[0]])
+    return _dataset(official_rows(rows, task), FEATURES[_plain_task(task)[0]])
 
 # %% ../nbs/12_superglue.ipynb #ce39833e
 def _flat_multirc(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -366,7 +373,7 @@ def load_superglue(task: str | Task, part: str = 'validation', where: str | os.P
     name, strategy = _plain_task(task)
     return from_official(_raw_rows(strategy.task, part, where), task, f'{name}/{part}')
 
-# %% ../nbs/12_superglue.ipynb #c5a5a2bb
+# %% ../nbs/12_superglue.ipynb #206f8d94
 def task_definition(task: str | Task) -> str:
     """Write what a reader must know who is to answer.
 
@@ -407,9 +414,9 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     name, strategy = _plain_task(task)
     before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
     taken = [(row, _fields(row)) for row in rows if row.get('status', 'accepted') == 'accepted']
-    return Dataset.from_list([{'input': before + strategy.text(fields), 'output': strategy.given(fields, row['label']) if row.get('label') else '', 'task': name,
-                               'id': str(row.get('id', row_id(name, n)))} for n, (row, fields) in enumerate(taken)],
-                             features=Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
+    pairs = [{'input': before + strategy.text(fields), 'output': strategy.given(fields, row['label']) if row.get('label') else '', 'task': name, 'id': str(row.get('id', row_id(name, n)))}
+             for n, (row, fields) in enumerate(taken)]
+    return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
 
 
 def multi_task(rows_by_task: Mapping[str, Iterable[Mapping[str, Any]]], instruction: bool = False) -> Dataset:
@@ -427,7 +434,6 @@ def multi_task(rows_by_task: Mapping[str, Iterable[Mapping[str, Any]]], instruct
     Dataset
         What `text_to_text` makes of each with its prefix, one task after the other.
     """
-    from datasets import concatenate_datasets
     return concatenate_datasets([text_to_text(rows, task, instruction, prefix=True) for task, rows in rows_by_task.items()])
 
 

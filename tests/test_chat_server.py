@@ -99,7 +99,7 @@ def test_a_shape_that_the_server_ignores_is_asked_for_in_words(folder, url):
     class Bird(BaseModel): name: str
     with ChatTeacher(str(folder), url, concurrency=2) as teacher:
         replies = teacher.complete([greedy(opening, schema=Bird) for opening in OPENINGS[:3]])
-        assert teacher._native in ({Bird: False}, {})                             # {}: no text ended before its limit, so nothing can be told
+        assert set(teacher._native.values()) <= {False}                             # none: no text ended before its limit, so nothing can be told
     assert {reply.outcome for reply in replies} <= {'malformed', 'truncated', 'ok', 'empty'}
 
 

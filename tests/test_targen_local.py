@@ -1,0 +1,57 @@
+"All ten SuperGLUE tasks with a real model, in this process and behind a server: however weak its prose, every row obeys its schema and its validators."
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from synthlab.chat import ChatTeacher
+from synthlab.specs import Job, Seed
+from synthlab.superglue import TASKS, official_rows
+from synthlab.targen import TarGEN
+from synthlab.teachers import CausalTeacher
+from tools.local_server import LocalServer
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    "The tiny Llama of the tests, allowed longer texts than it has seen."
+    source = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
+    if not source.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')
+    copy = tmp_path_factory.mktemp('model')/'stories260K'
+    shutil.copytree(source, copy, copy_function=shutil.copyfile)
+    copy.chmod(0o755)
+    path = copy/'config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'max_position_embeddings': 8192}))
+    return CausalTeacher(str(copy), max_rows=16)
+
+
+def write(teacher, name):
+    "A few rows of a task, and what each step has brought."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return (maker := TarGEN(teacher, name, contexts=2, context_batch=2, seeds_per_call=2, retries=1)), maker.generate(4, candidates=8)
+
+
+def look(maker, written, name):
+    "Every row has ended, and every accepted one is what it should be."
+    assert sum(written.counts.values()) == len(written.rows) > 0
+    for row in written.accepted:
+        seed = Seed(json.loads(row['seed_text']), row['context'] or '')
+        job = Job(row['group'], row['label_target'], seed, row['attributes'] or {})
+        assert maker.strategy.fault(job, row['fields']) == '' and row['label'] in maker.task.label_names
+        assert not any(value in ('', None) for value in row['fields'].values())
+    assert len(official_rows(written.accepted, name)) == len(written.accepted)
+    print(f'{name:8}', {step: f"{found['kept']} of {found['asked']} in {found['calls']} calls" for step, found in written.steps.items()})
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_every_row_of_a_local_model_obeys(teacher, name): look(*write(teacher, name), name)
+
+
+def test_the_same_over_a_server(teacher):
+    with LocalServer(teacher) as server, ChatTeacher('stories', server.url, native_schema=True, whole_schema=True, timeout=120) as chat:
+        maker, written = write(chat, 'copa')
+        look(maker, written, 'copa')
+        assert server.asked >= sum(written.calls.values()) - 1 and written.accepted

@@ -1,0 +1,87 @@
+"""A chat server on loopback with a real model behind it, which keeps answers to the JSON schema that it is sent.
+
+    with LocalServer(CausalTeacher(folder)) as server: ... server.url
+
+It speaks as much of the OpenAI protocol as a chat teacher needs. Requests wait in a queue; the model answers all that are there together.
+"""
+import asyncio
+import json
+import threading
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, RootModel
+
+from synthlab.replies import Request
+from synthlab.sampling import Sampling
+
+_shapes: dict[str, type[BaseModel]] = {}
+
+
+def shape_of(schema):
+    "A pydantic class that has this JSON schema, the same for the same schema."
+    def made(): return type('Sent', (RootModel[Any],), {'model_json_schema': classmethod(lambda cls, *args, **kwargs: schema)})
+    return _shapes.setdefault(json.dumps(schema, sort_keys=True), made())
+
+
+def request_of(body):
+    "The request that a body asks for."
+    form = body.get('response_format')
+    sampling = Sampling(body['max_tokens'], body.get('temperature', 1.), body.get('top_p', 1.), body.get('top_k', 0))
+    return Request(body['messages'], sampling, shape_of(form['json_schema']['schema']) if form else None, seed=body.get('seed'))
+
+
+def completion_of(answer):
+    "An answer as the protocol writes it."
+    if answer.error: return {'error': {'message': answer.error, 'type': 'model'}}
+    usage = {'prompt_tokens': answer.prompt_tokens, 'completion_tokens': answer.completion_tokens, 'total_tokens': answer.prompt_tokens + answer.completion_tokens}
+    return {'id': 'local', 'object': 'chat.completion', 'created': 1, 'model': answer.model, 'usage': usage,
+            'choices': [{'index': 0, 'finish_reason': answer.finish_reason, 'message': {'role': 'assistant', 'content': answer.text}}]}
+
+
+class LocalServer:
+    "Serves a teacher of this process for as long as the `with` block lasts."
+
+    def __init__(self, teacher): self.teacher, self.asked, self.ready = teacher, 0, threading.Event()
+
+    async def _work(self):
+        "Answer what is in the queue, many at a time."
+        while True:
+            batch = [await self.queue.get()]
+            await asyncio.sleep(.02)
+            while not self.queue.empty() and len(batch) < self.teacher.max_rows: batch.append(self.queue.get_nowait())
+            found = await asyncio.to_thread(lambda: dict(self.teacher.ask([request for request, _ in batch])))
+            for place, (_, future) in enumerate(batch): future.done() or future.set_result(found[place])
+
+    async def _complete(self, http):
+        body = await http.json()
+        self.asked += 1
+        future = asyncio.get_running_loop().create_future()
+        await self.queue.put((request_of(body), future))
+        reply = completion_of(await future)
+        return web.json_response(reply, status=400 if 'error' in reply else 200)
+
+    async def _serve(self):
+        self.queue, self.over = asyncio.Queue(), asyncio.Event()
+        app = web.Application(client_max_size=2**24)
+        app.router.add_post('/v1/chat/completions', self._complete)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, '127.0.0.1', 0)
+        await site.start()
+        self.loop, worker = asyncio.get_running_loop(), asyncio.create_task(self._work())
+        self.url = f'http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1'
+        self.ready.set()
+        await self.over.wait()
+        worker.cancel()
+        await runner.cleanup()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self.thread.start()
+        assert self.ready.wait(30)
+        return self
+
+    def __exit__(self, *error):
+        self.loop.call_soon_threadsafe(self.over.set)
+        self.thread.join(30)
