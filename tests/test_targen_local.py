@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthlab.chat import ChatTeacher
 from synthlab.specs import Job, Seed
-from synthlab.superglue import TASKS, official_rows
+from synthlab.superglue import FEATURES, official_rows
 from synthlab.targen import TarGEN
 from synthlab.teachers import CausalTeacher
 from tools.local_server import LocalServer
@@ -46,7 +46,7 @@ def look(maker, written, name):
     print(f'{name:8}', {step: f"{found['kept']} of {found['asked']} in {found['calls']} calls" for step, found in written.steps.items()})
 
 
-@pytest.mark.parametrize('name', TASKS)
+@pytest.mark.parametrize("name", FEATURES)
 def test_every_row_of_a_local_model_obeys(teacher, name): look(*write(teacher, name), name)
 
 

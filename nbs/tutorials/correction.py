@@ -31,6 +31,7 @@ TRAIN, ROWS, TEST = 4000, 2000, 2000                             # gold rows tha
 NOISE = (0., .02, .05, .1, .2, .3, .4)
 FEW = (8, 20, 60, 4000)                                          # correctors that have learnt from so many rows: an error is the same whenever they are asked
 SLIPS = (.1, .2, .3, .4)                                         # the best corrector, with so many of its answers replaced: an error is a slip, made anew in each vote
+HARD = 1000                                                      # gold rows of the classifier that says which wrong labels are plausible
 ANCHOR = .5                                                      # how often a corrector that is shown the label repeats it without looking
 WAYS = {f'{"shown" if shown else "blind"}-{votes}': (shown, votes) for shown in (False, True) for votes in (1, 3)}
 
@@ -149,12 +150,33 @@ def corrector_study(gold, teacher):
     return {'accuracy': float(np.mean(right)), 'ways': found}
 
 
+def hard(gold, share):
+    "Rows of which a share has a wrong label where a classifier of other rows thinks it likeliest: the mistakes of somebody who knows the task, not of chance."
+    judge, rows = gold.classifier(HARD), gold.parts[1]
+    probs, names = judge.predict_proba(gold.vectors[1]), judge.labels
+    right = np.array([names.index(label) for label in rows.labels])
+    others = probs.copy()
+    others[np.arange(len(right)), right] = -1
+    wrong = set(np.argsort(probs[np.arange(len(right)), right] - others.max(1))[:round(share*len(right))].tolist())
+    return [{'text': text, 'label': names[others[n].argmax()] if n in wrong else label} for n, (text, label) in enumerate(zip(rows.texts, rows.labels))]
+
+
+def hard_study(gold):
+    "All correctors, asked blind, where wrong labels are plausible ones."
+    def one(teacher):
+        calls = {}
+        return {str(share): counted(gold, SelfCorrection(teacher, gold.task, show_label=False, calls=calls, progress=False)(hard(gold, share))) for share in NOISE}
+    return {name: one(teacher) for name, teacher in teachers(gold).items()} | {'uncorrected': {
+        str(share): gold.student(gold.vectors[1], [row['label'] for row in hard(gold, share)]) for share in NOISE}}
+
+
 def study_task(work, name, embedder):
     "All correctors of one task, and students of rows that nobody corrected."
     gold, folder = Gold(name, embedder), work/name
     def uncorrected(share): return gold.student(gold.vectors[1], [row['label'] for row in planted(gold, share)])
     once(folder/'uncorrected.json', lambda: {str(share): uncorrected(share) for share in NOISE})
     for teacher in teachers(gold).values(): once(folder/f'{teacher.name}.json', lambda: corrector_study(gold, teacher))
+    once(folder/'hard.json', lambda: hard_study(gold))
 
 
 def rounded(value):

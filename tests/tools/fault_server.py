@@ -19,6 +19,7 @@ import gzip
 import hashlib
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -43,6 +44,80 @@ JSON = 'application/json'
 def digest(body): return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
+LETTERS = 'abcdefghijklmnopqrstuvwxyz '
+PRINTABLE = LETTERS + 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?_-\'"@#$%&*()+=/<>[]{}\\^~`|é'
+
+
+def fitting(test): return [c for c in LETTERS if test(c)] or [c for c in PRINTABLE if test(c)]
+
+
+def category(name): return re.compile({'CATEGORY_DIGIT': r'\d', 'CATEGORY_SPACE': r'\s', 'CATEGORY_WORD': r'\w', 'CATEGORY_NOT_DIGIT': r'\D', 'CATEGORY_NOT_SPACE': r'\S', 'CATEGORY_NOT_WORD': r'\W'}[str(name)])
+
+
+def in_class(char, parts):
+    "Whether a character stands in a class of a parsed pattern."
+    def one(kind, value):
+        match str(kind):
+            case 'LITERAL': return ord(char) == value
+            case 'RANGE': return value[0] <= ord(char) <= value[1]
+            case 'CATEGORY': return bool(category(value).match(char))
+    return any(one(*part) for part in parts if str(part[0]) != 'NEGATE') != any(str(kind) == 'NEGATE' for kind, _ in parts)
+
+
+def some_match(parts, rng, extra, groups):
+    "A text that a parsed pattern matches; open repetitions go `extra` beyond their least at most."
+    text = ''
+    for kind, value in parts:
+        match str(kind):
+            case 'LITERAL': text += chr(value)
+            case 'NOT_LITERAL': text += rng.choice(fitting(lambda c: c != chr(value)))
+            case 'ANY': text += rng.choice(LETTERS)
+            case 'IN': text += rng.choice(fitting(lambda c: in_class(c, value)))
+            case 'BRANCH': text += some_match(rng.choice(value[1]), rng, extra, groups)
+            case 'SUBPATTERN': groups[value[0]] = some_match(value[-1], rng, extra, groups); text += groups[value[0]]
+            case 'GROUPREF': text += groups.get(value, '')
+            case 'MAX_REPEAT' | 'MIN_REPEAT' | 'POSSESSIVE_REPEAT': text += some_repeat(*value, rng, extra, groups)
+            case 'AT': pass
+            case _: raise ValueError(f'a pattern with {kind} is not made')
+    return text
+
+
+def some_repeat(least, most, part, rng, extra, groups):
+    "The same, often; of a class that takes letters and spaces, words."
+    times = rng.randint(least, max(least, min(int(most), least + extra)))
+    if len(part) == 1 and str(part[0][0]) in ('IN', 'ANY', 'NOT_LITERAL') and times > 3:
+        wordy = ' '.join(rng.choice(WORDS) for _ in range(times))[:times]
+        wordy = wordy[:-1] + 's' if wordy.endswith(' ') else wordy
+        if all(in_part(char, part[0]) for char in wordy): return wordy
+    return ''.join(some_match(part, rng, extra, groups) for _ in range(times))
+
+
+def in_part(char, part):
+    kind, value = part
+    return str(kind) == 'ANY' or (char != chr(value) if str(kind) == 'NOT_LITERAL' else in_class(char, value))
+
+
+def from_pattern(pattern, rng, least=0, most=10**6):
+    "A text that a regular expression matches as a whole, with so many characters."
+    parsed = re._parser.parse(pattern)
+    for extra in (3, 3, 8, 8, 20, 20, 60, 60, 150, 150, 400, 400, 1000, 2000)*4:
+        text = some_match(parsed, rng, extra, {})
+        if least <= len(text) <= most and text.strip() == text and re.search(pattern, text): return text
+    for extra in (0, 3, 20, 150, 1000)*20:
+        text = some_match(parsed, rng, extra, {})
+        if least <= len(text) <= most and re.search(pattern, text): return text
+    raise ValueError(f'no text of {least} to {most} characters was found for the pattern {pattern!r}')
+
+
+def some_string(schema, rng):
+    "Two words, or what keeps the lengths and the pattern."
+    least, most = schema.get('minLength', 0), schema.get('maxLength', 10**6)
+    if 'pattern' in schema: return from_pattern(schema['pattern'], rng, least, most)
+    text = ' '.join(rng.choices(WORDS, k=2))
+    while len(text) < least: text += ' ' + rng.choice(WORDS)
+    return text if len(text) <= most else text[:most].rstrip().ljust(least, 's')
+
+
 def made(schema, rng, root=None):
     "Some value that a JSON schema allows."
     root = schema if root is None else root
@@ -56,7 +131,7 @@ def made(schema, rng, root=None):
         case 'integer' | 'number': return schema.get('minimum', 0) + rng.randrange(3)
         case 'boolean': return rng.random() < .5
         case 'null': return None
-    return ' '.join(rng.choices(WORDS, k=2))
+    return some_string(schema, rng)
 
 
 def wanted_schema(body):
@@ -96,13 +171,14 @@ class FaultServer:
     Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of all its messages; without it, `faults` is the
     share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
     `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message, after so many
-    characters.
+    characters. `answer(body)` is the text of a good answer, `good_text` where nothing is given.
     """
 
     def __init__(self, port=0, seed=0, faults=0., delay=0., kinds=None, script=None, capacity=None, retry_after=None, wait='0.05', refuses=(), echo=False, log=None,
-                 huge=12_000_000):
+                 huge=12_000_000, answer=None):
         self.port, self.seed, self.faults, self.delay, self.script, self.capacity, self.retry_after = port, seed, faults, delay, script, capacity, retry_after
         self.wait, self.refuses, self.echo, self.huge = wait, set(refuses), echo, huge
+        self.answer = answer or good_text
         self.passing = [k for k in MIXED_PASSING if kinds is None or k in kinds]
         self.final = [k for k in MIXED_ANSWERS if kinds is None or k in kinds]
         self.received, self.answered, self.kinds = Counter(), Counter(), Counter()
@@ -134,7 +210,7 @@ class FaultServer:
                     'date': {'Date': formatdate(1e9, usegmt=True), 'Retry-After': formatdate(1e9 + 1, usegmt=True)}}.get(kind[4:], {})
             return int(kind[:3]), {'Content-Type': JSON} | wait, json.dumps(failure(said)).encode()
         page = f'<html><body>{said}</body></html>'.encode()
-        good = json.dumps(completion(body, f'{good_text(body)} {key}' if self.echo or kind == 'echo' else good_text(body), model=f'model {key}' if self.echo else None)).encode()
+        good = json.dumps(completion(body, f'{self.answer(body)} {key}' if self.echo or kind == 'echo' else self.answer(body), model=f'model {key}' if self.echo else None)).encode()
         match kind:
             case '502': return 502, {'Content-Type': 'text/html'}, page
             case 'html': return 200, {'Content-Type': 'text/html; charset=utf-8'}, page
@@ -149,11 +225,11 @@ class FaultServer:
             case 'filter 400': return 400, {'Content-Type': JSON}, json.dumps(failure(said, 'content_filter')).encode()
             case 'schema': made_up = completion(body, '{"weather": "fine"}')
             case 'refusal': made_up = completion(body, None, refusal='I cannot help with that.')
-            case 'filter': made_up = completion(body, good_text(body)[:9], 'content_filter')
+            case 'filter': made_up = completion(body, self.answer(body)[:9], 'content_filter')
             case 'empty': made_up = completion(body, None)
-            case 'length': made_up = completion(body, good_text(body)[:9], 'length')
+            case 'length': made_up = completion(body, self.answer(body)[:9], 'length')
             case 'duplicate': made_up = completion(body, 'The same for all.')
-            case 'no usage': made_up = completion(body, good_text(body), usage=False)
+            case 'no usage': made_up = completion(body, self.answer(body), usage=False)
             case 'parts': made_up = completion(body, None) | {'choices': [{'message': {'content': [{'type': 'text', 'text': t} for t in ('An ', 'owl.')]}, 'finish_reason': 'stop'}]}
             case _: return 200, {'Content-Type': JSON}, good
         return 200, {'Content-Type': JSON}, json.dumps(made_up).encode()
