@@ -1,6 +1,6 @@
 """When does self-correction help? Wrong labels of a known share in gold rows, correctors of known accuracy, on two tasks.
 
-    python nbs/tutorials/correction.py --work runs/correction                                       all of it: about half an hour on one CPU core
+    python nbs/tutorials/correction.py --work runs/correction                                       all of it: about half an hour on two busy CPU cores
     python nbs/tutorials/correction.py --work runs/correction --collect nbs/tutorials/correction.json
 
 Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped and given again.
@@ -30,7 +30,8 @@ TASKS, TOKENS = ('ag_news', 'imdb'), 128
 TRAIN, ROWS, TEST = 4000, 2000, 2000                             # gold rows that the best corrector learns from; that are corrected; that students are tested on
 NOISE = (0., .02, .05, .1, .2, .3, .4)
 FEW = (8, 20, 60, 4000)                                          # correctors that have learnt from so many rows: an error is the same whenever they are asked
-SLIPS = (.1, .2, .3, .4)                                         # the best corrector, with so many of its answers replaced: an error is a slip, made anew in each vote
+SLIPS = (.1, .2, .3, .4)                                         # the last of these, with so many of its answers replaced: an error is a slip, made anew in each vote
+STRONG = (.02, .06)                                              # correctors stronger than any classifier here: the gold labels, with so many answers replaced
 HARD = 1000                                                      # gold rows of the classifier that says which wrong labels are plausible
 ANCHOR = .5                                                      # how often a corrector that is shown the label repeats it without looking
 WAYS = {f'{"shown" if shown else "blind"}-{votes}': (shown, votes) for shown in (False, True) for votes in (1, 3)}
@@ -119,7 +120,8 @@ def teachers(gold):
     def known(n): return dict(zip(texts, gold.classifier(n).predict(X)))
     best = known(TRAIN)
     return {f'rows-{n}': ClassifierTeacher(f'rows-{n}', known(n), labels, anchor=ANCHOR) for n in FEW} | {
-        f'slips-{share}': ClassifierTeacher(f'slips-{share}', best, labels, share, ANCHOR) for share in SLIPS}
+        f'slips-{share}': ClassifierTeacher(f'slips-{share}', best, labels, share, ANCHOR) for share in SLIPS} | {
+        f'strong-{share}': ClassifierTeacher(f'strong-{share}', dict(zip(texts, gold.parts[1].labels)), labels, share, ANCHOR) for share in STRONG}
 
 
 def planted(gold, share, seed=0):
