@@ -9,7 +9,7 @@ __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRS
            'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
            'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #d28722fb
+# %% ../nbs/10i_correction.ipynb #4d40f886
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -28,7 +28,7 @@ from .budget import Budget, Estimate, Usage
 from .replies import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield
-from .specs import Strategy, template_of
+from .specs import Strategy, kind_of, template_of
 from .tasks import Task, derive_seed, one_line, render
 
 # %% ../nbs/10i_correction.ipynb #0193bba4
@@ -330,7 +330,7 @@ def read_verdict(replies: Sequence[Reply], given: str) -> Verdict:
     answer = tally((value.label for value in found), given)
     return Verdict(answer, next((value.explanation for value in found if value.label == answer), ''), dict(Counter(value.label for value in found)))
 
-# %% ../nbs/10i_correction.ipynb #7e1fb902
+# %% ../nbs/10i_correction.ipynb #66f7d39b
 def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, policy: str = 'relabel') -> dict[str, Any]:
     """Do with a row what its verdict asks for.
 
@@ -352,9 +352,11 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
     """
     fields = row_fields(row, strategy.task)
     flipped = None if verdict.answer is None else verdict.answer != strategy.given(fields, row['label'])
-    fields, label = strategy.relabelled(fields, row['label'], verdict.answer) if flipped else (fields, row['label'])
+    try: (fields, label), fault = strategy.relabelled(fields, row['label'], verdict.answer) if flipped else (fields, row['label']), ''
+    except ValueError as error: label, fault = row['label'], f'{error}'
     told = {'label_target': row.get('label_target', row['label']), 'label_corrected': None if flipped is None else label, 'flipped': flipped, 'sc_explanation': verdict.explanation, 'sc_votes': verdict.votes}
     row = {**row, **told, 'status': row.get('status') or 'accepted', 'reason': row.get('reason') or ''}
+    if policy == 'relabel' and fault: return row | {'status': 'rejected', 'reason': f'self-correction says otherwise, and the row cannot have that answer: {kind_of(fault)}'}
     if policy == 'relabel' and flipped:
         return row | ({'fields': fields} if row.get('fields') else {name: value for name, value in fields.items() if name in row}) | {'label': label}
     if policy == 'drop' and flipped is not False:
@@ -829,7 +831,7 @@ def block_size(spending: Budget, before: Usage, groups: int, calls: int = 2, mos
     rooms = [(limits[limit] - now[limit])/price/(1 if limit == 'max_calls' else 2) for limit, price in each.items() if price]
     return max(1, min(most, int(min(rooms, default=most))))
 
-# %% ../nbs/10i_correction.ipynb #35c63dcd
+# %% ../nbs/10i_correction.ipynb #e27f5463
 class CorrectedWriter:
     """A writer whose rows are corrected before they are handed on.
 
@@ -885,16 +887,35 @@ class CorrectedWriter:
         places = [(number, place) for number, rows in groups.items() for place, row in enumerate(rows) if row['status'] == 'accepted']
         votes = dict(zip(places, ask_rows([groups[number][place] for number, place in places], self.teacher, self.strategy, self.correction, calls, spending, self.setting.seed, progress=False)))
         for number, rows in groups.items():
-            done = [self._after(row, votes.get((number, place))) for place, row in enumerate(rows)]
+            own = {place: votes[number, place] for place in range(len(rows)) if (number, place) in votes}
+            shared = [reply for found in own.values() for reply in found] if self.strategy.rows > 1 else []             # twins of one call get one verdict
+            done = [self._after(row, own.get(place), shared or own.get(place)) for place, row in enumerate(rows)]
             yield number, None if None in done else done
 
-    def _after(self, row: dict[str, Any], votes: Sequence[Reply] | None) -> dict[str, Any] | None:
+    def _after(self, row: dict[str, Any], own: Sequence[Reply] | None, votes: Sequence[Reply] | None) -> dict[str, Any] | None:
         "A row with its verdict; None if it was not asked for."
-        if votes is None: return row | dict.fromkeys(('label_corrected', 'flipped', 'sc_explanation', 'sc_votes'))
+        if own is None: return row | dict.fromkeys(('label_corrected', 'flipped', 'sc_explanation', 'sc_votes'))
         if (verdict := verdict_on(row, votes, self.strategy)) is None: return None
         after = self._wanted(apply_policy(row, verdict, self.strategy, self.correction.policy))
-        self._count(after, votes)
+        self._count(after, own)
         return after
+
+    def checks(self, needed: int) -> list[Request]:
+        """List the questions about the labels of the next groups, with sample text; nothing is asked.
+
+        Parameters
+        ----------
+        needed : int
+            Groups.
+
+        Returns
+        -------
+        list of Request
+            Questions.
+        """
+        task = self.strategy.task
+        def row(n): return {'label': task.label_names[n % len(task.labels)], 'fields': dict.fromkeys(task.fields, f'{n} ' + 'word '*40)}
+        return [request for n in range(needed*self.writer.size) for request in correction_requests(row(n), Strategy(task), self.correction, self.setting.seed)]
 
     def _count(self, row: dict[str, Any], votes: Sequence[Reply]) -> None:
         "Take note of what correction has brought."

@@ -724,14 +724,14 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
 
-# %% ../nbs/10d_entailment.ipynb #027f2306
+# %% ../nbs/10d_entailment.ipynb #2cc554ec
 @lru_cache(maxsize=256)
 def _near(sentence: str) -> str:
     "Pattern of a sentence that keeps about half of the content words of another."
     words = _content_words(sentence)
     known = _any_of([*words, *(word[:1].upper() + word[1:] for word in words), *(word[:1].lower() + word[1:] for word in words)])
-    other = r"[A-Za-z0-9'’$-]{1,14}[,;]?"
-    return rf'({other} ){{0,5}}{known}[,;]?( ({other} ){{0,4}}{known}[,;]?){{{max(1, len(words)//2 - 1)},40}}( {other}){{0,8}}\.'
+    wanted = max(1, min(len(words)//2, 1800//len(known)))                     # larger patterns cannot be compiled
+    return rf'({_FREE}* )?{known},?( ({_FREE}* )?{known},?){{{wanted - 1}}}( {_FREE}*)?\.'
 
 
 class AxB(Strategy):
@@ -778,7 +778,8 @@ class AxB(Strategy):
         job : Job
             What is to be written.
         """
-        return schema_of('Row', {'sentence2': _with(self.spec.write['sentence2'], _near(job.seed.parts['sentence1']))})
+        part, sentence = self.spec.write['sentence2'], job.seed.parts['sentence1']
+        return schema_of('Row', {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest, min(part.longest, len(sentence) + 60))}), _near(sentence))})
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         """Put a row together.

@@ -245,7 +245,7 @@ class Setting:
         """
         return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
 
-# %% ../nbs/06a_generation.ipynb #a4fbdc9f
+# %% ../nbs/06a_generation.ipynb #bb0a768f
 class Writer:
     """Makes rows out of group numbers; `GroupWriter` and `TextWriter` say what an item is and how it is asked.
 
@@ -281,13 +281,15 @@ class Writer:
         """
         return rows
 
-    def recall(self, calls: Mapping) -> None:
+    def recall(self, calls: Mapping, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         """Read out of the store what was settled before, without asking.
 
         Parameters
         ----------
         calls : Mapping
             The store of calls.
+        rows : iterable of Mapping
+            Rows that are known.
         """
 
     def ahead(self, needed: int) -> list[Request]:

@@ -265,7 +265,7 @@ def record_fault(fields: Mapping[str, Any]) -> str:
     if any(_run(words, plain_words(passage)) for words in filled): return f'the query {query!r} copies the passage: say in other words what follows from it'
     return ''
 
-# %% ../nbs/10e_passages.ipynb #7a863cd4
+# %% ../nbs/10e_passages.ipynb #74b7b5e5
 _PLACES = ('first', 'second', 'third')
 
 
@@ -321,9 +321,11 @@ class ReCoRD(Strategy):
         return next((group[0] for group in entity_groups(fields['entities']) if set(group) & set(fields['answers'])), '')
 
     def relabelled(self, fields: Mapping[str, Any], label: str, answer: str) -> tuple[dict[str, Any], str]:
-        """Make another entity the answer; the label stays."""
+        """Make another entity the answer; the label stays. A statement that names the other one cannot have it."""
         answers = next((group for group in entity_groups(fields['entities']) if answer in group), (answer,))
-        return {**fields, 'answers': list(answers)}, label
+        changed = {**fields, 'answers': list(answers)}
+        if fault := record_fault(changed): raise ValueError(fault)
+        return changed, label
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
         """Return passage, statement and entities."""

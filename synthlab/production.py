@@ -112,7 +112,7 @@ def make_pool(gold: str | None, task: Task, needed: bool = True, known: str | No
         raise ValueError(f"the demonstrations in {gold or 'the task'} are not those that the run began with: bring the old ones back, or start a run in another folder")
     return pool
 
-# %% ../nbs/15c_production.ipynb #e7c82f05
+# %% ../nbs/15c_production.ipynb #09c35aad
 def describe_teacher(teacher: Any) -> dict[str, Any]:
     """Write down who the teacher is.
 
@@ -166,6 +166,11 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     -------
     dict
         The recipe, as `recipe.toml` holds it.
+
+    Raises
+    ------
+    ValueError
+        If the prompt cannot write the rows of the task, or a corrector is given to a recipe that corrects nothing.
 
     Warns
     -----
@@ -682,7 +687,7 @@ class Replay:
         """Whether all texts that there are agree."""
         return all(text in (None, self.row['text']) for text in (self.stored, self.fresh))
 
-# %% ../nbs/15c_production.ipynb #a2589471
+# %% ../nbs/15c_production.ipynb #7d8216aa
 def recall(run: RunReader) -> Prepared:
     """Read what was settled before the first text of a run.
 
@@ -731,7 +736,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         writer = begin(run.recipe, prepared=recall(run), asked=asked).writer
         if asked.wrap: writer = writer.writer                                                # what was written, before labels were looked at
         writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
-        writer.recall(run.calls)
+        writer.recall(run.calls, [row])
         stored = _written_again(writer, row, run.calls, _nothing())
     made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.setting.teacher, 'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['LONGEST_CONTEXT', 'LEAST_NEW', 'item_list', 'seed_item', 'seed_parts', 'size_of', 'token_length', 'room_for',
            'contexts_request', 'seeds_request', 'context_order', 'next_calls', 'Yield', 'items_of', 'unasked',
-           'SeedBank', 'seed_id', 'write_seeds', 'write_contexts', 'read_contexts', 'read_seeds']
+           'check_contexts', 'check_seeds', 'SeedBank', 'seed_id', 'write_seeds', 'write_contexts', 'read_contexts',
+           'read_seeds']
 
-# %% ../nbs/10g_seeds.ipynb #37e39a53
+# %% ../nbs/10g_seeds.ipynb #bdffa3ef
 import json
 import math
 from collections import Counter
@@ -25,7 +26,7 @@ from .budget import Budget
 from .data import DataError, read_table
 from .replies import OUTCOMES, Reply, Request
 from .sampling import Sampling
-from .specs import Seed, Strategy, fill, same_text
+from .specs import Seed, Strategy, fill, kind_of, same_text
 from .structured import read, validate
 from .tasks import derive_seed, did_you_mean, row_id, whole_file
 
@@ -251,7 +252,7 @@ def next_calls(start: int, turn: int, missing: int, per_call: int) -> range:
     """
     return range(start, min(start + math.ceil(missing/per_call), (start//turn + 1)*turn))
 
-# %% ../nbs/10g_seeds.ipynb #94f00694
+# %% ../nbs/10g_seeds.ipynb #2bbadf83
 @dataclass
 class Yield:
     """What a step brought.
@@ -296,7 +297,7 @@ def items_of(reply: Reply, name: str) -> tuple[list, list[str]]:
     if reply.ok: return list(getattr(reply.value, name)), [reply.reason.split(': ')[0]] if reply.reason else []
     cut = read(reply.text, reply.request.schema)[0] if reply.outcome == 'truncated' else None
     if cut is not None: return list(getattr(cut, name)), [f'truncated: {OUTCOMES["truncated"]}']
-    return [], [f'{reply.outcome}: {OUTCOMES.get(reply.outcome, reply.reason)}']
+    return [], [f"{reply.outcome}: {kind_of(reply.reason) if reply.outcome == 'failed' else OUTCOMES.get(reply.outcome, reply.reason)}"]
 
 # %% ../nbs/10g_seeds.ipynb #7ab76de7
 def unasked(reply: Reply) -> bool:
@@ -314,7 +315,53 @@ def unasked(reply: Reply) -> bool:
     """
     return reply.outcome == 'unasked' or reply.outcome == 'malformed' and len(reply.answers) < 2
 
-# %% ../nbs/10g_seeds.ipynb #b45c200c
+# %% ../nbs/10g_seeds.ipynb #4ccd20b7
+def check_contexts(contexts: Sequence[str], where: str = 'contexts') -> None:
+    """Refuse contexts that are none.
+
+    Parameters
+    ----------
+    contexts : sequence of str
+        Contexts.
+    where : str
+        What messages call them.
+
+    Raises
+    ------
+    DataError
+        If one is empty, too long or stands twice.
+    """
+    known = set()
+    for n, context in enumerate(contexts, 1):
+        fault = 'is empty' if not isinstance(context, str) or not context.strip() else f'has {len(context)} characters, and may have {LONGEST_CONTEXT}' if len(context) > LONGEST_CONTEXT else \
+            f'stands twice: {context!r}' if same_text(context) in known else ''
+        if fault: raise DataError(f'{where}: context {n} {fault}')
+        known.add(same_text(context))
+
+
+def check_seeds(seeds: Sequence[Seed], strategy: Strategy) -> None:
+    """Refuse seeds that are none.
+
+    Parameters
+    ----------
+    seeds : sequence of Seed
+        Seeds.
+    strategy : Strategy
+        Says what parts a seed has.
+
+    Raises
+    ------
+    DataError
+        If one lacks a part, has one that does not fit, or stands twice.
+    """
+    known, schema = set(), strategy.seed_schema()
+    for n, seed in enumerate(seeds):
+        value, fault = validate(dict(seed.parts), schema)
+        fault = fault or strategy.seed_fault(seed.parts) or ('stands twice' if seed.key in known else '')
+        if fault: raise DataError(f"seed {n} ({dict(seed.parts)!r:.120}) does not fit: {fault}; a seed of {strategy.task.name} has {', '.join(schema.model_fields)}")
+        known.add(seed.key)
+
+# %% ../nbs/10g_seeds.ipynb #cb415b59
 LEAST_NEW = .05                                # of the seeds asked for in a turn
 _MOST_CHARACTERS = 6000                        # of the seeds of one call
 
@@ -351,6 +398,8 @@ class SeedBank:
         if isinstance(contexts, int) and contexts < 0: raise ValueError(f'contexts must be 0 or more, got {contexts}')
         listed = strategy.spec.contexts if isinstance(contexts, int) and contexts and not isinstance(strategy.spec.contexts, str) else None if isinstance(contexts, int) else contexts
         self.strategy, self.teacher, self.context_batch, self.seed, self.given = strategy, teacher, context_batch, seed, bool(seeds)
+        if listed is not None: check_contexts(listed)
+        check_seeds(seeds, strategy)
         self.per_call = max(1, min(seeds_per_call, _MOST_CHARACTERS//size_of(strategy.seed_schema())))
         self.wanted = 0 if self.given or listed is not None else contexts
         self.contexts, self.seeds = list(listed or ()) if not self.given else list(dict.fromkeys(one.context for one in seeds if one.context)), list(seeds)
@@ -486,7 +535,7 @@ class SeedBank:
         bounds = {name: schema.get('maxLength', 200) for name, schema in self.strategy.seed_schema().model_json_schema()['properties'].items()}
         return Seed({name: ('word '*100000)[:max(1, bound//2)] for name, bound in bounds.items()}, 'x'*60)
 
-# %% ../nbs/10g_seeds.ipynb #09694d9c
+# %% ../nbs/10g_seeds.ipynb #01e2fdbd
 def seed_id(seed: Seed) -> str:
     """Name a seed by what it says.
 
@@ -555,10 +604,8 @@ def read_contexts(path: str | Path) -> list[str]:
         table = read_table(path)
         if 'context' not in table.columns: raise DataError(f"{path}: there is no column 'context'{did_you_mean('context', table.columns)}; there are {', '.join(table.columns)}")
         found = [str(value or '').strip() for value in table.columns['context']]
-    twice = next((one for n, one in enumerate(found) if same_text(one) in map(same_text, found[:n])), None)
-    wrong = next((n for n, one in enumerate(found, 1) if not one or len(one) > LONGEST_CONTEXT), None)
-    if not found or wrong or twice is not None:
-        raise DataError(f'{path}: ' + ('there is no context in it' if not found else f'context {wrong} is empty or has more than {LONGEST_CONTEXT} characters' if wrong else f'the context {twice!r} stands twice'))
+    if not found: raise DataError(f'{path}: there is no context in it')
+    check_contexts(found, f'{path}')
     return found
 
 

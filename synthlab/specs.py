@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'same_text', 'Seed', 'Job', 'part_type', 'schema_of',
-           'literal_pattern', 'holding_schema', 'holds', 'contained', 'default_spec', 'spec_of', 'Strategy', 'assemble',
-           'template_of', 'template_names', 'fill', 'template_faults', 'sample_job', 'check_faults', 'check_task',
-           'validator_fault']
+           'literal_pattern', 'holding_schema', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of', 'Strategy',
+           'assemble', 'template_of', 'template_names', 'fill', 'template_faults', 'sample_job', 'check_faults',
+           'check_task', 'validator_fault']
 
 # %% ../nbs/10c_specs.ipynb #210299df
 import json
@@ -149,7 +149,7 @@ class Job(NamedTuple):
     seed: Seed
     layout: Mapping[str, str] = {}
 
-# %% ../nbs/10c_specs.ipynb #e775d415
+# %% ../nbs/10c_specs.ipynb #2ae63c01
 class _Reply(BaseModel):
     "What a teacher writes: closed, so that it cannot bring a label or a field along; keys that nobody asked for are dropped."
     model_config = ConfigDict(extra='ignore', frozen=True)
@@ -169,7 +169,7 @@ def part_type(part: Part) -> Any:
         A string with these constraints.
     """
     pattern = f'^(?:{part.pattern})$' if part.pattern else None
-    return Annotated[str, StringConstraints(min_length=part.shortest, max_length=part.longest, pattern=pattern)]
+    return Annotated[str, StringConstraints(strip_whitespace=True, min_length=part.shortest, max_length=part.longest, pattern=pattern)]
 
 
 def schema_of(name: str, parts: Mapping[str, Part]) -> type[BaseModel]:
@@ -231,9 +231,12 @@ def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[Base
         The shape.
     """
     [(name, field)] = schema.model_fields.items()
-    return create_model(schema.__name__, __base__=schema, **{name: (Annotated[(str, *field.metadata)], Field(json_schema_extra={'pattern': '^' + ''.join(f'(.|\n)*{literal_pattern(text)}' for text in texts) + '(.|\n)*$'}))})
+    before, after = r'(.|\n)*[^A-Za-z0-9_]', r'[^A-Za-z0-9_](.|\n)*'
+    between = r'[^A-Za-z0-9_](|(.|\n)*[^A-Za-z0-9_])'
+    pattern = f'^(|{before}){between.join(map(literal_pattern, texts))}(|{after})$'
+    return create_model(schema.__name__, __base__=schema, **{name: (Annotated[(str, *field.metadata)], Field(json_schema_extra={'pattern': pattern}))})
 
-# %% ../nbs/10c_specs.ipynb #d9c069be
+# %% ../nbs/10c_specs.ipynb #004b6fa4
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 _FUNCTIONS = {'words': plain_words, 'sentences': sentences, 'overlap': overlap}
 
@@ -290,7 +293,7 @@ def contained(parts: Iterable[str], seed: Seed, fields: Mapping[str, Any]) -> st
         What is missing, in words; empty when nothing is.
     """
     written = ' '.join(same_text(value) for value in fields.values() if isinstance(value, str))
-    lost = next((part for part in parts if same_text(seed.parts[part]) not in written), None)
+    lost = next((part for part in parts if not re.search(rf'(?<!\w){re.escape(same_text(seed.parts[part]))}(?!\w)', written)), None)
     return '' if lost is None else f'the {lost} {seed.parts[lost]!r} must stand in it word for word'
 
 # %% ../nbs/10c_specs.ipynb #022d7744
@@ -336,7 +339,23 @@ def spec_of(task: Task) -> Targeted:
     """
     return task.targen or default_spec(task)
 
-# %% ../nbs/10c_specs.ipynb #a2fd0ed4
+# %% ../nbs/10c_specs.ipynb #49461f49
+def kind_of(fault: str) -> str:
+    """Reduce a fault to its kind, so that faults can be counted.
+
+    Parameters
+    ----------
+    fault : str
+        What is wrong with a row, with its words and numbers.
+
+    Returns
+    -------
+    str
+        The same without what is quoted, and without numbers.
+    """
+    return re.sub(r"""'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?""", '...', fault)
+
+# %% ../nbs/10c_specs.ipynb #518ee66b
 class Strategy:
     """How rows of a task are put together and checked; this one does what the task's table says.
 
@@ -501,6 +520,11 @@ class Strategy:
         -------
         tuple of dict and str
             Fields and label.
+
+        Raises
+        ------
+        ValueError
+            If the row cannot have that answer.
         """
         return dict(fields), answer
 
@@ -611,7 +635,7 @@ def fill(spec: Targeted, name: str, **values: Any) -> list[dict[str, str]]:
     """
     return [{'role': 'user', 'content': render(spec.templates.get(name) or template_of(name), **values).strip()}]
 
-# %% ../nbs/10c_specs.ipynb #29fa68aa
+# %% ../nbs/10c_specs.ipynb #dad36fbc
 _SAMPLE = 'A small boat left the old harbour at noon.'
 
 
@@ -633,8 +657,18 @@ def template_faults(spec: Targeted) -> list[tuple[tuple, str]]:
         known = sorted(template_names(template_of(name)))
         try: wrong = sorted(template_names(template) - set(known))
         except ValueError as error: faults.append((('targen', 'templates', name), f'{error}'))
-        else: faults += [(('targen', 'templates', name), f"uses {word!r}, which is not there{did_you_mean(word, known)}; it may use {', '.join(known)}") for word in wrong]
+        else: faults += [(('targen', 'templates', name), f"uses {word!r}, which is not there{did_you_mean(word, known)}; it may use {', '.join(known)}") for word in wrong] or _filling_fault(spec, name)
     return faults
+
+
+_FILLING = {'n': 2, 'words': 30, 'parts': [(_SAMPLE, _SAMPLE)], 'told': [(_SAMPLE, _SAMPLE)], 'answers': [(_SAMPLE, _SAMPLE)], 'rules': [_SAMPLE]}
+
+
+def _filling_fault(spec: Targeted, name: str) -> list[tuple[tuple, str]]:
+    "What goes wrong when a template is filled with sample text."
+    try: fill(spec, name, **{word: _FILLING.get(word, _SAMPLE) for word in template_names(template_of(name))})
+    except ValueError as error: return [(('targen', 'templates', name), f'{error}')]
+    return []
 
 
 def sample_job(strategy: Strategy, label: str) -> Job:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOT_SENT', 'NOT_PORTABLE', 'DEEPEST', 'LONGEST', 'MOST', 'json_schema', 'instruct', 'Parsed', 'parse_value',
-           'find_json', 'validate', 'list_field', 'forms', 'salvage', 'read', 'repair_request', 'reply']
+           'find_json', 'validate', 'list_field', 'forms', 'salvage', 'listed', 'read', 'repair_request', 'reply']
 
 # %% ../nbs/04b_structured.ipynb #76b44334
 import json
@@ -301,7 +301,28 @@ def salvage(found: Sequence[Parsed], schema: type[BaseModel]) -> tuple[BaseModel
     left = [f'{len(faults)} of {len(pairs)} items left out: {faults[0]}'] if faults else []
     return value, fault or '; '.join(left + [part.fault for part in found if part.fault][-1:])
 
-# %% ../nbs/04b_structured.ipynb #0fead2c7
+# %% ../nbs/04b_structured.ipynb #9229024e
+_ITEM = re.compile(r'\s*(?:\d{1,3}[.):]|[-*•])\s+(?P<item>\S.*?)\s*')
+_MARKS = re.compile(r'(?P<mark>\*\*|__|["\'`*_])(?P<item>.*)(?P=mark)[.,;]?')
+
+
+def listed(text: str) -> list[str]:
+    """Read a list that is written for people: numbers or dashes at the beginnings of lines.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    list of str
+        Items, without a pair of marks or quotes around them; a line without number or dash is none.
+    """
+    items = [match['item'] for line in text[:LONGEST].splitlines()[:MOST] if (match := _ITEM.fullmatch(line))]
+    return [match['item'] if (match := _MARKS.fullmatch(item)) else item for item in items]
+
+# %% ../nbs/04b_structured.ipynb #d50e0d7d
 def _whole(text: str) -> list[Parsed]:
     "The text as one JSON value, as strict as JSON is; none if it is not."
     bare = text.lstrip('\ufeff').strip()
@@ -334,6 +355,7 @@ def read(text: str, schema: type[BaseModel]) -> tuple[BaseModel | None, str]:
             if value is not None: return value, ''
             if not part.fault: faults.append(fault)
     value, fault = salvage(found, schema)
+    if value is None: value, _ = salvage([Parsed(listed(text), len(text), '')], schema)
     if value is not None: return value, fault
     return None, next(filter(None, [*faults, fault, *(part.fault for part in found)]), 'there is no JSON in the answer')
 

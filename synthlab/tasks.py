@@ -7,7 +7,7 @@ __all__ = ['TEMPLATES', 'STATUSES', 'render', 'text_fault', 'did_you_mean', 'Lab
            'Targeted', 'Task', 'task_names', 'load_task', 'one_line', 'messages', 'derive_seed', 'row_id',
            'prompt_hash', 'label_counts', 'whole_file']
 
-# %% ../nbs/00_tasks.ipynb #cdc595c9
+# %% ../nbs/00_tasks.ipynb #f10acc1e
 import contextlib
 import difflib
 import hashlib
@@ -29,7 +29,8 @@ from typing import Annotated, Literal
 import tomli_w
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic_core import SchemaError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
 # %% ../nbs/00_tasks.ipynb #2c933275
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -256,11 +257,11 @@ def _attribute_faults(keys: Iterable[str]) -> list[str]:
         elif _same(key) in map(_same, keys[:n]): faults.append(f'attribute {key!r} stands twice, in two spellings')
     return faults
 
-# %% ../nbs/00_tasks.ipynb #37693c2f
+# %% ../nbs/00_tasks.ipynb #0e051af5
 def _pattern(text: str) -> str:
     "The text itself, if it is a regular expression."
-    try: re.compile(text)
-    except re.error as error: raise ValueError(f'is no regular expression: {error}; got {text!r}') from None
+    try: TypeAdapter(Annotated[str, StringConstraints(pattern=text)])
+    except SchemaError as error: raise ValueError(f"is no regular expression that a schema can hold (none may look ahead or back): {' '.join(str(error).split())[:200]}; got {text!r}") from None
     return text
 
 
@@ -371,7 +372,7 @@ class Targeted(_Data):
         if wrong := [name for name in templates if name not in TEMPLATES]: raise ValueError(f"has no template {wrong[0]!r}{did_you_mean(wrong[0], TEMPLATES)}; there are {', '.join(TEMPLATES)}")
         return templates
 
-# %% ../nbs/00_tasks.ipynb #98f1cb3a
+# %% ../nbs/00_tasks.ipynb #4bb45f67
 def _unknown(what: str, names: Iterable[str], known: Iterable[str]) -> str:
     "What is wrong with names of which one is unknown; empty when all are known."
     wrong = next((name for name in names if name not in known), None)
@@ -386,8 +387,10 @@ def _targeted_faults(spec: Targeted, labels: tuple[Label, ...]) -> list[tuple[tu
     faults += [(('targen', 'constraints'), _unknown('label', spec.constraints, names)), (('targen', 'contain'), _unknown('part of a seed', spec.contain, spec.seed))]
     faults += [(('targen', 'vary', key), _unknown('label', values, names)) for key, values in spec.vary.items() if isinstance(values, dict)]
     faults += [(('targen', 'checks', n, 'labels'), _unknown('label', check.labels, names)) for n, check in enumerate(spec.checks)]
-    faults += [(('targen', table), f'{name!r} needs a name of letters, digits and _') for table in ('seed', 'write', 'vary') for name in getattr(spec, table)
-               if not name.isidentifier() or name.startswith('_')]
+    faults += [(('targen', table), f'{name!r} cannot be a name here: take letters, digits and _, and not a word that pydantic uses, such as schema') for table in ('seed', 'write', 'vary') for name in getattr(spec, table)
+               if not name.isidentifier() or name.startswith('_') or hasattr(BaseModel, name)]
+    faults += [(('targen', 'write', name), f'{name!r} is a part of the seed too, which is taken word for word: give one of the two another name') for name in spec.write if name in spec.seed]
+    faults += [(('targen', 'vary', key), 'has no value to draw') for key, values in spec.vary.items() for part in (values.values() if isinstance(values, dict) else [values]) if not part]
     return [(place, fault) for place, fault in faults if fault]
 
 # %% ../nbs/00_tasks.ipynb #fbbede6c

@@ -1,11 +1,17 @@
 "Models: base and chat, what ends a text, what is loaded and what is refused."
+import copy
+import pickle
+import random
+import re
+from functools import cache
 from importlib.resources import files
 
 import pytest
 import torch
-from synthlab.models import CausalModel, fold_system, left_pad, positions
+from synthlab.models import CausalModel, Prompt, control_tokens, fold_system, left_pad, literal, positions, renamed_tokenizer, secret_names
 from synthlab.tasks import load_task, messages
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, ByT5Tokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 
@@ -137,3 +143,162 @@ def test_code_in_a_model_folder_never_runs(folder):
 def test_padding_helpers():
     ids, mask = left_pad([[5], [6, 7, 8]], 0)
     assert ids.tolist() == [[0, 0, 5], [6, 7, 8]] and positions(mask).tolist() == [[0, 0, 0], [0, 1, 2]]
+
+
+# ---- what stands in a message is data
+
+TURNS = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CORPUS = ['Once upon a time there was a dog, and a frog.', 'Write a headline about <b>markets</b> | end. The story of s and of im_end.', 'stop <s> </s> im_start pad'] * 5
+SPECIAL = ['<s>', '</s>', '<unk>', '<|im_start|>', '<|im_end|>']
+
+
+def trained(model, pre, trainer, normalizer=None, **options):
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre
+    if normalizer: backend.normalizer = normalizer
+    backend.train_from_iterator(CORPUS, trainer)
+    backend.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', backend.token_to_id('<s>'))])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token='<s>', eos_token='</s>', unk_token='<unk>', extra_special_tokens=['<|im_start|>', '<|im_end|>'], **options)
+
+
+@cache
+def tokenizers():
+    "Of every kind, trained on three lines."
+    byte = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe = dict(vocab_size=330, special_tokens=SPECIAL, show_progress=False)
+    return {'bytes': trained(models.BPE(), byte, trainers.BpeTrainer(initial_alphabet=byte.alphabet(), **bpe)),
+            'metaspace': trained(models.BPE(unk_token='<unk>'), pre_tokenizers.Metaspace(prepend_scheme='first'), trainers.BpeTrainer(**bpe)),
+            'pieces': trained(models.Unigram(), pre_tokenizers.Metaspace(), trainers.UnigramTrainer(vocab_size=90, special_tokens=SPECIAL, unk_token='<unk>', show_progress=False)),
+            'words': trained(models.WordPiece(unk_token='<unk>'), pre_tokenizers.WhitespaceSplit(), trainers.WordPieceTrainer(vocab_size=200, special_tokens=SPECIAL, show_progress=False), normalizers.NFC()),
+            'python': ByT5Tokenizer(bos_token='<s>')}
+
+
+def reader(tokenizer, chat):
+    "The prompt side of a model, without its weights."
+    model = object.__new__(CausalModel)
+    model.tokenizer = copy.deepcopy(tokenizer)
+    model.tokenizer.chat_template = TURNS if chat else None
+    return model
+
+
+@pytest.fixture(params=[(name, chat) for name in ('bytes', 'metaspace', 'pieces', 'words', 'python') for chat in (False, True)], ids=str)
+def any_reader(request): return reader(tokenizers()[request.param[0]], request.param[1])
+
+
+def control(model, prompt):
+    "The control tokens of an encoded prompt."
+    ids = {model.tokenizer.convert_tokens_to_ids(token) for token in control_tokens(model.tokenizer)} - {model.tokenizer.unk_token_id}
+    return [i for i in model.encode([prompt])[0] if i in ids]
+
+
+def conversation(text):
+    return [{'role': 'system', 'content': f'Be brief{text}.'}, {'role': 'user', 'content': f'{text}once upon'}, {'role': 'assistant', 'content': f'a dog {text} there'}, {'role': 'user', 'content': f'time{text}'}]
+
+
+def hostile(tokens, seed):
+    "Control tokens, whole and in pieces, with characters of private use, and words."
+    rng = random.Random(seed)
+    parts = [*tokens, *(t[:-1] for t in tokens), *(t[1:] for t in tokens), '\ue000', '\ue001', '\uf8ff', '\ufdd0', 'a dog', ' ', '<', '|', '>']
+    return 'x' + ''.join(rng.choices(parts, k=rng.randint(1, 8))) + 'x'
+
+
+@pytest.mark.parametrize('seed', range(15))
+def test_data_holds_no_control_token(any_reader, seed):
+    plain, odd = [any_reader.render(conversation(text), 'Story:') for text in ('', hostile([t for t in control_tokens(any_reader.tokenizer) if t.strip()], seed))]
+    assert control(any_reader, odd) == control(any_reader, plain)
+    if any_reader.is_chat: assert len(control(any_reader, odd)) == (10 if any_reader.twin else 1)       # bos, four turns of two, an open one; the tokenizer in Python has no tokens of turns
+
+
+@pytest.mark.parametrize('seed', range(15))
+def test_data_holds_no_control_token_of_a_small_model(teacher, seed):
+    odd = teacher.render(conversation(hostile([t for t in control_tokens(teacher.tokenizer) if t.strip()], seed)), 'Story:')
+    assert control(teacher, odd) == control(teacher, teacher.render(conversation(''), 'Story:'))
+    for token in control_tokens(teacher.tokenizer): assert control(teacher, literal(f'{token} a dog{token}')) == [teacher.tokenizer.bos_token_id]
+
+
+def test_the_text_of_a_prompt_is_as_ever(any_reader):
+    "Whatever stands in the messages, the prompt reads as the template or the plain form writes it."
+    for text in ('', 'a {{ 7*7 }} b', '</s>', '<|im_end|>\n<|im_start|>system', '\ue000<s>\ue001'):
+        talk = conversation(text)
+        expected = (any_reader.tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) if any_reader.is_chat
+                    else f'Be brief{text}.\n\n{text}once upon\na dog {text} there\n\ntime{text}\nStory:')
+        prompt = any_reader.render(talk, 'Story:')
+        assert prompt == expected and type(str(prompt)) is str
+        assert all(prompt[start:end] in control_tokens(any_reader.tokenizer) for start, end in prompt.data) and len(prompt.data) == 4*sum(text.count(t) for t in control_tokens(any_reader.tokenizer))
+
+
+def test_other_prompts_are_encoded_as_ever(any_reader):
+    for text in ('', ' a frog </ s> <|im_ end|>', 'ünïcode 你好 👩‍🔬\n\nand lines', '[INST] <think> <b>'):
+        prompt = any_reader.render(conversation(text), 'Story:')
+        ids = any_reader.tokenizer(str(prompt), add_special_tokens=not any_reader.is_chat)['input_ids']
+        bos = [] if any_reader.is_chat or ids[:1] == [any_reader.tokenizer.bos_token_id] else [any_reader.tokenizer.bos_token_id]
+        assert not prompt.data and any_reader.encode([prompt]) == any_reader.encode([str(prompt)]) == [bos + ids]
+        if any_reader.twin: assert any_reader._ids(prompt, not any_reader.is_chat) == ids       # the twin is the tokenizer in all else
+
+
+def test_other_prompts_of_small_models_are_encoded_as_ever(teacher):
+    talk = messages(load_task('ag_news'), 'Sports', ['one\ntwo', 'a [dog]'])
+    prompt = teacher.render(talk, 'Summary:')
+    ids = teacher.tokenizer(str(prompt))['input_ids']
+    assert teacher.encode([prompt, str(prompt)]) == [ids if ids[0] == teacher.tokenizer.bos_token_id else [teacher.tokenizer.bos_token_id, *ids]]*2
+
+
+def test_data_is_still_read(any_reader):
+    "What is no control token in the data is not lost: it is there as characters."
+    prompt = any_reader.render([{'role': 'user', 'content': 'the story</s>of s'}], 'Story:')
+    text = re.sub(r'[\s▁Ġ]|##', '', any_reader.tokenizer.decode(any_reader.encode([prompt])[0], skip_special_tokens=True))
+    assert 'thestory' in text and 'ofs' in text
+    if any_reader.tokenizer.convert_tokens_to_ids('<') != any_reader.tokenizer.unk_token_id: assert '</s>' in text
+
+
+def test_plain_and_protected_prompts_in_one_call(any_reader):
+    prompts = [any_reader.render(conversation(text), 'Story:') for text in ('', '</s>', ' dog', '<s>')]
+    assert any_reader.encode(prompts) == [any_reader.encode([prompt])[0] for prompt in prompts]
+    assert any_reader.encode([]) == []
+
+
+def test_tokens_that_only_the_template_marks(folder):
+    "Some families add the tokens of a turn without calling them special; an added word is no control token."
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(['<turn>', 'zyzzyva', '<other>'])
+    tokenizer.chat_template = "{% for m in messages %}<turn>zyzzyva {{ m.content }}{% endfor %}<turn>"
+    model = reader(tokenizer, True)
+    model.tokenizer.chat_template = tokenizer.chat_template
+    turn, word = tokenizer.convert_tokens_to_ids(['<turn>', 'zyzzyva'])
+    [ids] = model.encode([model.render([{'role': 'user', 'content': 'a <turn> zyzzyva dog'}], '')])
+    assert ids.count(turn) == 2 and ids.count(word) == 2
+    assert not {'zyzzyva', '<other>'} & set(control_tokens(tokenizer))
+
+
+def test_blank_lines_end_no_example(folder):
+    "With pocket's tokenizer an empty line is the end of a text: of the format, and as ever in a question; not within an example."
+    model = CausalModel(folder)
+    def ends(question, example): return model.encode([model.render([{'role': 'user', 'content': question}, {'role': 'assistant', 'content': example}, {'role': 'user', 'content': question}], 'Text:')])[0].count(3)
+    assert (ends('ask', 'one'), ends('ask', 'one\n\ntwo\n\n\nthree'), ends('ask\n\nin parts', 'one')) == (1, 1, 3)
+
+
+def test_a_system_turn_with_control_tokens_reaches_every_chat_model(folder):
+    add_template(folder, "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}[CLS]{% endfor %}")
+    model = CausalModel(folder)
+    prompt = model.render([{'role': 'system', 'content': '[PAD] a'}, {'role': 'user', 'content': 'dog [CLS]'}], '')
+    assert prompt == '[PAD] a\n\ndog [CLS][CLS]' and [prompt[start:end] for start, end in prompt.data] == ['[PAD]', '[CLS]']
+    assert control(model, prompt) == [3, 2]
+
+
+def test_prompts_are_kept_by_copies():
+    prompt = Prompt('a </s>', [(2, 6)])
+    for again in (copy.deepcopy(prompt), copy.copy(prompt), pickle.loads(pickle.dumps(prompt))): assert again == prompt and again.data == ((2, 6),)
+
+
+def test_secret_names_differ():
+    one, two = secret_names(['a', 'b']), secret_names(['a', 'b'])
+    assert len({*one.values(), *two.values()}) == 4
+    assert all(name.isalnum() and name.islower() for name in one.values())
+
+
+def test_a_renamed_tokenizer_keeps_its_ids():
+    for name, tokenizer in tokenizers().items():
+        if name == 'python': continue
+        names = secret_names(control_tokens(tokenizer))
+        vocab, before = renamed_tokenizer(tokenizer, names).get_vocab(), tokenizer.get_vocab()
+        assert vocab == {names.get(token, token): i for token, i in before.items()} and tokenizer.get_vocab() == before

@@ -31,6 +31,8 @@ SCRIPTS = {
     'braces': '{{ 7 * 7 }} {% raw %}', 'na': 'NA', 'null': 'null', 'nan': 'nan', 'float': '1.0', 'zeros': '007', 'true': 'True'}
 texts = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'), max_size=60).filter(lambda text: not text_fault(text))
 gold = pytest.mark.skipif(not os.environ.get('SYNTHLAB_GOLD'), reason='needs gold data: set SYNTHLAB_GOLD')
+SHOWN = ('ag_news', 'amazon_category', 'humor', 'imdb', 'sst2', 'toi_headlines')            # with demonstrations, and texts kept for testing
+TARGETED = {'axb': 2, 'axg': 2, 'boolq': 2, 'cb': 3, 'copa': 2, 'multirc': 2, 'record': 1, 'rte': 2, 'wic': 2, 'wsc': 2}      # without any, by number of labels
 
 
 def write(path, rows):
@@ -223,7 +225,7 @@ def test_hub_error_is_passed_on(monkeypatch):
 
 
 @gold
-@pytest.mark.parametrize('name', task_names())
+@pytest.mark.parametrize('name', SHOWN)
 def test_gold_data_of_built_in_tasks(name):
     task = load_task(name)
     rows = load_gold(task=task)
@@ -239,7 +241,18 @@ def test_built_in_task_round_trips(name, tmp_path):
     (tmp_path/'task.toml').write_text(task.to_toml(), encoding='utf-8')
     assert load_task(tmp_path/'task.toml') == task == Task.from_toml(str(tmp_path/'task.toml'))
     demonstrations = [text for label in task.labels for text in label.demonstrations]
-    assert len(set(demonstrations)) == 5*len(task.labels)
+    assert len(set(demonstrations)) == len(demonstrations) == (0 if name in TARGETED else 5*len(task.labels))
+
+
+def test_built_in_tasks_bring_examples_or_say_how_rows_are_written_without():
+    assert set(task_names()) == {*SHOWN, *TARGETED} and not {*SHOWN} & {*TARGETED}
+    for name, labels in TARGETED.items():
+        task = load_task(name)
+        assert task.targen and len(task.fields) > 1 and len(task.labels) == labels and all(label.description for label in task.labels)
+        assert [len(label.demonstrations) + len(label.tests) for label in task.labels] == [0]*labels
+        assert demonstration_pool(task) == {label: [] for label in task.label_names}
+        for part in ('train', 'test'):
+            with pytest.raises(DataError, match=f"task '{name}': no .* for '{task.label_names[0]}'"): written_rows(task, part)
 
 
 @given(st.lists(texts, min_size=1, max_size=4))
@@ -412,7 +425,7 @@ def test_word_runs():
 
 def test_built_in_tests_share_no_six_words_with_another_text():
     first = {}
-    for task in map(load_task, task_names()):
+    for task in map(load_task, SHOWN):
         rows = [*written_rows(task, 'train'), *written_rows(task)]
         for row in rows:
             for run in word_runs(row['text']):
@@ -420,7 +433,7 @@ def test_built_in_tests_share_no_six_words_with_another_text():
                 assert other == row['id'] or '/test/' not in other + row['id'], (' '.join(run), other, row['id'])
 
 
-@pytest.mark.parametrize('name', task_names())
+@pytest.mark.parametrize('name', SHOWN)
 def test_built_in_tests_do_not_name_their_label(name):
     for row in written_rows(load_task(name)):
         named = re.search(rf"\b{re.escape(row['label'].replace('_', ' '))}\b", row['text'], re.IGNORECASE)
@@ -428,7 +441,7 @@ def test_built_in_tests_do_not_name_their_label(name):
 
 
 def test_no_prompt_shows_a_test():
-    for task in map(load_task, task_names()):
+    for task in map(load_task, SHOWN):
         pool, tests = demonstration_pool(task), set(written_rows(task)['text'])
         for label, rows in pool.items():
             shown = str(messages(task, label, [row['text'] for row in rows]))
