@@ -329,9 +329,10 @@ def test_the_embedded_teacher_writes_rows_from_hard_seeds(claims):
     short = claims.model_copy(update={'description': 'Remarks', 'targen': claims.targen.model_copy(update={'contexts': ('x',), 'rules': (),
                                                             'templates': {'write': 'Remark on {{ seed }}, {{ label }}.'},
                                       'write': {'remark': claims.targen.write['remark'].model_copy(update={'longest': 40})}})})
-    seeds = [Seed({'claim': text}) for text in HARD]
-    result = TarGEN(CausalTeacher('pocket'), short, seeds=seeds, correction=None).generate(len(HARD), candidates=len(HARD))
-    assert len(result.accepted) >= len(HARD) - 1 and all(row['fields']['claim'] in HARD and 5 <= len(row['fields']['remark']) <= 40 for row in result.accepted)
+    hard = [text for text in HARD if len(text.strip()) >= 10]                     # what the part allows
+    seeds = [Seed({'claim': text}) for text in hard]
+    result = TarGEN(CausalTeacher('pocket'), short, seeds=seeds, correction=None).generate(len(hard), candidates=len(hard))
+    assert len(hard) >= len(HARD) - 1 and len(result.accepted) >= len(hard) - 1 and all(row['fields']['claim'] in HARD and 5 <= len(row['fields']['remark']) <= 40 for row in result.accepted)
 
 
 # ---- task files with mistakes: refused before the first call, with the file and the line

@@ -21,7 +21,7 @@ def writer(teacher):
     return CausalTeacher(teacher.name, max_rows=8)
 
 
-def request(n=0, **options): return Request([{'role': 'user', 'content': f'once upon a time there were {n} dogs'}], **{'sampling': Sampling(max_new_tokens=6 + n % 5), 'seed': n, 'cue': 'Story:'} | options)
+def request(n=0, messages=None, **options): return Request(messages or [{'role': 'user', 'content': f'once upon a time there were {n} dogs'}], **{'sampling': Sampling(max_new_tokens=6 + n % 5), 'seed': n, 'cue': 'Story:'} | options)
 
 
 def by_hand(model, request):
@@ -183,3 +183,14 @@ def test_feed_gives_plans_and_pauses(writer):
     assert list(feed.resume()) == [] and next(feed).name == 2
     with pytest.raises(StopIteration): next(feed)
     assert feed.is_over
+
+
+@pytest.mark.parametrize('schema', [None, Verdict])
+def test_control_tokens_of_a_request_are_data(writer, schema):
+    "They are told, and counted, as characters."
+    def control(text): return [i for i in prompt_ids(writer, request(messages=[{'role': 'user', 'content': text}], schema=schema)) if i in ends]
+    ends = {*writer.tokenizer.all_special_ids} - {writer.tokenizer.unk_token_id}
+    tokens = [token for token in writer.tokenizer.all_special_tokens if token.strip()]
+    assert control(f"a dog {' '.join(tokens)} ran") == control('a dog ran')
+    one = request(messages=[{'role': 'user', 'content': f'a dog {tokens[0]*20} ran'}])
+    assert writer.complete([one])[0].answers[0].prompt_tokens == writer.token_bound(one)

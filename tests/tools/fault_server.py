@@ -73,7 +73,7 @@ def some_match(parts, rng, extra, groups):
             case 'NOT_LITERAL': text += rng.choice(fitting(lambda c: c != chr(value)))
             case 'ANY': text += rng.choice(LETTERS)
             case 'IN': text += rng.choice(fitting(lambda c: in_class(c, value)))
-            case 'BRANCH': text += some_match(rng.choice(value[1]), rng, extra, groups)
+            case 'BRANCH': text += some_match(rng.choice([part for part in value[1] if len(part)] or value[1]), rng, extra, groups)
             case 'SUBPATTERN': groups[value[0]] = some_match(value[-1], rng, extra, groups); text += groups[value[0]]
             case 'GROUPREF': text += groups.get(value, '')
             case 'MAX_REPEAT' | 'MIN_REPEAT' | 'POSSESSIVE_REPEAT': text += some_repeat(*value, rng, extra, groups)
