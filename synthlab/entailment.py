@@ -724,14 +724,20 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
 
-# %% ../nbs/10d_entailment.ipynb #2cc554ec
+# %% ../nbs/10d_entailment.ipynb #5588b0fa
+_SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
+          'can could will would it its he she they their his her').split()
+
+
 @lru_cache(maxsize=256)
 def _near(sentence: str) -> str:
-    "Pattern of a sentence that keeps about half of the content words of another."
-    words = _content_words(sentence)
-    known = _any_of([*words, *(word[:1].upper() + word[1:] for word in words), *(word[:1].lower() + word[1:] for word in words)])
-    wanted = max(1, min(len(words)//2, 1800//len(known)))                     # larger patterns cannot be compiled
-    return rf'({_FREE}* )?{known},?( ({_FREE}* )?{known},?){{{wanted - 1}}}( {_FREE}*)?\.'
+    "Pattern of a sentence that differs little from another."
+    def known(words): return _any_of([*words, *(word[:1].upper() + word[1:] for word in words)])
+    words = list({word.casefold(): word for word in reversed(_content_words(sentence))}.values())[::-1]
+    size = max(1, int(1/LEAST_ALIKE))
+    groups = [known(words[at:at + size]) for at in range(0, len(words), size)]
+    ways = [rf'({_FREE}* )?' + rf'([ ,;]{_FREE}*)? '.join(order) + rf'([ ,;]{_FREE}*)?' for order in (groups, groups[::-1])]
+    return rf"(({known(_SMALL)} )*{known(words)}( ({known([*words, *_SMALL])})[,;]?)+|{'|'.join(ways)})\."
 
 
 class AxB(Strategy):
@@ -771,7 +777,7 @@ class AxB(Strategy):
         return {'what to change' if name == 'change' else name: value for name, value in job.layout.items()}
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes: half of the content words of the first sentence, and others.
+        """Return the shape of what the teacher writes: mostly words of the first sentence.
 
         Parameters
         ----------

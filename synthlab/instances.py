@@ -219,7 +219,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #80821150
+# %% ../nbs/10h_instances.ipynb #d440b878
 _NO_SEED = 'no seed: '
 
 
@@ -480,7 +480,7 @@ def check_lists(teacher: Any) -> None:
         If its tokenizer has no square bracket.
     """
     tokenizer = getattr(teacher, 'tokenizer', None)
-    if tokenizer is not None and hasattr(teacher, 'next_logits') and '[' not in tokenizer.decode(tokenizer.encode('["a"]', add_special_tokens=False)):
+    if tokenizer is not None and hasattr(teacher, 'next_logits') and '[' not in tokenizer.decode(tokenizer.encode('["a"]', add_special_tokens=False), skip_special_tokens=True):
         raise ValueError(f'{teacher!r} cannot write lists (its tokens have no square bracket), and contexts and seeds are lists: give seeds of your own (seeds_from, --seeds-from), or take another teacher')
 
 # %% ../nbs/10h_instances.ipynb #3edc5290

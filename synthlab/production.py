@@ -8,7 +8,7 @@ __all__ = ['make_teacher', 'examples_hash', 'make_pool', 'describe_teacher', 'wr
            'Produced', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
            'estimate', 'export_run', 'push_run']
 
-# %% ../nbs/15c_production.ipynb #4219df01
+# %% ../nbs/15c_production.ipynb #b0e7ecce
 import contextlib
 import hashlib
 import inspect
@@ -37,6 +37,7 @@ from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_par
 from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
 from .runs import Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
 from .stages import Attributes, Stages
+from .superglue import text_to_text, write_official
 from .targen import find_strategy
 from .tasks import Task, prompt_hash
 from .teachers import CausalTeacher
@@ -813,7 +814,7 @@ def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
     plan = random_plan(pool, prompts_needed(stages, wanted), seed)
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)
 
-# %% ../nbs/15c_production.ipynb #57885981
+# %% ../nbs/15c_production.ipynb #2fbecd9b
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:
     """Write the accepted rows of a run as a file, with card and recipe beside it.
 
@@ -822,7 +823,7 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     out : path
         Folder of the run.
     form : str
-        "parquet", "jsonl" or "csv".
+        "parquet", "jsonl", "csv", "text-to-text" (columns `input` and `output`, with an instruction), or "superglue" (the official columns, for tasks of SuperGLUE).
     folder : path or None
         Where to write; None is the folder `export` in the run.
 
@@ -838,12 +839,14 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     RunError
         If the folder holds no run.
     """
-    forms = {'parquet': lambda run, path: write_parquet(run.rows, path), 'jsonl': lambda run, path: write_jsonl(run.rows(), path), 'csv': lambda run, path: write_csv(run.rows, path)}
+    def task(run): return Task(**run.recipe['task'])
+    forms = {'parquet': lambda run, path: write_parquet(run.rows, path), 'jsonl': lambda run, path: write_jsonl(run.rows(), path), 'csv': lambda run, path: write_csv(run.rows, path),
+             'text-to-text': lambda run, path: write_jsonl(text_to_text(run.rows(), task(run), instruction=True), path), 'superglue': lambda run, path: write_official(run.rows(), task(run), path)}
     if form not in forms: raise ValueError(f"no form {form!r}; there are {', '.join(forms)}")
     with open_run(out) as run:
         place = Path(folder or Path(out)/'export')
         place.mkdir(parents=True, exist_ok=True)
-        paths = [place/f'dataset.{form}', place/'README.md', place/'recipe.toml']
+        paths = [place/{'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
         forms[form](run, paths[0])
         texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts)), tomli_w.dumps(run.recipe)]
         for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')

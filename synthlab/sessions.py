@@ -349,9 +349,9 @@ def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.',
     say('The texts agree.' if found.same else 'The texts differ.')
     if not found.same: raise typer.Exit(1)
 
-# %% ../nbs/18b_sessions.ipynb #77d260fe
+# %% ../nbs/18b_sessions.ipynb #776e88c0
 @commands.command('export', help='Hand a dataset on: as a file with its card, or to the Hugging Face Hub (token from HF_TOKEN or hf auth login).')
-def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'hub'], option('Export', 'parquet, jsonl, csv or hub.', metavar='NAME')] = 'parquet',
+def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'text-to-text', 'superglue', 'hub'], option('Export', 'parquet, jsonl, csv, text-to-text (input and output, with an instruction), superglue (the official columns of its tasks) or hub.', metavar='NAME')] = 'parquet',
             to: Annotated[Path | None, option('Export', 'Folder to write to; without it, the folder export in the run.', metavar='FOLDER', show_default=False)] = None,
             repo: Annotated[str, option('Export', 'Dataset on the Hub, as in USER/NAME, for --format hub.', metavar='NAME', show_default=False)] = '',
             public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False) -> None:
