@@ -319,9 +319,9 @@ def _source(task: Task) -> str:
     raise DataError(f'task {task.name!r} has no gold data here: no folder {gold.name!r} ({_gold_hint()}) and no name on the Hub; '
                     'give a file, a folder or a Hub name')
 
-# %% ../nbs/01_data.ipynb #c26f4d2c
+# %% ../nbs/01_data.ipynb #73262ace
 def load_gold(spec: str | Path | None = None, task: Task | None = None, part: str = 'test',
-              text: str | None = None, label: str | None = None) -> Dataset:
+              text: str | None = None, label: str | None = None, rows_of: Callable[[list[dict]], list[dict]] | None = None) -> Dataset:
     """Load real examples, checked, with the label names of a task.
 
     Parameters
@@ -337,6 +337,8 @@ def load_gold(spec: str | Path | None = None, task: Task | None = None, part: st
         Column of the text; None takes the one that the task names, or `text`.
     label : str or None
         Column of the label; None takes `label_text`, the one that the task names, or `label`.
+    rows_of : callable or None
+        Makes rows with `id`, `text` and `label` of rows as they stand in the file, for tasks with several fields; None for one text in a column.
 
     Returns
     -------
@@ -353,6 +355,9 @@ def load_gold(spec: str | Path | None = None, task: Task | None = None, part: st
     path = _locate(spec)
     if path is None: table = _read_hub(str(spec), part)
     else: table = read_table(_part_file(path, part) if path.is_dir() else path)
+    if rows_of:
+        rows = rows_of([dict(zip(table.columns, values)) for values in zip(*table.columns.values())])
+        return Dataset.from_dict({key: [row[key] for row in rows] for key in ('id', 'text', 'label')})
     columns = _pick_columns(table, text, label, task.gold if task else GoldSource())
     return check_rows(table, *columns, task)
 

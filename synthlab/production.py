@@ -8,7 +8,7 @@ __all__ = ['make_teacher', 'examples_hash', 'make_pool', 'describe_teacher', 'wr
            'Produced', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
            'estimate', 'export_run', 'push_run']
 
-# %% ../nbs/15c_production.ipynb #b0e7ecce
+# %% ../nbs/15c_production.ipynb #ca06440d
 import contextlib
 import hashlib
 import inspect
@@ -29,7 +29,7 @@ from . import (__version__, attribute_prompts, attributes, attrprompt, correctio
                       tasks, wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
-from .data import demonstration_pool, load_gold
+from .data import demonstration_pool
 from .decoding import Sampling
 from .embeddings import EmbedderError
 from .generation import Generation, generate, usual_sampling
@@ -37,7 +37,7 @@ from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_par
 from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
 from .runs import Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
 from .stages import Attributes, Stages
-from .superglue import text_to_text, write_official
+from .superglue import read_gold, text_to_text, write_official
 from .targen import find_strategy
 from .tasks import Task, prompt_hash
 from .teachers import CausalTeacher
@@ -67,7 +67,7 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
         return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'), **machine.get('chat', {}))
     return CausalTeacher(who['name'], who.get('dtype', 'auto'), machine.get('device', 'auto'), who.get('revision'))
 
-# %% ../nbs/15c_production.ipynb #cf0d71a2
+# %% ../nbs/15c_production.ipynb #253f6765
 def examples_hash(pool: Mapping[str, Any]) -> str:
     """Fingerprint the demonstrations of a run.
 
@@ -108,7 +108,7 @@ def make_pool(gold: str | None, task: Task, needed: bool = True, known: str | No
     ValueError
         If they are not those of the fingerprint.
     """
-    pool = demonstration_pool(task, load_gold(gold, task, part='train') if gold else None) if needed else {}
+    pool = demonstration_pool(task, read_gold(gold, task, 'train') if gold else None) if needed else {}
     if known and examples_hash(pool) != known:
         raise ValueError(f"the demonstrations in {gold or 'the task'} are not those that the run began with: bring the old ones back, or start a run in another folder")
     return pool

@@ -6,7 +6,7 @@
 __all__ = ['gold_parts', 'shown_texts', 'make_student', 'accepted_rows', 'run_record', 'judged_by_its_own', 'evaluate_run',
            'compare_runs']
 
-# %% ../nbs/17a_quality.ipynb #79d4a3ff
+# %% ../nbs/17a_quality.ipynb #24a4983d
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,15 @@ from typing import Any
 
 from datasets import Dataset
 
-from .data import DataError, demonstration_pool, load_gold, written_rows
+from .data import DataError, demonstration_pool, written_rows
 from .embeddings import Embedder
 from .evaluation import Rows, count_pairs, evaluate, sample_places, write_record
 from .report import write_report
 from .runs import RunError, read_counts, read_recipe, read_rows
+from .superglue import read_gold
 from .tasks import Task
 
-# %% ../nbs/17a_quality.ipynb #bdf17eea
+# %% ../nbs/17a_quality.ipynb #d0f949f0
 def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Path | None = None) -> tuple[Dataset | None, Dataset | None]:
     """Load the rows to score on, and those to learn from.
 
@@ -45,21 +46,21 @@ def gold_parts(task: Task, gold: str | Path | None = None, gold_train: str | Pat
     DataError
         If gold data that was named cannot be read.
     """
-    if gold is None: return _or_none(written_rows, task, 'test'), load_gold(gold_train, task, part='train') if gold_train else _or_none(written_rows, task, 'train')
-    test = load_gold(gold, task, part='test')
-    if gold_train: return test, load_gold(gold_train, task, part='train')
+    if gold is None: return _or_none(written_rows, task, 'test'), read_gold(gold_train, task, 'train') if gold_train else _or_none(written_rows, task, 'train')
+    test = read_gold(gold, task, 'test')
+    if gold_train: return test, read_gold(gold_train, task, 'train')
     if Path(gold).suffix and Path(gold).is_file(): return test, _or_none(written_rows, task, 'train')
-    return test, _or_none(load_gold, gold, task, 'train')
+    return test, _or_none(read_gold, gold, task, 'train')
 
 
 def _or_none(read: Any, *arguments: Any) -> Dataset | None:
     "What `read` gives; None where there is no such part or there are no such texts. Data with a fault is refused."
     try: return read(*arguments)
     except DataError as error:
-        if read is load_gold and 'no part' not in str(error): raise
+        if read is read_gold and 'no part' not in str(error): raise
         return None
 
-# %% ../nbs/17a_quality.ipynb #8349b9c9
+# %% ../nbs/17a_quality.ipynb #4a3e8c85
 def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Find the demonstrations that stood in the prompts of a run.
 
@@ -81,7 +82,7 @@ def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         If the data that they were drawn from is not there any more.
     """
     wanted, task = {demo for row in rows for demo in row.get('demos') or ()}, Task(**recipe['task'])
-    try: pool = demonstration_pool(task, load_gold(recipe['gold'], task, part='train') if recipe.get('gold') else None) if wanted else {}
+    try: pool = demonstration_pool(task, read_gold(recipe['gold'], task, 'train') if recipe.get('gold') else None) if wanted else {}
     except DataError as error:
         warnings.warn(f'the demonstrations of this run cannot be found, so copies of them go unseen: {error}')
         return []

@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'FEATURES', 'entity_spans', 'official_rows', 'official_dataset', 'from_official', 'original_rows',
-           'write_official', 'load_superglue', 'task_definition', 'text_to_text', 'multi_task', 'learner_rows']
+           'write_official', 'load_superglue', 'task_definition', 'read_rows', 'read_gold', 'text_to_text',
+           'multi_task', 'learner_rows']
 
-# %% ../nbs/12_superglue.ipynb #f85077ba
+# %% ../nbs/12_superglue.ipynb #abfe01dd
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Sequence as ListOf, Value, concatenate_datasets, load_dataset
 
-from .data import DataError, read_table
+from .correction import row_fields
+from .data import DataError, load_gold, map_labels, read_table
 from .specs import Strategy
 from .targen import find_strategy
 from .tasks import Task, did_you_mean, load_task, row_id, whole_file
@@ -373,23 +375,81 @@ def load_superglue(task: str | Task, part: str = 'validation', where: str | os.P
     name, strategy = _plain_task(task)
     return from_official(_raw_rows(strategy.task, part, where), task, f'{name}/{part}')
 
-# %% ../nbs/12_superglue.ipynb #206f8d94
+# %% ../nbs/12_superglue.ipynb #4503d769
 def task_definition(task: str | Task) -> str:
     """Write what a reader must know who is to answer.
 
     Parameters
     ----------
     task : str or Task
-        One of the ten tasks.
+        Any task.
 
     Returns
     -------
     str
         The question with its possible answers, and what each of them means.
     """
-    made = _plain_task(task)[1].task
+    made = task if isinstance(task, Task) else load_task(task)
     meanings = [f'{label.name}: {label.description}' for label in made.labels] if len(made.labels) > 1 else []
     return ' '.join([made.ask_instruction(), *meanings])
+
+
+def read_rows(rows: Iterable[Mapping[str, Any]], task: Task) -> list[dict[str, str]]:
+    """Make texts with labels of rows whose fields stand in columns.
+
+    Parameters
+    ----------
+    rows : iterable of Mapping
+        Rows with a column for each field, and `label`; those of SuperGLUE as the dataset has them.
+    task : Task
+        A task with several fields.
+
+    Returns
+    -------
+    list of dict
+        Rows with `id`, `text` and `label`; rows without a label are left out.
+
+    Raises
+    ------
+    DataError
+        If a field or a label is missing or unknown.
+    """
+    if task.name in LABELS: return [row for row in from_official(rows, task) if row['label']]
+    rows, strategy = list(rows), find_strategy(task)
+    if lost := [name for name in (*task.fields, 'label') if rows and name not in rows[0]]:
+        raise DataError(f"rows of {task.name} need the columns {', '.join(task.fields)} and label, and there is no {lost[0]!r}; there are {', '.join(rows[0])}")
+    labels = map_labels([row['label'] for row in rows], task, task.name)
+    return [{'id': str(row.get('id', n)), 'text': strategy.text(row), 'label': label} for n, (row, label) in enumerate(zip(rows, labels))]
+
+
+def read_gold(spec: str | os.PathLike, task: Task, part: str = 'test') -> Dataset:
+    """Load real rows of any task as texts with labels.
+
+    Parameters
+    ----------
+    spec : str or path
+        As for `load_gold`.
+    task : Task
+        The task; the fields of a row become one text, as in synthetic rows.
+    part : str
+        Such as "train"; where a task with several fields has no labelled "test", its "validation" is taken, as SuperGLUE hides the labels of its test rows.
+
+    Returns
+    -------
+    Dataset
+        Columns `id`, `text` and `label`.
+
+    Raises
+    ------
+    DataError
+        If the data is not found or has a fault.
+    """
+    if len(task.fields) == 1: return load_gold(spec, task, part=part)
+    rows_of = partial(read_rows, task=task)
+    try: return load_gold(spec, task, part=part, rows_of=rows_of)
+    except DataError as error:
+        if part != 'test' or 'no part' not in str(error): raise
+    return load_gold(spec, task, part='validation', rows_of=rows_of)
 
 
 def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False, prefix: bool = False) -> Dataset:
@@ -400,7 +460,7 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     rows : iterable of Mapping
         Rows with `fields` and `label`; one whose `status` is not "accepted" is left out.
     task : str or Task
-        One of the ten tasks.
+        Any task.
     instruction : bool
         Whether the definition of the task stands before each input.
     prefix : bool
@@ -411,9 +471,10 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     Dataset
         Columns `input` and `output`, with `task` and `id`. The output of a row with a hidden label is empty.
     """
-    name, strategy = _plain_task(task)
+    task = task if isinstance(task, Task) else load_task(task)
+    name, strategy = task.name, find_strategy(task)
     before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
-    taken = [(row, _fields(row)) for row in rows if row.get('status', 'accepted') == 'accepted']
+    taken = [(row, row_fields(row | {'fields': _fields(row)} if row.get('fields') else row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
     pairs = [{'input': before + strategy.text(fields), 'output': strategy.given(fields, row['label']) if row.get('label') else '', 'task': name, 'id': str(row.get('id', row_id(name, n)))}
              for n, (row, fields) in enumerate(taken)]
     return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
