@@ -265,11 +265,11 @@ def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--versio
 # %% ../nbs/19_cli.ipynb #41eb9705
 app.add_typer(commands)
 
-# %% ../nbs/19_cli.ipynb #d7cff143
+# %% ../nbs/19_cli.ipynb #349057f8
 _tasks = typer.Typer()
 app.add_typer(_tasks, name='tasks')
 _HINT = """# A task of your own: synthlab tasks show {name} > mine.toml
-# Change it, then: synthlab generate mine.toml --out runs/mine
+# Change it, then: synthlab generate mine.toml{recipe} --out runs/mine
 
 """
 
@@ -287,7 +287,7 @@ def _list_tasks(ctx: typer.Context) -> None:
 @_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks show ag_news > mine.toml[/cyan].')
 def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)]) -> None:
     with user_errors(): task = load_task(name)
-    typer.echo(_HINT.format(name=task.name) + task.to_toml(), nl=False)
+    typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if len(task.fields) > 1 else '') + task.to_toml(), nl=False)
 
 # %% ../nbs/19_cli.ipynb #efbbedaf
 _recipes = typer.Typer()

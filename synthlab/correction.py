@@ -330,7 +330,7 @@ def read_verdict(replies: Sequence[Reply], given: str) -> Verdict:
     answer = tally((value.label for value in found), given)
     return Verdict(answer, next((value.explanation for value in found if value.label == answer), ''), dict(Counter(value.label for value in found)))
 
-# %% ../nbs/10i_correction.ipynb #66f7d39b
+# %% ../nbs/10i_correction.ipynb #61f44151
 def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, policy: str = 'relabel') -> dict[str, Any]:
     """Do with a row what its verdict asks for.
 
@@ -354,7 +354,8 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
     flipped = None if verdict.answer is None else verdict.answer != strategy.given(fields, row['label'])
     try: (fields, label), fault = strategy.relabelled(fields, row['label'], verdict.answer) if flipped else (fields, row['label']), ''
     except ValueError as error: label, fault = row['label'], f'{error}'
-    told = {'label_target': row.get('label_target', row['label']), 'label_corrected': None if flipped is None else label, 'flipped': flipped, 'sc_explanation': verdict.explanation, 'sc_votes': verdict.votes}
+    told = {'label_target': row.get('label_target', row['label']), 'label_corrected': None if flipped is None else label, 'flipped': flipped, 'sc_explanation': verdict.explanation,
+            'sc_votes': verdict.votes and [{'answer': answer, 'votes': votes} for answer, votes in verdict.votes.items()]}
     row = {**row, **told, 'status': row.get('status') or 'accepted', 'reason': row.get('reason') or ''}
     if policy == 'relabel' and fault: return row | {'status': 'rejected', 'reason': f'self-correction says otherwise, and the row cannot have that answer: {kind_of(fault)}'}
     if policy == 'relabel' and flipped:

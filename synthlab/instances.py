@@ -6,7 +6,7 @@
 __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request',
            'Attempt', 'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'check_lists', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #d0c691da
+# %% ../nbs/10h_instances.ipynb #10182236
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -26,7 +26,7 @@ from .prompting import Brief, Prompts, Spot
 from .replies import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
 from .seeds import SeedBank, Yield, room_for, size_of, token_length, write_contexts, write_seeds
-from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, kind_of, part_type, same_text
+from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type, same_text
 from .structured import repair_request, reply as read_reply
 from .tasks import Task, derive_seed, prompt_hash
 
@@ -163,7 +163,7 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
     sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room_for(size_of(schema), len(schema.model_fields), per_token))
     return Request(instance_messages(strategy, job, explain), sampling, schema, job.number, derive_seed(seed, 'group', job.number, 'tokens') % 2**31, name=job.number)
 
-# %% ../nbs/10h_instances.ipynb #f2215ef6
+# %% ../nbs/10h_instances.ipynb #1559668e
 @dataclass(frozen=True)
 class Attempt:
     """A question for a row, and how often it has been put.
@@ -200,7 +200,7 @@ def fault_of(found: Reply, strategy: Strategy, job: Job) -> tuple[list[dict[str,
     tuple of list of dict and str
         Fields of the rows, and the fault; empty when there is none.
     """
-    if not found.ok: return [], found.reason if found.outcome == 'malformed' else f'{found.outcome}: {OUTCOMES[found.outcome]}'
+    if not found.ok: return [], form_fault(found.reason, strategy.spec.write) if found.outcome == 'malformed' else f'{found.outcome}: {OUTCOMES[found.outcome]}'
     return assemble(strategy, job, found.value.model_dump())
 
 
@@ -219,7 +219,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #d440b878
+# %% ../nbs/10h_instances.ipynb #f6b69647
 _NO_SEED = 'no seed: '
 
 
@@ -363,7 +363,7 @@ class TargetedWriter(TextWriter):
         told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': None, 'finish_reason': answer.finish_reason}
         extra = {'attempts': attempt.tries, 'fault': fault or None, 'explanation': getattr(found.value, 'explanation', None) if self.explain else None}
         self.step.asked, self.step.kept = self.step.asked + self.size, self.step.kept + len(fields)
-        ends = [(self.strategy.text(one), one, '') for one in fields] or [(found.text, None, kind_of(fault))] + [('', None, 'missing in the answer')]*(self.size - 1)
+        ends = [(self.strategy.text(one), one, '') for one in fields] or [(found.text, None, kind_of(fault))] + [('', None, kind_of(fault))]*(self.size - 1)
         return [self._row(attempt.job, member, prompt_text(attempt.request), text, told | extra | {'fields': one}, '' if error else reason, error) for member, (text, one, reason) in enumerate(ends)]
 
     def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'same_text', 'Seed', 'Job', 'part_type', 'schema_of',
-           'literal_pattern', 'holding_schema', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of', 'Strategy',
-           'assemble', 'template_of', 'template_names', 'fill', 'template_faults', 'sample_job', 'check_faults',
-           'check_task', 'validator_fault']
+           'literal_pattern', 'holding_schema', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of',
+           'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
+           'sample_job', 'check_faults', 'check_task', 'validator_fault']
 
 # %% ../nbs/10c_specs.ipynb #210299df
 import json
@@ -339,7 +339,7 @@ def spec_of(task: Task) -> Targeted:
     """
     return task.targen or default_spec(task)
 
-# %% ../nbs/10c_specs.ipynb #49461f49
+# %% ../nbs/10c_specs.ipynb #e578a0f5
 def kind_of(fault: str) -> str:
     """Reduce a fault to its kind, so that faults can be counted.
 
@@ -354,6 +354,24 @@ def kind_of(fault: str) -> str:
         The same without what is quoted, and without numbers.
     """
     return re.sub(r"""'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?""", '...', fault)
+
+def form_fault(fault: str, parts: Mapping[str, Part]) -> str:
+    """Say in words which part of an answer does not match its pattern.
+
+    Parameters
+    ----------
+    fault : str
+        What the validator of the shape says.
+    parts : mapping of str to Part
+        What was to be written.
+
+    Returns
+    -------
+    str
+        The same, with the meaning of a part instead of a regular expression.
+    """
+    name = fault.split(':')[0]
+    return f'the {name} has not the form that is wanted: {parts[name].meaning}' if name in parts and 'should match pattern' in fault else fault
 
 # %% ../nbs/10c_specs.ipynb #518ee66b
 class Strategy:

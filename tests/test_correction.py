@@ -148,7 +148,7 @@ def test_votes_are_counted_and_those_that_cannot_be_read_are_not():
     said = {0: 'dog', 1: Answer('no idea'), 2: 'dog', 3: 'hen', 4: Answer(refusal='I will not')}
     corrector = Corrector(lambda instance, current, sample: said[sample])
     [row] = SelfCorrection(corrector, PETS, votes=5)([ROW])
-    assert (row['label'], row['sc_votes'], row['sc_explanation']) == ('dog', {'dog': 2, 'hen': 1}, 'so it is')
+    assert (row['label'], row['sc_votes'], row['sc_explanation']) == ('dog', [{'answer': 'dog', 'votes': 2}, {'answer': 'hen', 'votes': 1}], 'so it is')
     assert len(corrector.asked) == 6                                       # the malformed one twice, the refusal once
 
 
@@ -416,7 +416,7 @@ def test_what_relabelling_changes_is_the_strategys_business():
     corrector = Corrector(lambda *_: 'hen')
     [done] = SelfCorrection(corrector, PETS, strategy=Slots(PETS))([row])
     assert (done['label'], done['fields']['answer'], done['fields']['text'], done['flipped']) == ('cat', 'hen', row['text'], True) and row['fields']['answer'] == 'dog'
-    assert data_of(corrector.asked[0])[1] == {'label': 'dog'} and done['label_corrected'] == 'cat' and done['sc_votes'] == {'hen': 1}
+    assert data_of(corrector.asked[0])[1] == {'label': 'dog'} and done['label_corrected'] == 'cat' and done['sc_votes'] == [{'answer': 'hen', 'votes': 1}]
     matrix = transition_matrix([done, done | {'flipped': False}], ['cat'])
     assert (matrix.labels, matrix.counts.tolist(), matrix.flip_rate.k) == (('cat', 'another answer'), [[1, 1], [0, 0]], 1)
     dropped = apply_policy(row, Verdict('hen'), Slots(PETS), 'drop')

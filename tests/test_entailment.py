@@ -188,6 +188,21 @@ def test_what_fits_the_pattern_of_rte_has_a_word_of_the_premise(data):
     assert shared_fault(text, job.seed.parts['premise']) == ''
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_what_fits_the_pattern_of_axb_is_alike(data):
+    job = jobs('axb')[0]
+    pattern = strategy('axb').reply_schema(job).model_json_schema()['properties']['sentence2']['pattern']
+    text = data.draw(st.from_regex(re.compile(pattern), fullmatch=True, alphabet=st.characters(min_codepoint=32, max_codepoint=126)))
+    assert alike_fault(job.seed.parts['sentence1'], text) in ('', 'the two sentences are the same: make one small change')
+
+
+@pytest.mark.parametrize('text', ['Some miller in the valley sold most of the flour before the frost.', 'Every miller sold the flour.', 'Before the frost, most of the flour was sold by every miller in the valley.',
+                                  'Every miller in the valley sold most of the flour before the first frost of a long winter.', 'Not every miller in the valley bought most of the grain before the frost.'])
+def test_small_changes_fit_the_pattern_of_axb(text):
+    assert validate({'sentence2': text}, strategy('axb').reply_schema(jobs('axb')[0]))[0] is not None
+
+
 def test_contexts_of_axb_are_phenomena_and_both_labels_have_the_same_number_of_changes():
     made = strategy('axb')
     assert {context.split(':')[0] for context in made.spec.contexts} == {'lexical semantics', 'predicate-argument structure', 'logic', 'knowledge'}
