@@ -265,7 +265,7 @@ def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--versio
 # %% ../nbs/19_cli.ipynb #41eb9705
 app.add_typer(commands)
 
-# %% ../nbs/19_cli.ipynb #349057f8
+# %% ../nbs/19_cli.ipynb #972d0559
 _tasks = typer.Typer()
 app.add_typer(_tasks, name='tasks')
 _HINT = """# A task of your own: synthlab tasks show {name} > mine.toml
@@ -284,9 +284,18 @@ def _list_tasks(ctx: typer.Context) -> None:
     screen.print(table)
 
 
+def _with_table(task: Any) -> Any:
+    "A task that says how its rows are written without examples."
+    from synthlab.specs import spec_of
+    return task.model_copy(update={'targen': spec_of(task)})
+
+
 @_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks show ag_news > mine.toml[/cyan].')
-def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)]) -> None:
-    with user_errors(): task = load_task(name)
+def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)],
+               targen: Annotated[bool, typer.Option('--targen', help='With the table of targeted rows, also where it is the usual one, to change it.')] = False) -> None:
+    with user_errors():
+        task = load_task(name)
+        if targen: task = _with_table(task)
     typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if len(task.fields) > 1 else '') + task.to_toml(), nl=False)
 
 # %% ../nbs/19_cli.ipynb #efbbedaf

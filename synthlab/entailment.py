@@ -724,7 +724,7 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
 
-# %% ../nbs/10d_entailment.ipynb #ba2a208b
+# %% ../nbs/10d_entailment.ipynb #eda20901
 _SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
           'can could will would it its he she they their his her').split()
 
@@ -733,7 +733,7 @@ _SMALL = ('a an the some any all most many few no not none only every each both 
 def _near(sentence: str) -> str:
     "Pattern of a sentence that differs little from another."
     def known(words): return _any_of([*words, *(word[:1].upper() + word[1:] for word in words)])
-    words = list({word.casefold(): word for word in reversed(_content_words(sentence))}.values())[::-1]
+    words = list({word.casefold(): word for word in reversed(_content_words(sentence, 30))}.values())[::-1]
     size = int(1/LEAST_ALIKE)*(1 + (len(words) > 20))                      # a long sentence would make too large a grammar: there the check decides
     groups = [known(words[at:at + size]) for at in range(0, len(words), size)]
     ways = [rf'({_FREE}* )?' + rf'([ ,;]{_FREE}*)? '.join(order) + rf'([ ,;]{_FREE}*)?' for order in (groups, groups[::-1])[:1 + (len(words) < 13)]]
