@@ -11,7 +11,7 @@ from synthlab.specs import Job, Seed
 from synthlab.superglue import FEATURES, official_rows
 from synthlab.targen import TarGEN
 from synthlab.teachers import CausalTeacher
-from tools.local_server import LocalServer
+from local_server import LocalServer
 
 
 @pytest.fixture(scope='module')
