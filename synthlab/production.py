@@ -688,7 +688,7 @@ class Replay:
         """Whether all texts that there are agree."""
         return all(text in (None, self.row['text']) for text in (self.stored, self.fresh))
 
-# %% ../nbs/15c_production.ipynb #7d8216aa
+# %% ../nbs/15c_production.ipynb #093d1ac1
 def recall(run: RunReader) -> Prepared:
     """Read what was settled before the first text of a run.
 
@@ -733,8 +733,9 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         If the folder holds no run.
     """
     with open_run(out) as run:
-        row, asked = run.row(row_id), read_request(run.recipe, teacher)
-        writer = begin(run.recipe, prepared=recall(run), asked=asked).writer
+        row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}                  # whom nothing is asked
+        asked = read_request(recipe, teacher)
+        writer = begin(recipe, prepared=recall(run), asked=asked).writer
         if asked.wrap: writer = writer.writer                                                # what was written, before labels were looked at
         writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
         writer.recall(run.calls, [row])

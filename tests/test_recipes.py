@@ -10,6 +10,7 @@ from fault_server import FaultServer
 from synthlab import preparation, production, stages
 from synthlab.attributes import read_records, write_records
 from synthlab.chat import ChatTeacher
+from synthlab.correction import Correction
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.data import demonstration_pool
 from synthlab.decoding import Sampling
@@ -17,7 +18,7 @@ from synthlab.production import begin, estimate, make_teacher, produce, replay, 
 from synthlab.recipes import PRESETS, Recipe, load_recipe
 from synthlab.runs import RunError, open_run, read_rows, read_status
 from synthlab.sessions import state
-from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, UncertaintySelection, draw_kept, misfit, plan_demonstrations
+from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, Targeted, UncertaintySelection, draw_kept, misfit, plan_demonstrations
 from synthlab.tasks import load_task
 
 SST2 = load_task('sst2')
@@ -58,7 +59,8 @@ def made(request, out, teacher=None, **options):
 
 def every_choice():
     options = {'select': [stages.NoSelection(), RandomSelection(), UncertaintySelection(cluster=2), stages.SpreadSelection('kmeans++')],
-               'prompt': [FewShot(2), FewShot(0), Attributes(), Attributes(source='drawn'), Attributes(texts=5), Simple()], 'decode': [FewGen(), CorrSynth(delta=.5)],
+               'prompt': [FewShot(2), FewShot(0), Attributes(), Attributes(source='drawn'), Attributes(texts=5), Simple(), Targeted(), Targeted(explain=True)],
+               'decode': [FewGen(), CorrSynth(delta=.5)], 'correct': [stages.NoCorrection(), Correction(), Correction(show_explanation=True)],
                'align': [stages.NoAlignment(), MMDAlignment(keep='rows', candidates=1.5)]}
     return [dict(zip(options, chosen)) for chosen in itertools.product(*options.values())]
 
@@ -68,14 +70,16 @@ def test_every_combination_fits_or_says_what_would(tmp_path):
     for chosen in every_choice():
         try: recipe = Recipe(**chosen, name='mine')
         except ValueError as error:
-            assert str(error) == misfit(chosen['select'], chosen['prompt'], chosen['decode']) and any(word in str(error) for word in ('take ', 'shots'))
+            assert str(error) == misfit(chosen['select'], chosen['prompt'], chosen['decode'], chosen['correct']) and any(word in str(error) for word in ('take ', 'shots'))
             continue
         fitting += 1
         recipe.to_toml(tmp_path/'mine.toml')
         assert Recipe.from_toml(tmp_path/'mine.toml') == load_recipe(tmp_path/'mine.toml') == recipe
         assert hash(recipe) == hash(Recipe.from_table(recipe.table))
-    # shown and selected: 4 ways to ask; nothing shown: 3; several texts in a call only with FewGen; each with 2 alignments
-    assert fitting == 2*(2*3*2 + 3*1 + 3*2*2)
+    # shown and selected: 4 ways to ask; nothing shown: 3; several texts in a call, and 2 targeted prompts, only with FewGen; each with 2 alignments;
+    # labels stay, or are looked at again; an explanation is shown only where one is asked for
+    asked = 2*3*2 + 3*1 + 3*2*2 + 2*2*1
+    assert fitting == 2*(2*asked + 1*2*1)
 
 
 @pytest.mark.parametrize('name', PRESETS)
