@@ -199,7 +199,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     from synthlab.production import make_teacher
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
 
-# %% ../nbs/19_cli.ipynb #4f249dfa
+# %% ../nbs/19_cli.ipynb #317a412b
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -216,9 +216,11 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
 
 def _recipe(asked: SimpleNamespace) -> tuple[dict[str, Any], Any, Any]:
     "What is asked, whole, the teacher, and who corrects labels."
+    from synthlab.preparation import check_fields
     from synthlab.production import make_pool, write_recipe
     task, machine, stages = load_task(asked.task), _machine(asked), _stages(asked)
     _refuse_idle(asked, stages)
+    check_fields(stages, task)
     proportions, pool = _read_proportions(asked.proportions, task), make_pool(asked.gold or None, task, stages.needs_real)
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
     told = {'made_by': asked.made_by, 'language': 'en' if asked.task in task_names() else None}

@@ -319,7 +319,7 @@ def _source(task: Task) -> str:
     raise DataError(f'task {task.name!r} has no gold data here: no folder {gold.name!r} ({_gold_hint()}) and no name on the Hub; '
                     'give a file, a folder or a Hub name')
 
-# %% ../nbs/01_data.ipynb #73262ace
+# %% ../nbs/01_data.ipynb #0a0fc9c3
 def load_gold(spec: str | Path | None = None, task: Task | None = None, part: str = 'test',
               text: str | None = None, label: str | None = None, rows_of: Callable[[list[dict]], list[dict]] | None = None) -> Dataset:
     """Load real examples, checked, with the label names of a task.
@@ -350,6 +350,8 @@ def load_gold(spec: str | Path | None = None, task: Task | None = None, part: st
     DataError
         If the data is not found or has a fault; the message names the file, the place and the value.
     """
+    if task and len(task.fields) > 1 and not (rows_of or text):
+        raise DataError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and this reads one column: superglue.read_gold(spec, task) makes one text of them")
     if spec is None and task is None: raise DataError('no gold data was named; give a file, a folder, a Hub name or a task')
     spec = _source(task) if spec is None else spec
     path = _locate(spec)

@@ -203,7 +203,7 @@ def people_seed_fault(occupation: str, participant: str) -> str:
     tells = _TELLS_GENDER.search(f'{occupation}, {participant}')
     return f'{tells[0]!r} tells the gender: take a noun that fits everybody' if tells else ''
 
-# %% ../nbs/10d_entailment.ipynb #5f4dd3e0
+# %% ../nbs/10d_entailment.ipynb #4ffe38e4
 class AxG(Strategy):
     """Rows of AX-g: a call makes two, twins in the gender of one pronoun.
 
@@ -256,7 +256,7 @@ class AxG(Strategy):
         one, other = map(_exactly, self._people(job))
         pattern = rf'[Tt]he ({one} [^.?!\n]{{2,90}} the {other}|{other} [^.?!\n]{{2,90}} the {one})([ ,;][^.?!\n]{{0,70}})? (he|him|his)( [^.?!\n]{{2,90}})?\.'
         premise, predicate = self.spec.write['premise'], self.spec.write['predicate']
-        return schema_of('Row', {'premise': _with(premise, pattern), 'predicate': _with(predicate, r'[a-z][^.?!\n]+[a-z0-9]')})
+        return schema_of('Row', {'premise': _with(premise, pattern), 'predicate': _with(predicate, r'[a-z][^.?!\n]+[a-z0-9]')}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         """Put two rows together, the second about a woman.
@@ -467,7 +467,7 @@ def embedding_pattern(clause: str, environment: str, attitude: str, own_voice: b
     who = rf"([Ii]|[Ww]e|[A-Za-z]{_FREE}{{1,50}} ([Ii]|we)) (do not|don't|did not|didn't|never)" if own_voice else rf"{start}(not|never|don't|doesn't|didn't)( [a-z]{{2,9}})?"
     return rf'{who} {verb}{that}{end}\.'
 
-# %% ../nbs/10d_entailment.ipynb #94ca7326
+# %% ../nbs/10d_entailment.ipynb #bd6797ae
 def clause_fault(clause: str, opening: str = '') -> str:
     """Say why a clause cannot be embedded.
 
@@ -548,7 +548,7 @@ class CB(Strategy):
         """
         if not {'environment', 'attitude'} <= set(job.layout): return super().reply_schema(job)
         pattern = embedding_pattern(job.seed.parts['clause'].rstrip('.'), job.layout['environment'], job.layout['attitude'], job.label == 'contradiction')
-        return schema_of('Row', {'ending': _with(self.spec.write['ending'], pattern)})
+        return schema_of('Row', {'ending': _with(self.spec.write['ending'], pattern)}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         """Put a row together.
@@ -616,7 +616,7 @@ def shared_fault(hypothesis: str, premise: str, least: float = 0.) -> str:
     share = overlap(hypothesis, premise)
     return '' if share and share >= least else f'{share:.0%} of its content words stand in the premise: speak about what the premise speaks of, in its words'
 
-# %% ../nbs/10d_entailment.ipynb #d180dd4c
+# %% ../nbs/10d_entailment.ipynb #cfb69a88
 def _content_words(text: str, most: int = 40) -> list[str]:
     "Content words of a text, as they are spelt there."
     found = dict.fromkeys(word for word in re.findall(r"[^\W_]{3,}", text) if overlap(word, word) and overlap(word, '') < 1)
@@ -673,7 +673,7 @@ class RTE(Strategy):
         pattern = rf"([A-Za-z0-9\"'$]{_FREE}{{0,70}} )?{known}([ ,;]{_FREE}{{2,90}})?\."
         part = self.spec.write['hypothesis']
         longest = max(part.shortest, min(part.longest, round(.8*len(job.seed.parts['premise']))))
-        return schema_of('Row', {'hypothesis': _with(part.model_copy(update={'longest': longest}), pattern)})
+        return schema_of('Row', {'hypothesis': _with(part.model_copy(update={'longest': longest}), pattern)}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         """Put a row together.
@@ -724,7 +724,7 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
 
-# %% ../nbs/10d_entailment.ipynb #eda20901
+# %% ../nbs/10d_entailment.ipynb #7b6cef7b
 _SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
           'can could will would it its he she they their his her').split()
 
@@ -786,7 +786,7 @@ class AxB(Strategy):
             What is to be written.
         """
         part, sentence = self.spec.write['sentence2'], job.seed.parts['sentence1']
-        return schema_of('Row', {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest, min(part.longest, len(sentence) + 60))}), _near(sentence))})
+        return schema_of('Row', {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest, min(part.longest, len(sentence) + 60))}), _near(sentence))}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         """Put a row together.

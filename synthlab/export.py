@@ -287,14 +287,14 @@ def _bibtex(name: str) -> str:
     fields = dict(zip(('title', 'author', 'booktitle', 'year'), values)) | {'url': f'https://arxiv.org/abs/{arxiv}'}
     return f'@inproceedings{{{key},\n' + ',\n'.join(f'  {field:9} = {{{value}}}' for field, value in fields.items()) + '\n}'
 
-# %% ../nbs/14b_export.ipynb #de223d80
+# %% ../nbs/14b_export.ipynb #89f689ba
 _SIZES = {1_000: 'n<1K', 10_000: '1K<n<10K', 100_000: '10K<n<100K', 1_000_000: '100K<n<1M', 10_000_000: '1M<n<10M', math.inf: 'n>10M'}
 
 
-def _card_header(recipe: Mapping[str, Any], accepted: int) -> str:
+def _card_header(recipe: Mapping[str, Any], accepted: int, file: str) -> str:
     "The metadata that the Hub reads, as YAML."
     from huggingface_hub import DatasetCardData
-    files = [{'config_name': 'default', 'data_files': [{'split': 'train', 'path': 'dataset.parquet'}]}]
+    files = [{'config_name': 'default', 'data_files': [{'split': 'train', 'path': file}]}]
     return DatasetCardData(
         language=recipe.get('language'), pretty_name=f"{recipe['task']['name']}, synthetic", task_categories=['text-classification'],
         annotations_creators='machine-generated', language_creators='machine-generated', license='unknown',
@@ -320,8 +320,9 @@ def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     cost = [('cost in US dollars', f"{usage['cost']:.2f}" if usage['cost'] is not None else 'unknown')] if 'cost' in usage else []
     return [(name.replace('_', ' '), usage[name]) for name in ('calls', 'failed', 'prompt_tokens', 'completion_tokens') if name in usage] + cost
 
-# %% ../nbs/14b_export.ipynb #8b0e2669
-def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {}) -> Any:
+# %% ../nbs/14b_export.ipynb #118a8c09
+def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {},
+                 file: str = 'dataset.parquet') -> Any:
     """Write the dataset card: what was asked of whom, what came of it, how to load it.
 
     Parameters
@@ -337,6 +338,9 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     facts : Mapping
         What else the run knows: `aligned`, what alignment found, `extraction`, how the examples ended whose attributes were asked for, `steps`, what was asked before the rows, and `corrected`, what self-correction changed.
 
+    file : str
+        The file that lies beside it.
+
     Returns
     -------
     huggingface_hub.DatasetCard
@@ -345,7 +349,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     from huggingface_hub import DatasetCard
     teacher, numbers = recipe['teacher'], _counted(recipe, counts)
     return DatasetCard(render(
-        _template(), literal=_literal, block=_block, table=_table, header=_card_header(recipe, numbers['accepted']), method=recipe['method'],
+        _template(), literal=_literal, block=_block, table=_table, header=_card_header(recipe, numbers['accepted'], file), file=file, loader={'csv': 'csv', 'jsonl': 'json'}.get(file.rsplit('.', 1)[-1], 'parquet'), method=recipe['method'],
         task={'name': recipe['task']['name'], 'description': recipe['task'].get('description')}, teacher={'name': teacher['name'], 'revision': teacher.get('revision')},
         licence=teacher.get('licence'), served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'), samples=[(label, ' '.join(text.split())) for label, text in samples.items()],
         request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), aligned=facts.get('aligned'), weighed=recipe['method'].get('align', {}).get('keep') == 'weights', extraction=facts.get('extraction'), steps=facts.get('steps'), corrected=facts.get('corrected'), policy=recipe['method'].get('correct', {}).get('policy'),

@@ -815,7 +815,7 @@ def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
     plan = random_plan(pool, prompts_needed(stages, wanted), seed)
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)
 
-# %% ../nbs/15c_production.ipynb #2fbecd9b
+# %% ../nbs/15c_production.ipynb #7583aafe
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:
     """Write the accepted rows of a run as a file, with card and recipe beside it.
 
@@ -849,7 +849,7 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         place.mkdir(parents=True, exist_ok=True)
         paths = [place/{'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
         forms[form](run, paths[0])
-        texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts)), tomli_w.dumps(run.recipe)]
+        texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)), tomli_w.dumps(run.recipe)]
         for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
     return paths
 

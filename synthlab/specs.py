@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'same_text', 'Seed', 'Job', 'part_type', 'schema_of',
-           'literal_pattern', 'holding_schema', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of',
+           'literal_pattern', 'holding_schema', 'fits', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of',
            'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
            'sample_job', 'check_faults', 'check_task', 'validator_fault']
 
@@ -149,19 +149,21 @@ class Job(NamedTuple):
     seed: Seed
     layout: Mapping[str, str] = {}
 
-# %% ../nbs/10c_specs.ipynb #2ae63c01
+# %% ../nbs/10c_specs.ipynb #92c6bb8c
 class _Reply(BaseModel):
     "What a teacher writes: closed, so that it cannot bring a label or a field along; keys that nobody asked for are dropped."
     model_config = ConfigDict(extra='ignore', frozen=True)
 
 
-def part_type(part: Part) -> Any:
+def part_type(part: Part, strict: bool = True) -> Any:
     """Make the type of a part.
 
     Parameters
     ----------
     part : Part
         Bounds and pattern.
+    strict : bool
+        Whether a text must match the pattern; otherwise only a grammar is told of it.
 
     Returns
     -------
@@ -169,10 +171,11 @@ def part_type(part: Part) -> Any:
         A string with these constraints.
     """
     pattern = f'^(?:{part.pattern})$' if part.pattern else None
-    return Annotated[str, StringConstraints(strip_whitespace=True, min_length=part.shortest, max_length=part.longest, pattern=pattern)]
+    plain = Annotated[str, StringConstraints(strip_whitespace=True, min_length=part.shortest, max_length=part.longest, pattern=pattern if strict else None)]
+    return plain if strict or not pattern else Annotated[plain, Field(json_schema_extra={'pattern': pattern})]
 
 
-def schema_of(name: str, parts: Mapping[str, Part]) -> type[BaseModel]:
+def schema_of(name: str, parts: Mapping[str, Part], strict: bool = True) -> type[BaseModel]:
     """Make the shape of an answer.
 
     Parameters
@@ -181,19 +184,21 @@ def schema_of(name: str, parts: Mapping[str, Part]) -> type[BaseModel]:
         Name of the shape, in messages.
     parts : mapping of str to Part
         What stands in it.
+    strict : bool
+        Whether texts must match the patterns. A pattern that only leads a weak model to what validators want, and could be too narrow for a good one, is no reason to refuse a text.
 
     Returns
     -------
     type of pydantic.BaseModel
         A model with a string for each part; the same model for equal parts.
     """
-    return _schema_of(name, tuple((key, part.longest, part.shortest, part.pattern) for key, part in parts.items()))
+    return _schema_of(name, tuple((key, part.longest, part.shortest, part.pattern) for key, part in parts.items()), strict)
 
 
 @lru_cache(maxsize=4096)
-def _schema_of(name: str, parts: tuple[tuple, ...]) -> type[BaseModel]:
+def _schema_of(name: str, parts: tuple[tuple, ...], strict: bool) -> type[BaseModel]:
     "The model; cached, so that a grammar of it is compiled once."
-    kinds = {key: part_type(Part(meaning=key, longest=longest, shortest=shortest, pattern=pattern)) for key, longest, shortest, pattern in parts}
+    kinds = {key: part_type(Part(meaning=key, longest=longest, shortest=shortest, pattern=pattern), strict) for key, longest, shortest, pattern in parts}
     return create_model(name, __base__=_Reply, **{key: (kind, ...) for key, kind in kinds.items()})
 
 def literal_pattern(text: str) -> str:
@@ -235,6 +240,25 @@ def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[Base
     between = r'[^A-Za-z0-9_](|(.|\n)*[^A-Za-z0-9_])'
     pattern = f'^(|{before}){between.join(map(literal_pattern, texts))}(|{after})$'
     return create_model(schema.__name__, __base__=schema, **{name: (Annotated[(str, *field.metadata)], Field(json_schema_extra={'pattern': pattern}))})
+
+
+def fits(schema: type[BaseModel], reply: Mapping[str, str]) -> bool:
+    """Say whether an answer has the form that a grammar is told.
+
+    Parameters
+    ----------
+    schema : type of pydantic.BaseModel
+        The shape.
+    reply : Mapping
+        The answer.
+
+    Returns
+    -------
+    bool
+        Whether each text has its length and matches its pattern.
+    """
+    parts = schema.model_json_schema()['properties']
+    return all(part.get('minLength', 0) <= len(reply[name]) <= part.get('maxLength', len(reply[name])) and re.search(part.get('pattern', ''), reply[name]) for name, part in parts.items())
 
 # %% ../nbs/10c_specs.ipynb #004b6fa4
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)

@@ -281,7 +281,7 @@ def wic_fault(fields: Mapping[str, Any], part_of_speech: str = '') -> str:
         if span != (told := (fields[f'start{n}'], fields[f'end{n}'])): return f"sentence{n} has {fields['word']!r} at {span}, not at {told}: compute the offsets from the sentence"
     return ''
 
-# %% ../nbs/10f_wordtasks.ipynb #4f48df3f
+# %% ../nbs/10f_wordtasks.ipynb #ab29b01c
 class WiC(Strategy):
     """WiC: whether a word has the same sense in two sentences.
 
@@ -311,7 +311,7 @@ class WiC(Strategy):
     def reply_schema(self, job: Job) -> type[BaseModel]:
         """Return the shape of the two sentences, each of which has the word."""
         pattern = form_pattern(*self._word(job))
-        return schema_of('Row', {name: part.model_copy(update={'pattern': pattern}) for name, part in self.spec.write.items()})
+        return schema_of('Row', {name: part.model_copy(update={'pattern': pattern}) for name, part in self.spec.write.items()}, strict=False)
 
     def told(self, job: Job) -> dict[str, str]:
         """Tell the sense of each sentence."""
@@ -417,7 +417,7 @@ def wsc_fault(fields: Mapping[str, Any]) -> str:
         if index not in places: return f"word {index} of the text does not start {name}, {fields[f'{name}_text']!r}: it must stand there word for word"
     return '' if fields['span1_index'] < fields['span2_index'] else f'the pronoun {pronoun!r} stands before {phrase!r}: write the text so that it comes after both noun phrases'
 
-# %% ../nbs/10f_wordtasks.ipynb #301a351d
+# %% ../nbs/10f_wordtasks.ipynb #6569910e
 def wsc_pattern(first: str, second: str, pronoun: str) -> str:
     """Write the regular expression of a text that has two phrases and then a pronoun.
 
@@ -469,7 +469,7 @@ class WSC(Strategy):
     def reply_schema(self, job: Job) -> type[BaseModel]:
         """Return the shape of the text: both noun phrases, then the pronoun."""
         pattern = wsc_pattern(*(job.seed.parts[name].strip() for name in self.nouns), self.pronoun(job))
-        return schema_of('Row', {'text': self.spec.write['text'].model_copy(update={'pattern': pattern})})
+        return schema_of('Row', {'text': self.spec.write['text'].model_copy(update={'pattern': pattern})}, strict=False)
 
     def told(self, job: Job) -> dict[str, str]:
         """Tell the pronoun and what it means."""
