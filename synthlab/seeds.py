@@ -30,9 +30,9 @@ from .specs import Seed, Strategy, fill, kind_of, same_text
 from .structured import read, validate
 from .tasks import derive_seed, did_you_mean, row_id, whole_file
 
-# %% ../nbs/10g_seeds.ipynb #70e573bd
+# %% ../nbs/10g_seeds.ipynb #c8071cbb
 LONGEST_CONTEXT = 200                          # characters
-_KNOWN = 40                                    # most items that a prompt names as there already
+_KNOWN, _MOST_NAMED = 40, 80                   # most items that a prompt names as there already, and characters of each
 
 
 class _List(BaseModel):
@@ -97,7 +97,7 @@ def seed_parts(item: Any, schema: type[BaseModel]) -> dict[str, str]:
     found = {next(iter(schema.model_fields)): item} if isinstance(item, str) else item.model_dump()
     return {name: value.strip() if isinstance(value, str) else value for name, value in found.items()}
 
-# %% ../nbs/10g_seeds.ipynb #dafbdbd2
+# %% ../nbs/10g_seeds.ipynb #4220eb99
 def size_of(schema: type[BaseModel]) -> int:
     """Count the characters that an answer of a shape can have.
 
@@ -180,6 +180,12 @@ def contexts_request(strategy: Strategy, n: int, known: Sequence[str] = (), numb
     return Request(messages, Sampling(room_for((80 if per_token > 1 else LONGEST_CONTEXT)*n, n, per_token), 1., .95), schema, number, derive_seed(seed, 'contexts', number) % 2**31, name=number)
 
 
+def _short(seed: Seed) -> Any:
+    "A seed as an avoid-list names it: of a long text its beginning, so that prompts stay short."
+    parts = {name: text if len(text) <= _MOST_NAMED else f'{text[:_MOST_NAMED]}...' for name, text in seed.parts.items()}
+    return parts if len(parts) > 1 else next(iter(parts.values()))
+
+
 def seeds_request(strategy: Strategy, context: str, n: int, known: Sequence[Seed] = (), number: int = 0, seed: int = 0, per_token: int = 3) -> Request:
     """Ask for seeds.
 
@@ -206,7 +212,7 @@ def seeds_request(strategy: Strategy, context: str, n: int, known: Sequence[Seed
         The question.
     """
     spec, schema = strategy.spec, strategy.seed_schema()
-    told = json.dumps([dict(one.parts) if len(one.parts) > 1 else next(iter(one.parts.values())) for one in known][-_KNOWN:], ensure_ascii=False) if known else ''
+    told = json.dumps([_short(one) for one in known[-_KNOWN:]], ensure_ascii=False) if known else ''
     messages = fill(spec, 'seeds', task=strategy.task.description, context=json.dumps(context, ensure_ascii=False) if context else '', n=n, what=spec.seeds,
                     parts=[(name, part.meaning) for name, part in spec.seed.items()], rules=list(spec.seed_rules), known=told)
     return Request(messages, Sampling(room_for(n*size_of(schema), n*len(schema.model_fields), per_token), 1., .95), item_list('seeds', seed_item(schema), n), number,
