@@ -36,7 +36,7 @@ _Gold = Annotated[str, _what('Take examples from real data, and align with them:
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 
-# %% ../nbs/19_cli.ipynb #ff3bf8ac
+# %% ../nbs/19_cli.ipynb #b5fd908d
 _stage = partial(option, 'Stages of the recipe', show_default=False)
 _Select = Annotated[Literal['none', 'random', 'uncertainty', 'spread'] | None, _stage('Which real examples the teacher sees: random, or those that together cover the data (uncertainty; simpler ways: spread), or none.', metavar='NAME')]
 _Prompt = Annotated[Literal['few-shot', 'attributes', 'targeted', 'simple'] | None, _stage('What it is asked: few-shot shows examples, attributes describes them, targeted gives a seed and the definition of the label, simple says in one line what is wanted.', metavar='NAME')]
@@ -65,7 +65,7 @@ _second = partial(option, 'Self-correction', show_default=False)
 _Blind = Annotated[bool, _second('Do not tell the corrector which label a row has.', '--blind')]
 _ShowExplanation = Annotated[bool, _second("Tell it the writer's explanation too (with --explain). It then tends to agree.", '--show-explanation')]
 _Votes = Annotated[int | None, _second('Answers asked for each row; the majority counts. [dim]\\[1][/dim]', min=1, metavar='N')]
-_Policy = Annotated[Literal['relabel', 'drop', 'flag'] | None, _second('What becomes of a row whose label changes. [dim]\\[relabel][/dim]', metavar='NAME')]
+_Policy = Annotated[Literal['relabel', 'drop', 'flag'] | None, _second('What becomes of a row whose label changes: relabel, drop it, or flag it and keep the label. [dim]\\[relabel][/dim]', metavar='NAME')]
 _Corrector = Annotated[str | None, _second('Another model that looks at the labels; without it, the teacher itself.', metavar='MODEL')]
 _CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the teacher's price.", metavar='URL')]
 
@@ -86,7 +86,7 @@ _IntraShare = Annotated[float | None, _contrast('Part of the contrast that stays
 _Eos = Annotated[Literal['renormalise', 'drop', 'freeze'] | None, _contrast(
     'When a text ends, its part of the contrast: goes to those still being written (renormalise), is lost (drop), or stays as it last was (freeze). [dim]\\[renormalise][/dim]', metavar='NAME')]
 
-# %% ../nbs/19_cli.ipynb #129115e1
+# %% ../nbs/19_cli.ipynb #44e3b45e
 _draw = partial(option, 'Sampling')
 _Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes the likeliest.', min=0, metavar='X')]
 _TopP = Annotated[float, _draw('Draw among the likeliest words that together have this probability. Larger is more varied and riskier.', min=0, max=1, metavar='X')]
@@ -102,7 +102,7 @@ _Dtype = Annotated[str, _teacher('Its number type: auto, float32, bfloat16, floa
 _MaxRows = Annotated[int, _teacher('Texts in one forward pass, contrast rows included. Lower it when memory is short.', min=1, metavar='N')]
 
 _server = partial(option, 'Server')
-_BaseUrl = Annotated[str, _server('Ask a server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted one), such as http://localhost:8000/v1. Its texts are independent: --recipe fewgen.',
+_BaseUrl = Annotated[str, _server('Ask a server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted one), such as http://localhost:8000/v1. Its texts are independent: --recipe fewgen or targen.',
                                   metavar='URL', show_default=False)]
 _KeyVariable = Annotated[str, _server('Environment variable that holds the key. The key itself is never an option, and never written down.', metavar='NAME')]
 _Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made for a while when the server says that they are too many.', min=1, metavar='N')]
@@ -267,7 +267,7 @@ def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--versio
 # %% ../nbs/19_cli.ipynb #41eb9705
 app.add_typer(commands)
 
-# %% ../nbs/19_cli.ipynb #972d0559
+# %% ../nbs/19_cli.ipynb #4845781d
 _tasks = typer.Typer()
 app.add_typer(_tasks, name='tasks')
 _HINT = """# A task of your own: synthlab tasks show {name} > mine.toml
@@ -298,7 +298,7 @@ def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a T
     with user_errors():
         task = load_task(name)
         if targen: task = _with_table(task)
-    typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if len(task.fields) > 1 else '') + task.to_toml(), nl=False)
+    typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if task.targen else '') + task.to_toml(), nl=False)
 
 # %% ../nbs/19_cli.ipynb #efbbedaf
 _recipes = typer.Typer()

@@ -9,7 +9,7 @@ __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRS
            'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
            'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #4d40f886
+# %% ../nbs/10i_correction.ipynb #7a601d97
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from .replies import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield
 from .specs import Strategy, kind_of, template_of
-from .tasks import Task, derive_seed, one_line, render
+from .tasks import Task, derive_seed, load_task, one_line, render
 
 # %% ../nbs/10i_correction.ipynb #0193bba4
 LONGEST_REASON, SHORT_REASON = 240, 48          # characters; the short one is for teachers with a context of at most 1024 tokens
@@ -168,7 +169,7 @@ class Correction:
         if isinstance(self.votes, bool) or not isinstance(self.votes, int) or self.votes < 1: raise ValueError(f'votes must be a whole number from 1, got {self.votes!r}')
         if self.policy not in POLICIES: raise ValueError(f"policy must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, got {self.policy!r}")
 
-# %% ../nbs/10i_correction.ipynb #2c840548
+# %% ../nbs/10i_correction.ipynb #a4573af7
 def row_fields(row: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Collect the fields of a row, wherever it has them.
 
@@ -189,11 +190,11 @@ def row_fields(row: Mapping[str, Any], task: Task) -> dict[str, Any]:
     ValueError
         If one is missing.
     """
-    if row.get('fields'): return dict(row['fields'])
+    if fields := row.get('fields'): row = json.loads(fields) if isinstance(fields, str) else fields                 # a CSV file holds them as JSON
     if len(task.fields) == 1 and task.fields[0] not in row and 'text' in row: return {task.fields[0]: row['text']}
     missing = [name for name in task.fields if name not in row]
     if missing: raise ValueError(f"a row of {task.name!r} needs {', '.join(task.fields)}, and this one has no {missing[0]!r}; its columns are {', '.join(row)}")
-    return {name: value for name, value in row.items() if name in task.fields}
+    return {name: value for name, value in row.items() if fields or name in task.fields}
 
 # %% ../nbs/10i_correction.ipynb #36c6a04e
 def correction_sampling(votes: int = 1, longest: int = LONGEST_REASON, answer: int = 40) -> Sampling:
@@ -423,7 +424,7 @@ def verdict_on(row: Mapping[str, Any], replies: Sequence[Reply], strategy: Strat
     if any(map(_unasked, replies)): return None
     return read_verdict(replies, strategy.given(row_fields(row, strategy.task), row['label']))
 
-# %% ../nbs/10i_correction.ipynb #92831276
+# %% ../nbs/10i_correction.ipynb #37a63dc9
 def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     "Why a row cannot be corrected; empty when it can."
     if 'label' not in row: return f"has no label; its columns are {', '.join(row)}"
@@ -476,9 +477,10 @@ class SelfCorrection:
 
     make_strategy: ClassVar[Callable[[Task], Strategy]] = Strategy
 
-    def __init__(self, teacher: TextTeacher, task: Task, show_label: bool = True, policy: str = 'relabel', show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
+    def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel', show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
                  calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0, progress: bool | None = None):
         self.options = Correction(show_label, show_explanation, votes, policy)
+        task = task if isinstance(task, Task) else load_task(task)
         self.teacher, self.task, self.strategy = teacher, task, strategy or self.make_strategy(task)
         self.calls, self.budget, self.seed, self.progress = {} if calls is None else calls, Budget() if budget is None else budget, seed, progress
 

@@ -245,7 +245,7 @@ class Setting:
         """
         return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
 
-# %% ../nbs/06a_generation.ipynb #bb0a768f
+# %% ../nbs/06a_generation.ipynb #7c36be5c
 class Writer:
     """Makes rows out of group numbers; `GroupWriter` and `TextWriter` say what an item is and how it is asked.
 
@@ -265,6 +265,8 @@ class Writer:
         labels : iterable of str
             A label for each call.
         """
+
+    advice = 'Raise the budget or change the recipe'                            # where rows are missing
 
     def decide(self, rows: list[dict]) -> list[dict]:
         """Look at the rows of a group once more, when those of all groups before it are known.
@@ -748,7 +750,7 @@ class GroupResult(NamedTuple):
     index: int
     rows: list[dict]
 
-# %% ../nbs/06a_generation.ipynb #020565cd
+# %% ../nbs/06a_generation.ipynb #ef99d21f
 @dataclass(eq=False)
 class Generation:
     """A run under way: an iterator of `GroupResult` in the order of their numbers. `generate` makes one.
@@ -815,7 +817,7 @@ class Generation:
 
     def _missing(self) -> str:
         "What is missing, and why."
-        why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. Raise the budget or change the recipe'
+        why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. {self.writer.advice}'
         return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
 
 # %% ../nbs/06a_generation.ipynb #8ec41428

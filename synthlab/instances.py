@@ -6,8 +6,9 @@
 __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request',
            'Attempt', 'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'check_lists', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #10182236
+# %% ../nbs/10h_instances.ipynb #b1226683
 import json
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -219,7 +220,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #f6b69647
+# %% ../nbs/10h_instances.ipynb #3b931ec9
 _NO_SEED = 'no seed: '
 
 
@@ -273,8 +274,25 @@ class TargetedWriter(TextWriter):
         ----------
         left : mapping of str to int
             Rows still wanted of each label.
+
+        Warns
+        -----
+        UserWarning
+            If the seeds that were given are too few.
         """
-        return 0 if self._dry else super().extend(left)
+        if self._dry: return 0
+        first, number = not self.spots, super().extend(left)
+        if first and self.bank.given and (needed := self._needed(range(number))) > len(self.bank.seeds):
+            warnings.warn(f'{len(self.bank.seeds)} seeds were given, and these rows take {needed}: add seeds, use each for all labels (labels_per_seed = "all", --labels-per-seed all), or ask for fewer rows')
+        return number
+
+    @property
+    def advice(self) -> str:
+        """What to do where rows are missing."""
+        if not self._dry: return 'Raise the budget of rows, or see why rows are lost: another teacher, a clearer task, or fewer checks may help'
+        if self.bank.given: return 'Give more seeds, use each for all labels (--labels-per-seed all), or ask for fewer rows'
+        return ('Take another teacher, more contexts (--contexts) or seeds of your own (--seeds-from); with a server that keeps to JSON schemas, send it lengths and patterns too (--whole-schema). '
+                'In another folder, or with --overwrite: here the stored answers are used again')
 
     def job(self, number: int, draft: bool = False) -> Job | None:
         """Plan a call, the same whenever it is asked for.
@@ -446,8 +464,10 @@ class TargetedWriter(TextWriter):
             What each step has brought in this session.
         """
         if self.bank.contexts: write_contexts(self.bank.contexts, folder/'contexts.jsonl')
+        there = sum(1 for _ in (folder/'seeds.jsonl').open(encoding='utf-8')) if (folder/'seeds.jsonl').exists() else -1
+        if len(self.bank.seeds) <= there: return {}                            # an earlier session has needed more
         if self.bank.seeds: write_seeds(self.bank.seeds, folder/'seeds.jsonl')
-        return {'steps': {name: step.to_dict() for name, step in self.bank.steps.items()}} if self.bank.seeds else {}
+        return {'steps': {name: step.to_dict() for name, step in self.bank.steps.items()}}
 
 
 def prompt_text(request: Request) -> str:

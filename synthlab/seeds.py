@@ -8,7 +8,7 @@ __all__ = ['LONGEST_CONTEXT', 'LEAST_NEW', 'item_list', 'seed_item', 'seed_parts
            'check_contexts', 'check_seeds', 'SeedBank', 'seed_id', 'write_seeds', 'write_contexts', 'read_contexts',
            'read_seeds']
 
-# %% ../nbs/10g_seeds.ipynb #bdffa3ef
+# %% ../nbs/10g_seeds.ipynb #dbd9b538
 import json
 import math
 from collections import Counter
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from .asking import TextTeacher
 from .budget import Budget
-from .data import DataError, read_table
+from .data import DataError, Table, read_table
 from .replies import OUTCOMES, Reply, Request
 from .sampling import Sampling
 from .specs import Seed, Strategy, fill, kind_of, same_text
@@ -258,7 +258,7 @@ def next_calls(start: int, turn: int, missing: int, per_call: int) -> range:
     """
     return range(start, min(start + math.ceil(missing/per_call), (start//turn + 1)*turn))
 
-# %% ../nbs/10g_seeds.ipynb #2bbadf83
+# %% ../nbs/10g_seeds.ipynb #8a74046e
 @dataclass
 class Yield:
     """What a step brought.
@@ -303,7 +303,7 @@ def items_of(reply: Reply, name: str) -> tuple[list, list[str]]:
     if reply.ok: return list(getattr(reply.value, name)), [reply.reason.split(': ')[0]] if reply.reason else []
     cut = read(reply.text, reply.request.schema)[0] if reply.outcome == 'truncated' else None
     if cut is not None: return list(getattr(cut, name)), [f'truncated: {OUTCOMES["truncated"]}']
-    return [], [f"{reply.outcome}: {kind_of(reply.reason) if reply.outcome == 'failed' else OUTCOMES.get(reply.outcome, reply.reason)}"]
+    return [], [f"{reply.outcome}: {kind_of(reply.reason)[:160] if reply.outcome in ('failed', 'malformed') else OUTCOMES.get(reply.outcome, reply.reason)}"]
 
 # %% ../nbs/10g_seeds.ipynb #7ab76de7
 def unasked(reply: Reply) -> bool:
@@ -541,7 +541,7 @@ class SeedBank:
         bounds = {name: schema.get('maxLength', 200) for name, schema in self.strategy.seed_schema().model_json_schema()['properties'].items()}
         return Seed({name: ('word '*100000)[:max(1, bound//2)] for name, bound in bounds.items()}, 'x'*60)
 
-# %% ../nbs/10g_seeds.ipynb #01e2fdbd
+# %% ../nbs/10g_seeds.ipynb #fd5b58a3
 def seed_id(seed: Seed) -> str:
     """Name a seed by what it says.
 
@@ -621,7 +621,7 @@ def read_seeds(path: str | Path, strategy: Strategy) -> list[Seed]:
     Parameters
     ----------
     path : path
-        CSV, TSV, JSONL or Parquet.
+        CSV, TSV, JSONL or Parquet; for seeds of one part also .txt, one in a line.
     strategy : Strategy
         Says what parts a seed has, and checks them.
 
@@ -635,7 +635,8 @@ def read_seeds(path: str | Path, strategy: Strategy) -> list[Seed]:
     DataError
         If a column is missing, or a line is no seed; with the number of the line.
     """
-    table, schema, names = read_table(path), strategy.seed_schema(), list(strategy.seed_schema().model_fields)
+    schema, names = strategy.seed_schema(), list(strategy.seed_schema().model_fields)
+    table = _text_lines(Path(path), names[0]) if Path(path).suffix == '.txt' and len(names) == 1 else read_table(path)
     columns = {names[0]: 'text'} if len(names) == 1 and names[0] not in table.columns and 'text' in table.columns else {name: name for name in names}
     if lost := [name for name, column in columns.items() if column not in table.columns]:
         raise DataError(f"{path}: there is no column {lost[0]!r}{did_you_mean(lost[0], table.columns)}; a seed of {strategy.task.name} has {', '.join(names)}, and the file {', '.join(table.columns)}")
@@ -647,6 +648,12 @@ def read_seeds(path: str | Path, strategy: Strategy) -> list[Seed]:
     if faults: raise DataError(f"{path}: {len(faults)} lines are no seeds: {'; '.join(faults[:3])}. Mend them or leave them out")
     if not seeds: raise DataError(f'{path}: there is no seed in it')
     return list(seeds.values())
+
+
+def _text_lines(path: Path, name: str) -> Table:
+    "A text file as a table: each line that is not empty is a row."
+    lines = [(n, line.strip()) for n, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1) if line.strip()]
+    return Table(str(path), {name: [line for _, line in lines]}, [n for n, _ in lines], 'line')
 
 
 def _seed_at(table: Any, n: int, columns: Mapping[str, str], schema: type[BaseModel], strategy: Strategy) -> tuple[Seed | None, str]:

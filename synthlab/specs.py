@@ -260,7 +260,7 @@ def fits(schema: type[BaseModel], reply: Mapping[str, str]) -> bool:
     parts = schema.model_json_schema()['properties']
     return all(part.get('minLength', 0) <= len(reply[name]) <= part.get('maxLength', len(reply[name])) and re.search(part.get('pattern', ''), reply[name]) for name, part in parts.items())
 
-# %% ../nbs/10c_specs.ipynb #004b6fa4
+# %% ../nbs/10c_specs.ipynb #4e733923
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 _FUNCTIONS = {'words': plain_words, 'sentences': sentences, 'overlap': overlap}
 
@@ -295,8 +295,12 @@ def holds(check: Check, job: Job, fields: Mapping[str, Any]) -> bool:
     """
     if check.labels and job.label not in check.labels: return True
     values = _FUNCTIONS | dict(fields) | {'label': job.label, 'seed': dict(job.seed.parts), 'layout': dict(job.layout)}
-    try: return bool(_expression(check.that)(**values))
+    try:
+        value = _expression(check.that)(**values)
+        bool(value)                                                            # what is undefined says so now
     except Exception as error: raise ValueError(f'the check {check.that!r} cannot be computed: {error}; it may use {", ".join(values)}') from error
+    if not isinstance(value, bool): raise ValueError(f'the check {check.that!r} is neither true nor false but {value!r:.60}: compare it with something')
+    return value
 
 
 def contained(parts: Iterable[str], seed: Seed, fields: Mapping[str, Any]) -> str:

@@ -393,7 +393,7 @@ def _targeted_faults(spec: Targeted, labels: tuple[Label, ...]) -> list[tuple[tu
     faults += [(('targen', 'vary', key), 'has no value to draw') for key, values in spec.vary.items() for part in (values.values() if isinstance(values, dict) else [values]) if not part]
     return [(place, fault) for place, fault in faults if fault]
 
-# %% ../nbs/00_tasks.ipynb #fbbede6c
+# %% ../nbs/00_tasks.ipynb #ef4f7ca6
 class Task(_Data):
     """What is to be written: labels, instruction, and the shape of a row.
 
@@ -444,8 +444,9 @@ class Task(_Data):
         if not (self.labels and self.fields): raise ValueError('labels and fields need at least one entry each')
         if faults := _label_faults(self.labels) + _test_faults(self.labels) + _attribute_faults(self.attributes): raise ValueError('; '.join(faults))
         if self.targen and (places := _targeted_faults(self.targen, self.labels)): raise _Faults(places)
-        for name in self.label_names: self.write_instruction(name)
-        self.ask_instruction()
+        for key, write in (('instruction', lambda: [self.write_instruction(name) for name in self.label_names]), ('question', self.ask_instruction)):
+            try: write()
+            except ValueError as error: raise _Faults([((key,), f'{error}')]) from None
         return self
 
     @model_serializer(mode='wrap')
@@ -573,7 +574,9 @@ class Task(_Data):
         ValueError
             If the file is no TOML or no task; the message names the file and each key that is wrong.
         """
-        return _parse_task(Path(path).read_bytes(), str(path))
+        try: data = Path(path).read_bytes()
+        except OSError as error: raise ValueError(f'the task {str(path)!r} cannot be read: {error.strerror}') from error
+        return _parse_task(data, str(path))
 
 # %% ../nbs/00_tasks.ipynb #4f238a36
 _KEYS = sorted({key for kind in (Task, Label, GoldSource, Attribute, Targeted, Part, Check) for key in kind.model_fields})
@@ -588,7 +591,7 @@ def _fault_line(fault: dict) -> str:
     if fault['type'] == 'value_error': return f'{key} {fault["ctx"]["error"]}'.strip()
     return f'{key} must be {_EXPECTED.get(fault["type"], fault["msg"])}, got {reprlib.repr(fault["input"])}'
 
-# %% ../nbs/00_tasks.ipynb #b28b58dd
+# %% ../nbs/00_tasks.ipynb #a2d45764
 _HEADER = re.compile(r'\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?$')
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _NAME = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
@@ -620,7 +623,11 @@ def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
 
 def _told(error: ValidationError) -> Iterator[tuple[tuple, str]]:
     "The key of each fault, and one line for it."
+    told = set()
     for fault in error.errors():
+        fault['loc'] = tuple(part for part in fault['loc'] if isinstance(part, int) or not re.search(r'\W', part) and part != 'str')         # without pydantic's words for alternatives
+        if fault['loc'] in told: continue
+        told.add(fault['loc'])
         places = getattr(fault.get('ctx', {}).get('error'), 'places', None)
         yield from ([(place, f'{_dotted(place)} {told}') for place, told in places] if places else [(fault['loc'], _fault_line(fault))])
 
