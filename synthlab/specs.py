@@ -8,11 +8,11 @@ __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'same_text', 'Seed'
            'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
            'sample_job', 'check_faults', 'check_task', 'validator_fault']
 
-# %% ../nbs/10c_specs.ipynb #210299df
+# %% ../nbs/10c_specs.ipynb #b2944e08
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files

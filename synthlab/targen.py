@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['STRATEGIES', 'find_strategy', 'SelfCorrection', 'Written', 'TarGEN', 'steps_of', 'transition_matrix']
 
-# %% ../nbs/11_targen.ipynb #75f47241
+# %% ../nbs/11_targen.ipynb #4d3094c8
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from .instances import TargetedPrompts
 from .passages import BoolQ, MultiRC, ReCoRD
 from .sampling import Sampling
 from .seeds import Seed, SeedBank
-from .specs import Strategy, check_task, spec_of
+from .specs import Strategy, spec_of
 from .tasks import Task, did_you_mean, load_task
 from .wordtasks import WSC, Copa, WiC
 

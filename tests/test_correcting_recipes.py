@@ -1,8 +1,6 @@
 "Self-correction behind other recipes, and by another teacher than the one that writes."
-import json
 import tomllib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from fault_server import FaultServer
