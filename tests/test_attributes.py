@@ -28,12 +28,12 @@ from synthlab.budget import Budget
 from synthlab.calls import CallStore
 from synthlab.chat import ChatTeacher
 from synthlab.data import DataError, demonstration_pool
-from synthlab.inspection import KINDS, _bare, inspect, leaks, quotes, value_leaks, words
+from synthlab.inspection import KINDS, _bare, inspect, quotes, value_leaks, words
 from synthlab.replies import Answer
 from synthlab.sampling import Sampling
 from synthlab.structured import json_schema
 from synthlab.structured import reply as read_reply
-from synthlab.tasks import Attribute, Label, Task, load_task, one_line, task_names
+from synthlab.tasks import Label, Task, load_task, one_line, task_names
 
 ROOT = Path(__file__).parents[1]
 TICKETS = Task(name='tickets', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',
