@@ -700,8 +700,8 @@ def transition_matrix(rows: Iterable[Mapping[str, Any]], labels: Sequence[str] |
     for a, b in pairs: counts[place[a], place[b]] += 1
     return TransitionMatrix(names, counts, sum(row.get('label_corrected') is None and row.get('sc_explanation') is not None for row in rows))
 
-# %% ../nbs/10i_correction.ipynb #9c49946b
-def alarms(matrix: TransitionMatrix, most: float = .3) -> list[str]:
+# %% ../nbs/10i_correction.ipynb #0a9b4d87
+def alarms(matrix: TransitionMatrix, most: float = .3, least: int = 5) -> list[str]:
     """Say what in a transition matrix should worry its reader.
 
     Parameters
@@ -710,6 +710,8 @@ def alarms(matrix: TransitionMatrix, most: float = .3) -> list[str]:
         The matrix.
     most : float
         Largest flip rate of a label that passes.
+    least : int
+        Rows of a label, or of all, that an alarm needs: of fewer nothing can be said.
 
     Returns
     -------
@@ -717,9 +719,9 @@ def alarms(matrix: TransitionMatrix, most: float = .3) -> list[str]:
         A line for each alarm; empty when there is none.
     """
     high = [f'self-correction flips {share.k} of the {share.n} rows of {label!r} ({share.value:.0%}; 95% interval {share.interval[0]:.0%} to {share.interval[1]:.0%}): read some of them'
-            for label, share in matrix.flip_rates.items() if share.n and share.value > most]
+            for label, share in matrix.flip_rates.items() if share.n >= least and share.value > most]
     before, after = (matrix.counts.sum(axis) > 0 for axis in (1, 0))
-    if before.sum() > 1 and after.sum() == 1:
+    if before.sum() > 1 and after.sum() == 1 and matrix.n >= least:
         high.append(f'self-correction gives all {matrix.n} rows the label {matrix.labels[int(after.argmax())]!r}: the corrector does not tell the labels apart')
     return high
 

@@ -47,10 +47,10 @@ def _schema(task: str) -> Features:
 
 FEATURES = {task: _schema(task) for task in LABELS}
 
-# %% ../nbs/12_superglue.ipynb #ba92c788
+# %% ../nbs/12_superglue.ipynb #6999ab90
 def _plain_task(task: str | Task) -> tuple[str, Strategy]:
     "Name of a task of SuperGLUE, and its strategy."
-    name = task.name if isinstance(task, Task) else str(task)
+    name = (task.targen.strategy if task.targen and task.targen.strategy in LABELS else task.name) if isinstance(task, Task) else str(task)        # a task of one's own may go by its strategy
     if name not in LABELS: raise ValueError(f'{name!r} is no task of SuperGLUE{did_you_mean(name, LABELS)}; there are {", ".join(LABELS)}')
     return name, find_strategy(task) if isinstance(task, Task) else _strategy(name)
 

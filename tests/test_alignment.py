@@ -530,7 +530,7 @@ def test_inclusion_probabilities_are_proportional_and_at_most_one(w, seed):
     for n in range(1, np.count_nonzero(w) + 1):
         p = inclusion_probabilities(w, n)
         assert p.sum() == pytest.approx(n) and (p <= 1).all() and ((p > 0) == (w > 0)).all()
-        below = p < 1 - 1e-9
+        below = (p < 1 - 1e-9) & (w > 1e-300)                                    # a row without weight has no ratio, and one of next to none overflows
         if below.sum() > 1: assert p[below]/w[below] == pytest.approx((p[below]/w[below])[0], rel=1e-6) and (p >= (1 - 1e-9)*np.minimum(1, n*w)).all()
 
 

@@ -281,6 +281,7 @@ def test_alarms():
     def rows(flips, n=10): return [{'label_target': 'a', 'label_corrected': 'b' if k < flips else 'a', 'sc_explanation': ''} for k in range(n)]
     both = [{'label_target': 'b', 'label_corrected': 'b', 'sc_explanation': ''}]*10
     assert not alarms(transition_matrix(rows(3) + both)) and len(alarms(transition_matrix(rows(4) + both))) == 1
+    assert not alarms(transition_matrix(rows(1, 1) + both[:1])) and not alarms(transition_matrix(rows(4, 4))) and len(alarms(transition_matrix(rows(5, 5)))) == 1
     assert not alarms(transition_matrix(rows(0))) and not alarms(transition_matrix([])) and len(alarms(transition_matrix(rows(10) + both))) == 2
 
 
