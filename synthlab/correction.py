@@ -836,7 +836,7 @@ def block_size(spending: Budget, before: Usage, groups: int, calls: int = 2, mos
     rooms = [(limits[limit] - now[limit])/price/(1 if limit == 'max_calls' else 2) for limit, price in each.items() if price]
     return max(1, min(most, int(min(rooms, default=most))))
 
-# %% ../nbs/10i_correction.ipynb #e27f5463
+# %% ../nbs/10i_correction.ipynb #aee4980d
 class CorrectedWriter:
     """A writer whose rows are corrected before they are handed on.
 
@@ -861,7 +861,7 @@ class CorrectedWriter:
 
     def __init__(self, writer: Any, correction: Correction, teacher: TextTeacher, strategy: Strategy, block: int = BLOCK):
         self.writer, self.correction, self.teacher, self.strategy, self.block = writer, correction, teacher, strategy, block
-        self.corrections = Yield()
+        self.corrections, self._verdicts = Yield(), Counter()
 
     def __getattr__(self, name: str) -> Any:
         if name == 'writer': raise AttributeError(name)                                   # while a copy is being made
@@ -922,8 +922,16 @@ class CorrectedWriter:
         def row(n): return {'label': task.label_names[n % len(task.labels)], 'fields': dict.fromkeys(task.fields, f'{n} ' + 'word '*40)}
         return [request for n in range(needed*self.writer.size) for request in correction_requests(row(n), Strategy(task), self.correction, self.setting.seed)]
 
+    @property
+    def advice(self) -> str:
+        """What to do where rows are missing."""
+        asked, said = ({pair[place] for pair in self._verdicts} for place in (0, 1))
+        if len(asked) < 2 or len(said) > 1 or self._verdicts.total() < 5: return self.writer.advice
+        return f'The corrector gives every row the label {said.pop()!r}: take another one (--corrector), do not tell it the label (--blind), or keep the labels and mark the rows (--policy flag)'
+
     def _count(self, row: dict[str, Any], votes: Sequence[Reply]) -> None:
         "Take note of what correction has brought."
+        if row['label_corrected'] is not None: self._verdicts[row['label_target'], row['label_corrected']] += 1
         self.corrections.calls += sum(len(reply.answers) for reply in votes)
         self.corrections.asked, self.corrections.kept = self.corrections.asked + 1, self.corrections.kept + (row['status'] == 'accepted')
         if row['flipped'] is None: self.corrections.lost[f'no verdict, {votes[0].outcome}'] += 1
