@@ -724,9 +724,10 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
 
-# %% ../nbs/10d_entailment.ipynb #7b6cef7b
+# %% ../nbs/10d_entailment.ipynb #2eeb3581
 _SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
           'can could will would it its he she they their his her').split()
+_SMALL = [word for word in _SMALL if overlap(word, '') == 1]                              # what the check does not count
 
 
 @lru_cache(maxsize=256)

@@ -4,11 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_HUB_DISABLE_TELEMETRY', '1')
 os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 sys.path.insert(0, str(Path(__file__).parent/'tools'))
+
+# The same cases in every run, so that a failure is the change's; HYPOTHESIS_PROFILE=explore draws others.
+settings.register_profile('same', derandomize=True)
+settings.register_profile('explore', derandomize=False)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'same'))
 
 
 @pytest.fixture(scope='module', params=['stories260K', 'pocket'])
