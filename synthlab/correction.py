@@ -9,7 +9,7 @@ __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRS
            'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
            'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #7a601d97
+# %% ../nbs/10i_correction.ipynb #1f4e24e7
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -28,7 +28,7 @@ from .asking import TextTeacher
 from .budget import Budget, Estimate, Usage
 from .replies import Reply, Request
 from .sampling import Sampling
-from .seeds import Yield
+from .seeds import Yield, unasked
 from .specs import Strategy, kind_of, template_of
 from .tasks import Task, derive_seed, load_task, one_line, render
 
@@ -365,12 +365,7 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
         return row | {'status': 'rejected', 'reason': f'self-correction says {verdict.answer}' if flipped else f'self-correction gave no label ({verdict.explanation})'}
     return row
 
-# %% ../nbs/10i_correction.ipynb #ae48032d
-def _unasked(reply: Reply) -> bool:
-    "Whether the budget ended before the question, or before its repair."
-    return reply.outcome == 'unasked' or reply.outcome == 'malformed' and len(reply.answers) < 2
-
-
+# %% ../nbs/10i_correction.ipynb #b36bce13
 def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Correction = Correction(), calls: MutableMapping | None = None, budget: Budget | None = None,
              seed: int = 0, progress: bool | None = None) -> list[list[Reply]]:
     """Ask for the labels of rows.
@@ -421,7 +416,7 @@ def verdict_on(row: Mapping[str, Any], replies: Sequence[Reply], strategy: Strat
     Verdict or None
         The verdict; None if the budget ended before all of its votes, or a repair, were asked for.
     """
-    if any(map(_unasked, replies)): return None
+    if any(map(unasked, replies)): return None
     return read_verdict(replies, strategy.given(row_fields(row, strategy.task), row['label']))
 
 # %% ../nbs/10i_correction.ipynb #37a63dc9

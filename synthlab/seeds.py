@@ -367,7 +367,7 @@ def check_seeds(seeds: Sequence[Seed], strategy: Strategy) -> None:
         if fault: raise DataError(f"seed {n} ({dict(seed.parts)!r:.120}) does not fit: {fault}; a seed of {strategy.task.name} has {', '.join(schema.model_fields)}")
         known.add(seed.key)
 
-# %% ../nbs/10g_seeds.ipynb #cb415b59
+# %% ../nbs/10g_seeds.ipynb #69c899dd
 LEAST_NEW = .05                                # of the seeds asked for in a turn
 _MOST_CHARACTERS = 6000                        # of the seeds of one call
 
@@ -411,6 +411,7 @@ class SeedBank:
         self.contexts, self.seeds = list(listed or ()) if not self.given else list(dict.fromkeys(one.context for one in seeds if one.context)), list(seeds)
         self.steps, self.reason = {'contexts': Yield(), 'seeds': Yield()}, 'all given seeds are used' if self.given else ''
         self.stopped = ''
+        self._idle, self._fresh = 0, []                                       # calls for contexts that brought none; new seeds of each call
         self._keys, self._by_context, self._asked, self._order = {one.key for one in seeds}, {}, {'contexts': 0, 'seeds': 0}, None
 
     def __repr__(self) -> str: return f'SeedBank({len(self.contexts)} contexts, {len(self.seeds)} seeds)'
@@ -439,11 +440,11 @@ class SeedBank:
         list of str
             Contexts: as many as are wanted, or fewer if the teacher knows no more.
         """
-        step, idle = self.steps['contexts'], 0
-        while len(self.contexts) < self.wanted and not self.stopped and idle < 2:
+        step = self.steps['contexts']
+        while len(self.contexts) < self.wanted and not self.stopped and self._idle < 2:
             n, before = min(self.context_batch, self.wanted - len(self.contexts)), len(self.contexts)
             for reply in self._complete('contexts', [contexts_request(self.strategy, n, self.contexts, self._asked['contexts'], self.seed, token_length(self.teacher))], calls, budget): self._keep_contexts(reply, n)
-            idle = 0 if len(self.contexts) > before else idle + 1
+            if not self.stopped: self._idle = 0 if len(self.contexts) > before else self._idle + 1
         step.kept = len(self.contexts)
         return self.contexts
 
@@ -475,16 +476,19 @@ class SeedBank:
         self.name_contexts(calls, budget)
         if self.stopped: return
         if self._order is None: self._order = context_order(self.contexts, self.seed) or ['']
-        turn, fresh, wanted = len(self._order), 0, 0
         while len(self.seeds) < n and not self.reason and not self.stopped:
-            before, numbers = len(self.seeds), next_calls(self._asked['seeds'], turn, n - len(self.seeds), self.per_call)
+            numbers = next_calls(self._asked['seeds'], len(self._order), n - len(self.seeds), self.per_call)
             replies = self._complete('seeds', [self._request(number) for number in numbers], calls, budget)
             for number, reply in zip(numbers, replies): self._keep_seeds(number, reply)
-            fresh, wanted = fresh + len(self.seeds) - before, wanted + len(replies)*self.per_call
-            if wanted >= self.per_call*max(turn, 3):
-                if fresh < LEAST_NEW*wanted: self.reason = f'the teacher has no more seeds: of the last {wanted} asked for, {fresh} were new and fit ({self._why()})'
-                fresh, wanted = 0, 0
+            self._look_back()
         self.steps['seeds'].kept = len(self.seeds)
+
+    def _look_back(self) -> None:
+        "Give up if whole turns have brought next to nothing; they end at the same calls however many seeds were wanted at a time."
+        calls = len(self._order)*math.ceil(3/len(self._order))
+        if not self._fresh or len(self._fresh) % calls: return
+        new, wanted = sum(self._fresh[-calls:]), calls*self.per_call
+        if new < LEAST_NEW*wanted: self.reason = f'the teacher has no more seeds: of the last {wanted} asked for, {new} were new and fit ({self._why()})'
 
     def _why(self) -> str:
         "The commonest reasons for lost seeds."
@@ -498,12 +502,13 @@ class SeedBank:
     def _keep_seeds(self, number: int, reply: Reply) -> None:
         "Keep what is new and fits among the seeds of a call."
         step, context, (items, faults) = self.steps['seeds'], self._order[number % len(self._order)], items_of(reply, 'seeds')
-        step.asked += self.per_call
+        before, step.asked = len(self.seeds), step.asked + self.per_call
         step.lost.update(faults)
         for item in items[:self.per_call]:
             seed = Seed(seed_parts(item, self.strategy.seed_schema()), context)
             if fault := self.strategy.seed_fault(seed.parts) or ('there already' if seed.key in self._keys else ''): step.lost[fault] += 1
             else: self.keep(seed)
+        self._fresh.append(len(self.seeds) - before)
 
     def keep(self, seed: Seed) -> None:
         """Add a seed.
