@@ -367,8 +367,9 @@ def check_seeds(seeds: Sequence[Seed], strategy: Strategy) -> None:
         if fault: raise DataError(f"seed {n} ({dict(seed.parts)!r:.120}) does not fit: {fault}; a seed of {strategy.task.name} has {', '.join(schema.model_fields)}")
         known.add(seed.key)
 
-# %% ../nbs/10g_seeds.ipynb #69c899dd
+# %% ../nbs/10g_seeds.ipynb #e6ca781f
 LEAST_NEW = .05                                # of the seeds asked for in a turn
+_BARREN = 5                                    # calls in a row that bring no new context before no more are made
 _MOST_CHARACTERS = 6000                        # of the seeds of one call
 
 
@@ -441,7 +442,7 @@ class SeedBank:
             Contexts: as many as are wanted, or fewer if the teacher knows no more.
         """
         step = self.steps['contexts']
-        while len(self.contexts) < self.wanted and not self.stopped and self._idle < 2:
+        while len(self.contexts) < self.wanted and not self.stopped and self._idle < _BARREN:
             n, before = min(self.context_batch, self.wanted - len(self.contexts)), len(self.contexts)
             for reply in self._complete('contexts', [contexts_request(self.strategy, n, self.contexts, self._asked['contexts'], self.seed, token_length(self.teacher))], calls, budget): self._keep_contexts(reply, n)
             if not self.stopped: self._idle = 0 if len(self.contexts) > before else self._idle + 1
