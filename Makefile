@@ -24,7 +24,7 @@ help: ## list the targets
 
 install: .venv/installed ## create .venv and install synthlab in it
 
-demo: .venv/installed ## watch the embedded model write a small labelled dataset
+demo: .venv/installed ## write a small dataset twice, plainly and with a choice at every stage, and compare
 	$(bin)/synthlab demo
 
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest

@@ -7,7 +7,7 @@ __all__ = ['STORAGE', 'SHARES', 'SOLVERS', 'METHODS', 'feature_memory', 'choose_
            'MMDWeights', 'loss_weights', 'add_weights', 'inclusion_probabilities', 'resample', 'herd', 'row_witness',
            'witness_examples', 'plot_alignment', 'plot_witness', 'mmd2', 'witness', 'effective_size']
 
-# %% ../nbs/10b_alignment.ipynb #4f3c8707
+# %% ../nbs/10b_alignment.ipynb #aa2e269d
 import html
 import itertools
 import operator
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .mmd import KINDS, FeatureMap, _blocks, check_vectors, check_weights, draw_features, kernel_mean, kernel_sums, mean_features, mmd2, rbf, resolve_bandwidth, witness
+from .mmd import KINDS, FeatureMap, check_vectors, check_weights, draw_features, kernel_mean, kernel_sums, mean_features, mmd2, rbf, resolve_bandwidth, row_blocks, witness
 from .simplex import FeatureProblem, KernelProblem, Problem, Solution, effective_size, fista, frank_wolfe, softmax_adam
 
 # %% ../nbs/10b_alignment.ipynb #80797678
@@ -31,7 +31,7 @@ def _embeddings(X: Any, name: str, width: int | None = None, normalise: bool = F
     if len(zero): raise ValueError(f'{len(zero)} of {len(X)} rows of {name} are zero, the first is row {zero[0]}: these texts have no embedding, leave them out')
     return X/np.linalg.norm(X, axis=1, keepdims=True) if normalise else X
 
-# %% ../nbs/10b_alignment.ipynb #f9362ea9
+# %% ../nbs/10b_alignment.ipynb #89c7d5a5
 def _is_stream(real: Any) -> bool:
     "Whether this is not an array but gives blocks of rows, one after the other."
     if hasattr(real, '__array__') or isinstance(real, str): return False
@@ -69,7 +69,7 @@ def _real_side(real: Any, labels: Any, width: int, normalise: bool, block_size: 
     if not _is_stream(real):
         rows, labels = _embeddings(real, 'real', width, normalise), None if labels is None else list(labels)
         if labels is not None and len(labels) != len(rows): raise ValueError(f'{len(rows)} real rows and {len(labels)} real_labels: one label for each row')
-        return rows, ((rows[at], None if labels is None else labels[at]) for at in _blocks(len(rows), block_size))
+        return rows, ((rows[at], None if labels is None else labels[at]) for at in row_blocks(len(rows), block_size))
     if labels is not None: raise ValueError('real_labels cannot go with blocks: let each block be a pair (vectors, labels)')
     blocks = _regroup(_checked_blocks(real, width, normalise), block_size)
     first = next(blocks, None)
@@ -132,7 +132,7 @@ def choose_storage(n_rows: int, n_features: int, storage: str = 'auto') -> str:
     if storage != 'auto': feature_memory(n_rows, n_features, storage)
     return storage if storage != 'auto' else next(way for way in STORAGE if feature_memory(n_rows, n_features, way) <= _MOST_BYTES)
 
-# %% ../nbs/10b_alignment.ipynb #87121adc
+# %% ../nbs/10b_alignment.ipynb #47fe03d3
 def _copy(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Copy numbers, of another precision perhaps; by torch, which converts float16 ten times as fast as numpy."
     if source.dtype == target.dtype: target[...] = source; return target
@@ -160,7 +160,7 @@ class BlockProblem(FeatureProblem):
     def __init__(self, X: np.ndarray, psi: FeatureMap, mu: np.ndarray, storage: str = 'float32', block_size: int | None = None):
         self.n, self.mu, self.psi, self.X, self.kept = len(X), np.asarray(mu, np.float64), psi, X, None
         size = block_size or max(64, 2**20//psi.dimension)                        # 4 MB at a time stay in the processor's cache
-        self.rows, self.buffer = list(_blocks(self.n, size)), np.empty((min(size, self.n), psi.dimension), np.float32)
+        self.rows, self.buffer = list(row_blocks(self.n, size)), np.empty((min(size, self.n), psi.dimension), np.float32)
         if storage == 'recompute': return
         self.kept = np.empty((self.n, psi.dimension), storage)
         for rows in self.rows: _copy(psi(X[rows]), self.kept[rows])
@@ -224,7 +224,7 @@ def _need_real(names: Sequence[Hashable], count: np.ndarray) -> None:
     without = [str(name) for name, n in zip(names, count) if not n]
     if without: raise ValueError(f'no real rows of the labels {without}, which synthetic rows have: there is nothing to align them with, leave these rows out')
 
-# %% ../nbs/10b_alignment.ipynb #528dd84e
+# %% ../nbs/10b_alignment.ipynb #0f1cbcfd
 def kernel_problem(real: np.ndarray, synthetic: np.ndarray, sigma: float) -> KernelProblem:
     """Mean matching with the Gaussian kernel itself.
 
@@ -250,7 +250,7 @@ def kernel_problem(real: np.ndarray, synthetic: np.ndarray, sigma: float) -> Ker
     M, N = len(synthetic), len(real)
     if 8*M*M > _MOST_BYTES: raise ValueError(f"features='kernel' needs {8*M*M/2**30:.1f} GiB for {M} synthetic rows: use features='rff'")
     K = np.empty((M, M))
-    for rows in _blocks(M, 2048): K[rows] = rbf(synthetic[rows], synthetic, sigma)
+    for rows in row_blocks(M, 2048): K[rows] = rbf(synthetic[rows], synthetic, sigma)
     return KernelProblem(K, kernel_mean(synthetic, real, np.full(N, 1/N), sigma), float(kernel_sums(real, np.full((N, 1, 1), 1/N), sigma)[0, 0, 0]))
 
 

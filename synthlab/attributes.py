@@ -9,7 +9,7 @@ __all__ = ['GENERAL', 'LONGEST_VALUE', 'NOTHING', 'ORIGINS', 'attribute_list', '
            'record_fault', 'honest', 'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request',
            'Dropped', 'item_fault', 'sort_items', 'NewTexts', 'read_texts', 'recombine']
 
-# %% ../nbs/09_attributes.ipynb #5cf5812a
+# %% ../nbs/09_attributes.ipynb #7fae2681
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -24,7 +24,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 
-from .asking import TextTeacher
+from .asking import has_short_context, TextTeacher
 from .budget import Budget
 from .data import DataError, Table, read_table
 from .replies import Reply, Request
@@ -244,7 +244,7 @@ def edited(record: Record, **changes: str) -> Record:
     if fault: raise ValueError(f'record {record.id} cannot be changed so: {fault}')
     return make_record(record.label, kept, record.source, 'edited')
 
-# %% ../nbs/09_attributes.ipynb #e364d97c
+# %% ../nbs/09_attributes.ipynb #3a9457fd
 def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
     """Say how answers of stage 1 are drawn where nobody says otherwise.
 
@@ -253,15 +253,14 @@ def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
     task : Task
         The task.
     teacher : TextTeacher or None
-        Who is asked; with a context of at most 1024 tokens (`max_length`) the answer has to be short.
+        Who is asked; with a short context the answer has to be short.
 
     Returns
     -------
     Sampling
-        Temperature 1, and 40 tokens for each attribute, or 16.
+        Temperature 1, and 40 tokens for each attribute, or 24.
     """
-    context = getattr(teacher, 'max_length', None)
-    return Sampling(max_new_tokens=(16 if context and context <= 1024 else 40)*len(attribute_list(task)))
+    return Sampling(max_new_tokens=(24 if has_short_context(teacher) else 40)*len(attribute_list(task)))
 
 
 def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:

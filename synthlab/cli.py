@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../nbs/19_cli.ipynb #16c901a8
+# %% ../nbs/19_cli.ipynb #a901aa0c
 import inspect
 import re
+import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +22,7 @@ import typer
 
 from . import __version__
 from .runs import read_recipe, recipe_difference
-from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, interruptible, kept_embedder, set_limits, show_produced
+from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits, show_produced, show_stages, telling
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
@@ -29,7 +31,7 @@ _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tas
 _what = partial(option, 'What to write')
 _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. fewgen: each text on its own. cfg: each held apart from what the other prompts '
                                'would write in its place. corrsynth: the texts of a group hold one another apart, at the cost of fewgen. synalign: from the attributes of examples that cover the '
-                               'real data, then weighed to match it. targen: without any example, from contexts and seeds, then with a second look at every label. attrprompt, simprompt: baselines.', metavar='NAME')]
+                               'real data, then weighed to match it. targen: without any example, from contexts and seeds, then with a second look at every label. combined: all of it. attrprompt, simprompt: baselines. NAME-no-STAGE leaves a stage out, as in combined-no-align.', metavar='NAME')]
 _N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1, metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
@@ -62,7 +64,7 @@ _ContextsFrom = Annotated[str | None, _target('Take contexts from a file (a colu
 _SeedsFrom = Annotated[str | None, _target('Take seeds from a file: a corpus of your own, or the edited seeds.jsonl of a run.', metavar='FILE')]
 
 _second = partial(option, 'Self-correction', show_default=False)
-_Blind = Annotated[bool, _second('Do not tell the corrector which label a row has.', '--blind')]
+_Blind = Annotated[bool | None, _second("Whether the corrector is not told which label a row has. [dim]\\[the recipe's][/dim]", '--blind/--shown')]
 _ShowExplanation = Annotated[bool, _second("Tell it the writer's explanation too (with --explain). It then tends to agree.", '--show-explanation')]
 _Votes = Annotated[int | None, _second('Answers asked for each row; the majority counts. [dim]\\[1][/dim]', min=1, metavar='N')]
 _Policy = Annotated[Literal['relabel', 'drop', 'flag'] | None, _second('What becomes of a row whose label changes: relabel, drop it, or flag it and keep the label. [dim]\\[relabel][/dim]', metavar='NAME')]
@@ -135,7 +137,7 @@ def _stages(asked: SimpleNamespace) -> Any:
     "The recipe that is asked for, with its options; refuses options that it does not have."
     from synthlab.recipes import load_recipe
     from synthlab.stages import CHOICES, option_names, who_has
-    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None and value is not False}
+    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None and (value is not False or name == 'blind')}
     if given.get('records', 'extracted') not in ('extracted', 'recombined') and 'select' not in given: given['select'] = 'none'
     known = [option for stage in CHOICES for option in option_names(CHOICES[stage][given[stage]] if stage in given else type(getattr(recipe, stage)))]
     idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(OPTIONS[name]))} does)" for name in given if name not in CHOICES and OPTIONS[name] not in known]
@@ -355,7 +357,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               select: _Select = None, prompt: _Prompt = None, decode: _Decode = None, correct: _Correct = None, align: _Align = None, shots: _Shots = None, shared_demonstrations: _SharedDemonstrations = False,
               scale: _Scale = None, per_record: _PerRecord = None, texts_per_call: _TextsPerCall = None, records: _Records = None, gamma: _Gamma = None, delta: _Delta = None,
               alpha: _Alpha = None, mode: _Mode = None, repeats: _Repeats = None, intra_share: _IntraShare = None, eos: _Eos = None, contexts: _Contexts = None, seeds_per_call: _SeedsPerCall = None, labels_per_seed: _LabelsPerSeed = None, retries: _Retries = None, explain: _Explain = False,
-              contexts_from: _ContextsFrom = None, seeds_from: _SeedsFrom = None, blind: _Blind = False, show_explanation: _ShowExplanation = False, votes: _Votes = None, policy: _Policy = None,
+              contexts_from: _ContextsFrom = None, seeds_from: _SeedsFrom = None, blind: _Blind = None, show_explanation: _ShowExplanation = False, votes: _Votes = None, policy: _Policy = None,
               corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, keep: _Keep = None, candidates: _Candidates = None,
               ridge: _Ridge = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
@@ -460,9 +462,82 @@ def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two run
     _show_records(records)
     say(str(out))
 
-# %% ../nbs/19_cli.ipynb #6ae097ee
-DEMO = {'FewGen': {'recipe': 'fewgen'}, 'CorrSynth': {'recipe': 'corrsynth', 'gamma': 1.0, 'delta': 0.5, 'alpha': 1e-2, 'mode': 'cross'}}
-_DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'student_synthetic')
+# %% ../nbs/19_cli.ipynb #e8f1e1d7
+_contest = partial(option, 'Bake-off')
+_RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
+
+[b]Example:[/b] three recipes, 20,000 tokens each with each of three seeds, scored on the test rows of a folder under SYNTHLAB_GOLD:
+
+[cyan]synthlab bake-off ag_news --recipes fewgen,corrsynth,my-recipe.toml --budget 20000 --gold agnews --seeds 3 --out runs/bakeoff[/cyan]
+
+Tokens count that the teacher writes for rows, whether a row is then accepted, rejected or left out by alignment; all other calls are told as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
+a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
+2 a request that cannot be met."""
+
+
+def _repeated(ctx: typer.Context, task: str) -> str:
+    "The command line that was given, with options by their full names."
+    given = [(name, value) for name, value in ctx.params.items() if name != 'task' and ctx.get_parameter_source(name).name == 'COMMANDLINE']
+    return shlex.join(['synthlab', 'bake-off', task, *(word for name, value in given for word in ([_flag(name)] if value is True else [_flag(name), str(value)]))])
+
+
+def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
+    "What a bake-off is asked for, as `bake_off` takes it."
+    if idle := [name for name in (_LOCAL if asked.base_url else _SERVED) if name in asked.given]:
+        raise ValueError(f"{', '.join(map(_flag, idle))}: {'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
+    task, machine = load_task(asked.task), _machine(asked)
+    teacher = _find_teacher(asked, machine)
+    return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds, 'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
+            'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher), 'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder()}
+
+
+def _show_contest(done: Any) -> None:
+    "Print the tables of a bake-off."
+    from synthlab.bakeoff import cost_line, in_words, result_tables
+    for table in result_tables(done.record):
+        lines = grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads'])))
+        for line in table['lines']: lines.add_row(shown(line['name']), *(f"{cell['value']}{' ± ' + cell['half'] if cell['half'] else ''}{' ●' if cell['best'] else ''}" for cell in line['cells']), style='dim' if line['gold'] else None)
+        screen.print(lines)
+    costs = {recipe: cost_line(done.record, recipe) for recipe in done.record['recipes']}
+    heads = list(next(iter(costs.values())))
+    lines = grid('Cost of a cell', 'recipe', *heads, right=range(1, 1 + len(heads)))
+    for recipe, cost in costs.items(): lines.add_row(shown(recipe), *cost.values())
+    screen.print(lines)
+    screen.print("After ±: half of a 95% interval, Student's t over seeds. ● better than the next best recipe by more than noise. ↑ more is better, ↓ less is better.")
+    say(in_words(done.record))
+    for fault in done.failed: complain(fault)
+    for name in ('report.html', 'bakeoff.csv', 'bakeoff.json'): say(f'{done.out/name}')
+
+
+def _finished(out: Path) -> str:
+    "What a bake-off keeps that is stopped now, and how to go on."
+    return f"{sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))} cells are finished in {out}; the same command goes on from there."
+
+
+@app.command('bake-off', help=_RECIPES)
+def _bake_off(ctx: typer.Context, task: _Task, *, recipes: Annotated[str, _contest('Presets and TOML files, separated by commas. Differences are taken to the first.', metavar='NAMES', show_default=False)],
+              budget: Annotated[int, _contest('Tokens that each recipe may write for rows, with each seed.', min=1, metavar='TOKENS', show_default=False)], gold: _GoldSpec = None, gold_train: _GoldTrain = None,
+              seeds: Annotated[int, _contest('Seeds, each with all recipes; from two on there are intervals.', min=1, metavar='N')] = 3,
+              show: Annotated[str, _contest('Real training rows that recipes may show, describe or align with, the same for all; or a file of such rows. 0 takes the texts written by hand in the task.', metavar='N|SPEC')] = '500',
+              mixed: Annotated[int, _contest('Gold rows that a second student gets beside the synthetic ones.', min=0, metavar='N')] = 100,
+              student: Annotated[str, _contest('Who learns: probe (logistic regression on embeddings, a moment), quick (MiniLM, fine-tuned), paper (DistilBERT as in CorrSynth), none, or a folder or Hub name.', metavar='NAME')] = 'probe',
+              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0, max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket',
+              revision: _Revision = None, device: _Device = 'auto', dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out) -> None:
+    asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')), given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
+    with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
+        request = _contest_of(asked)
+        from synthlab.bakeoff import bake_off
+        with telling() as tell: done = bake_off(**request, tell=tell, command=_repeated(ctx, task))
+        _show_contest(done)
+    if done.failed: raise typer.Exit(1)
+
+# %% ../nbs/19_cli.ipynb #61226edb
+DEMO = ('fewgen', 'combined')
+_DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'mmd', 'student_synthetic')
+_NEXT = {'generate ag_news --recipe synalign --n 40 --out runs/synalign': 'examples that cover the data, their attributes, texts from these, weights',
+         'generate ag_news --recipe targen --n 40 --out runs/targen': 'no example at all: contexts, seeds, rows, a second look at each label',
+         'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --gold my_rows.csv --out runs/mine'}
 
 
 def _asked(**options: Any) -> SimpleNamespace:
@@ -483,35 +558,56 @@ def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:
     return records
 
 
+def _show_choices() -> None:
+    "Print what each recipe of the demo does at each stage."
+    from synthlab.recipes import PRESETS
+    from synthlab.stages import QUESTIONS
+    table = grid('Two recipes, a choice for each of five stages', 'stage', 'question', *DEMO)
+    for stage, question in QUESTIONS.items(): table.add_row(stage, question, *(PRESETS[name]().table[stage]['choice'] for name in DEMO))
+    screen.print(table)
+
+
 def _show_demo(runs: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    "Print samples side by side, and how fast they were written."
-    samples = grid('The same prompts, two methods', 'label', *runs)
+    "Print samples side by side, what became of the texts, and how fast they were written."
+    samples = grid('A sample of each label', 'label', *runs)
     for label in [label['name'] for label in recipe['task']['labels']]:
         samples.add_row(shown(label), *(shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
     screen.print(samples)
     for name, done in runs.items():
-        if done.rows: say(f'{name}: {done.rows/done.seconds:.1f} rows, {done.tokens/done.seconds:.0f} tokens a second, reading the prompts and warming up included')
+        say(f'{name}: {ends(done.counts)}' + (f' {done.rows/done.seconds:.1f} rows a second, everything included.' if done.rows else ''))
+        show_stages(vars(done))
 
 
-@app.command('demo', help='Watch the embedded teacher write a small news dataset, twice: each text on its own (FewGen), and held apart (CorrSynth). Both are measured.')
+def _show_next() -> None:
+    "Print what to try next."
+    program = 'synthlab' if shutil.which('synthlab') else sys.argv[0]
+    say('Next, each offline as well:')
+    for command, what in _NEXT.items(): say(f'  {program} {command}    # {what}')
+
+
+@app.command('demo', help='Watch the embedded teacher write a small news dataset twice: as plainly as can be (fewgen), and with a choice at every stage (combined). Both are measured.')
 def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two datasets shall have.', min=8)] = 96,
-          out: Annotated[Path, typer.Option(help='The runs are FOLDER-fewgen and FOLDER-corrsynth, the comparison FOLDER-compare.html.', metavar='FOLDER')] = Path('runs/demo'),
+          out: Annotated[Path, typer.Option(help='The runs are FOLDER-fewgen and FOLDER-combined, the comparison FOLDER-compare.html.', metavar='FOLDER')] = Path('runs/demo'),
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,
           measure: Annotated[bool, typer.Option(help='Measure the datasets, too.')] = True) -> None:
     runs, page = {}, out.with_name(f'{out.name}-compare.html')
-    say(f'Two datasets of {n} news items, then their measures: some minutes on two cores. CorrSynth with strong contrast (--delta 0.5 --alpha 0.01).')
-    for name, options in DEMO.items():
-        asked = _asked(task='ag_news', out=out.with_name(f"{out.name}-{options['recipe']}"), n=n, seed=seed, made_by='synthlab demo', **options)
+    say(f'Two datasets of {n} news items, then their measures: a minute or two on two cores, without network, key or GPU. Real texts are the 20 written by hand in the task.')
+    _show_choices()
+    for name in DEMO:
+        asked = _asked(task='ag_news', recipe=name, out=out.with_name(f'{out.name}-{name}'), n=n, seed=seed, made_by='synthlab demo')
+        say(f'{name}:')
         with interruptible(asked.out), plain_warnings(): runs[name], recipe = _produce(asked)
     _show_demo(runs, recipe)
     if measure:
         with plain_warnings(): _show_records(_judge_demo(runs, page), _DEMO_MEASURES)
         screen.print('Label preservation: the share of texts in which a judge of labels, trained on the examples written by hand in the task, finds the label that was asked for. '
-                   'Student: accuracy on 100 news texts written by hand, of a small classifier that learns from the dataset; mean of three.')
-        say(f'Reports: {page}, {out}-fewgen/report.html, {out}-corrsynth/report.html')
-    say(f'The datasets are in {out}-fewgen and {out}-corrsynth. Next: synthlab generate --help')
+                     'MMD: how far the texts together are from 100 other news texts written by hand. Student: accuracy on those 100 of a small classifier that learns from the dataset; mean of three. '
+                     'So few rows decide little: synthlab bake-off compares recipes at equal cost over several seeds.')
+        say(f'Report: {page} (side by side), {out}-fewgen/report.html, {out}-combined/report.html')
+    say(f'The datasets, each with its card, are in {out}-fewgen and {out}-combined.')
+    _show_next()
 
-# %% ../nbs/19_cli.ipynb #995d1a19
+# %% ../nbs/19_cli.ipynb #e55777aa
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -523,7 +619,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all went well, 1 for fewer rows than asked, 2 for a request that cannot be met, 130 after Ctrl-C.
+        Exit status: 0 when all went well, 1 for fewer rows than asked or a recipe that failed in a bake-off, 2 for a request that cannot be met, 130 after Ctrl-C.
     """
     try: return app(arguments, prog_name='synthlab', standalone_mode=False) or 0
     except typer.TyperException as error:

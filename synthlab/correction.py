@@ -9,7 +9,7 @@ __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'POLICIES', 'OTHER', 'BLOCK', 'FIRS
            'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms', 'RepairRates', 'repair_rates',
            'block_size', 'CorrectedWriter']
 
-# %% ../nbs/10i_correction.ipynb #1f4e24e7
+# %% ../nbs/10i_correction.ipynb #44c51550
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
 
-from .asking import TextTeacher
+from .asking import has_short_context, TextTeacher
 from .budget import Budget, Estimate, Usage
 from .replies import Reply, Request
 from .sampling import Sampling
@@ -32,8 +32,8 @@ from .seeds import Yield, unasked
 from .specs import Strategy, kind_of, template_of
 from .tasks import Task, derive_seed, load_task, one_line, render
 
-# %% ../nbs/10i_correction.ipynb #0193bba4
-LONGEST_REASON, SHORT_REASON = 240, 48          # characters; the short one is for teachers with a context of at most 1024 tokens
+# %% ../nbs/10i_correction.ipynb #8d082a25
+LONGEST_REASON, SHORT_REASON = 240, 48          # characters; the short one is for teachers with a short context
 
 
 def _spelling(answer: Any) -> str: return ' '.join(str(answer).casefold().replace('_', ' ').replace('-', ' ').split())
@@ -196,7 +196,7 @@ def row_fields(row: Mapping[str, Any], task: Task) -> dict[str, Any]:
     if missing: raise ValueError(f"a row of {task.name!r} needs {', '.join(task.fields)}, and this one has no {missing[0]!r}; its columns are {', '.join(row)}")
     return {name: value for name, value in row.items() if fields or name in task.fields}
 
-# %% ../nbs/10i_correction.ipynb #36c6a04e
+# %% ../nbs/10i_correction.ipynb #269835fd
 def correction_sampling(votes: int = 1, longest: int = LONGEST_REASON, answer: int = 40) -> Sampling:
     """Say how the corrector's answers are drawn.
 
@@ -233,10 +233,9 @@ def reason_length(teacher: Any) -> int:
     Returns
     -------
     int
-        Characters; fewer where its context (`max_length`) is at most 1024 tokens.
+        Characters; fewer where its context is short.
     """
-    context = getattr(teacher, 'max_length', None)
-    return SHORT_REASON if context and context <= 1024 else LONGEST_REASON
+    return SHORT_REASON if has_short_context(teacher) else LONGEST_REASON
 
 
 def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Correction = Correction(), seed: int = 0, name: Any = None, longest: int = LONGEST_REASON) -> list[Request]:
@@ -255,7 +254,7 @@ def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Cor
     name : object
         Handed back with the replies.
     longest : int
-        Longest reason, in characters.
+        Longest reason, in characters; with a short one the answers stand without what they mean, so that many fit.
 
     Returns
     -------
@@ -264,7 +263,7 @@ def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Cor
     """
     task, spec, fields = strategy.task, strategy.spec, row_fields(row, strategy.task)
     answers, shown, given = tuple(dict.fromkeys(strategy.answers(fields))), strategy.shown(fields), strategy.given(fields, row['label'])
-    meanings, start = {label.name: label.description for label in task.labels}, derive_seed(seed, 'correct', _json(shown))
+    meanings, start = {label.name: label.description for label in task.labels if longest > SHORT_REASON}, derive_seed(seed, 'correct', _json(shown))
     told = {'given': given, 'explanation': (row.get('explanation') or '')*options.show_explanation} if options.show_label else {}
     sampling, shape = correction_sampling(options.votes, longest, max(map(len, answers))), correction_schema(answers, longest)
     def ask(vote):

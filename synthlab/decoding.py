@@ -598,7 +598,7 @@ def make_block(rows: Sequence[tuple[Group, int]], places: Sequence[int], device:
     constraints = [(n, group.constraints[r]) for n, (group, r) in enumerate(rows[b] for b in own) if r in group.constraints]
     return Block(list(rows), list(places), own, None if plain else weights.to(device), frozen, alpha.to(device), contrast, constraints)
 
-# %% ../nbs/04_decoding.ipynb #f7682423
+# %% ../nbs/04_decoding.ipynb #a8c9aa76
 def _how(group):
     "What must be equal in groups that are drawn together."
     return group.sampling.temperature, group.sampling.top_p, group.sampling.top_k
@@ -732,7 +732,7 @@ def take_tokens(block: Block, tokens: Sequence[int], scores: Tensor, stops: set[
     for group, r, reason, b in ended: group.finish(r, reason, scores[b])
     return [group for group, *_ in ended]
 
-# %% ../nbs/04_decoding.ipynb #33cec226
+# %% ../nbs/04_decoding.ipynb #8d9b2600
 def _report(observe, block, scores, guided):
     "Show every group's scores to the observer."
     line = {b: n for n, b in enumerate(block.own)}

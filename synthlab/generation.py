@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fill_quotas', 'groups_needed', 'in_order', 'labels_in_turn', 'longest_prompt', 'check_group', 'Setting', 'Writer',
            'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'TextWriter',
-           'GroupResult', 'Generation', 'choose_writer', 'usual_sampling', 'generate']
+           'GroupResult', 'Generation', 'check_teacher', 'choose_writer', 'usual_sampling', 'generate']
 
 # %% ../nbs/06a_generation.ipynb #26d6adb3
 import json
@@ -820,7 +820,27 @@ class Generation:
         why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. {self.writer.advice}'
         return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
 
-# %% ../nbs/06a_generation.ipynb #8ec41428
+# %% ../nbs/06a_generation.ipynb #37997049
+def check_teacher(method: FewGen | CFG | CorrSynth, teacher: Any) -> None:
+    """Refuse a teacher that cannot draw as a method asks.
+
+    Parameters
+    ----------
+    method : FewGen, CFG or CorrSynth
+        How the texts are drawn.
+    teacher : CausalTeacher or TextTeacher
+        Who writes.
+
+    Raises
+    ------
+    ValueError
+        If the method mixes logits and the teacher shows none; with what would work.
+    """
+    if hasattr(teacher, 'next_logits') or method.name == 'fewgen' and hasattr(teacher, 'ask'): return
+    raise ValueError(f"{method.name} draws from the logits of all texts of a group, and a {type(teacher).__name__} shows none: use a CausalTeacher, such as CausalTeacher('pocket') (--teacher with a folder or a Hub name, "
+                     'without --base-url), or, with a teacher that answers in text, FewGen: decode = "independent" (--decode independent)')
+
+# %% ../nbs/06a_generation.ipynb #4ec792fd
 def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None = None) -> GroupWriter | TextWriter:
     """Choose who makes the rows, and refuse what the teacher cannot do.
 
@@ -846,11 +866,9 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
     s = setting
     if own := s.prompts.writer(s): return own
     if s.prompts.texts > 1 and s.method.name != 'fewgen':
-        raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--recipe fewgen)")
-    if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1:
-        if s.method.name == 'fewgen' and hasattr(s.teacher, 'ask'): return TextWriter(s)
-        raise ValueError(f"{s.method.name} draws from the teacher's logits, and {s.teacher!r} gives none: use a CausalTeacher, such as CausalTeacher('pocket'), "
-                         "or, with a teacher that answers in text, FewGen (--recipe fewgen)")
+        raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--decode independent)")
+    check_teacher(s.method, s.teacher)
+    if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1: return TextWriter(s)
     _check_length(longest_prompt(s.task, s.teacher, s.prompts, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
     check_group(s.method, s.task.label_names, max_rows, same_prompts=s.prompts.same)
     return GroupWriter(s, max_rows, observe)

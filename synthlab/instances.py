@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request',
-           'Attempt', 'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'check_lists', 'TargetedPrompts']
+           'Attempt', 'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
 
 # %% ../nbs/10h_instances.ipynb #b1226683
 import json
@@ -220,7 +220,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #3b931ec9
+# %% ../nbs/10h_instances.ipynb #d31bee54
 _NO_SEED = 'no seed: '
 
 
@@ -485,25 +485,7 @@ def prompt_text(request: Request) -> str:
     """
     return json.dumps([dict(message) for message in request.messages], ensure_ascii=False)
 
-
-def check_lists(teacher: Any) -> None:
-    """Refuse a model in this process that cannot write lists, which contexts and seeds are.
-
-    Parameters
-    ----------
-    teacher : TextTeacher
-        Who is asked.
-
-    Raises
-    ------
-    ValueError
-        If its tokenizer has no square bracket.
-    """
-    tokenizer = getattr(teacher, 'tokenizer', None)
-    if tokenizer is not None and hasattr(teacher, 'next_logits') and '[' not in tokenizer.decode(tokenizer.encode('["a"]', add_special_tokens=False), skip_special_tokens=True):
-        raise ValueError(f'{teacher!r} cannot write lists (its tokens have no square bracket), and contexts and seeds are lists: give seeds of your own (seeds_from, --seeds-from), or take another teacher')
-
-# %% ../nbs/10h_instances.ipynb #3edc5290
+# %% ../nbs/10h_instances.ipynb #73993d93
 @dataclass(frozen=True, eq=False)
 class TargetedPrompts(Prompts):
     """Rows from seeds and labels, without examples.
@@ -569,6 +551,5 @@ class TargetedPrompts(Prompts):
         """
         if setting.method.name != 'fewgen' or not hasattr(setting.teacher, 'ask'):
             raise ValueError(f'targeted rows are answers to questions, one by one, and {setting.method.name} with {setting.teacher!r} gives none: take decode = "independent" and a teacher that answers in text')
-        if not self.seeds: check_lists(setting.teacher)
         bank = SeedBank(self.strategy, setting.teacher, self.contexts, self.context_batch, self.seeds_per_call, self.seeds, setting.seed)
         return TargetedWriter(setting, self.strategy, bank, self.labels_per_seed or self.strategy.spec.labels_per_seed, self.retries, self.explain)

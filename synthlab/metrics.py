@@ -10,7 +10,7 @@ __all__ = ['METRICS', 'Note', 'GoldClassifier', 'gold_classifier', 'confusion', 
            'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd', 'nearest', 'novelty',
            'plot_label_cosine', 'project', 'row_cosine', 'sdra_2d', 'teacher_features', 'vendi_score']
 
-# %% ../nbs/13e_metrics.ipynb #283d0600
+# %% ../nbs/13e_metrics.ipynb #642f79c8
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,7 +22,7 @@ from .embeddings import as_embeddings
 from .entities import entity_bias, entity_entropy, pronoun_ratio
 from .lexical import (
     compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu, targen_vocab_sum, vocabulary)
-from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, equal_sizes, half_sample_interval, wilson_interval
+from .measures import CannotMeasure, Metric, bootstrap_interval, equal_sizes, half_sample_interval, wilson_interval
 from .semantic import (
     CORRSYNTH_MAUVE, coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
     teacher_features, vendi_score)
@@ -34,7 +34,7 @@ _all_ = ['CannotMeasure', 'Metric', 'bootstrap_interval', 'equal_sizes', 'half_s
          'CORRSYNTH_MAUVE', 'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd', 'nearest', 'novelty', 'plot_label_cosine', 'project',
          'row_cosine', 'sdra_2d', 'teacher_features', 'vendi_score']
 
-# %% ../nbs/13e_metrics.ipynb #1d9b16ff
+# %% ../nbs/13e_metrics.ipynb #bb11a581
 @dataclass(frozen=True)
 class Note:
     """What to know about a measure before reading it.
@@ -49,14 +49,11 @@ class Note:
         Whether its expected value changes with the number of rows.
     published : str
         The fault of the published form, or of the measure itself, and what is done about it.
-    needs : str
-        The optional extra it needs, if any.
     """
     question: str
     better: str
     drifts: bool
     published: str = ''
-    needs: str = ''
 
 
 METRICS = {
@@ -74,7 +71,7 @@ METRICS = {
     'mean_cosine': Note('Do the texts say the same?', 'lower', False, 'TarGEN takes cosines in a UMAP picture, where they depend on the origin (sdra_2d); taken between the full vectors here.'),
     'label_cosine': Note('Do the labels lie apart?', 'higher', False, 'CorrSynth counts each text with itself, which lifts the diagonal by (1 − S)/n; left out here, and shown beside.'),
     'vendi_score': Note('How many entirely different texts would be as diverse?', 'higher', True),
-    'mauve': Note('Do the texts lie where real texts lie?', 'higher', True, 'Scaling factor, bins, features and k-means seed move it, and are seldom stated; recorded here, over several seeds.', 'mauve'),
+    'mauve': Note('Do the texts lie where real texts lie?', 'higher', True, 'Scaling factor, bins, features and k-means seed move it, and are seldom stated; recorded here, over several seeds.'),
     'coverage': Note('Which regions of real data are left out?', 'higher', True, 'Precision and recall trust the neighbourhoods of outliers; density and coverage stand beside them, with the value that other real texts would get.'),
     'mmd': Note('Is each kind of text as frequent as in real data?', 'lower', False, 'Bandwidth and estimate move it, and two samples of the same texts are not at 0: the floor of real texts stands beside it.'),
     'novelty': Note('What was copied from demonstrations, train or test?', 'higher', True, 'One average over all references hides a leak; each is reported by itself.'),

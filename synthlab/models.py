@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer', 'left_pad',
            'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_device', 'choose_dtype',
-           'load_model', 'context_length', 'CausalModel']
+           'quiet', 'load_model', 'context_length', 'CausalModel']
 
 # %% ../nbs/02_models.ipynb #cd29c63f
 import contextlib
@@ -171,7 +171,7 @@ def _joined(pair: str | Sequence[str]) -> set[str]:
     left, right = pair.split(' ') if isinstance(pair, str) else pair
     return {left, right, left + right}
 
-# %% ../nbs/02_models.ipynb #29108ab1
+# %% ../nbs/02_models.ipynb #ffd087f4
 def _any_of(words: Iterable[str]) -> re.Pattern:
     "Finds the first of these words, which come the longest first."
     return re.compile('|'.join(map(re.escape, words)) or '(?!)')
@@ -369,7 +369,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
         raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, bfloat16 or float16")
     return found
 
-# %% ../nbs/02_models.ipynb #a2887355
+# %% ../nbs/02_models.ipynb #e3b59d15
 @contextlib.contextmanager
 def quiet(silent: bool):
     "No progress bar while something small is loaded."

@@ -8,7 +8,7 @@ __all__ = ['make_teacher', 'examples_hash', 'make_pool', 'describe_teacher', 'wr
            'Produced', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
            'estimate', 'export_run', 'push_run']
 
-# %% ../nbs/15c_production.ipynb #ca06440d
+# %% ../nbs/15c_production.ipynb #030d2942
 import contextlib
 import hashlib
 import inspect
@@ -32,7 +32,7 @@ from .budget import Budget, Estimate, Prices, Usage
 from .data import demonstration_pool
 from .decoding import Sampling
 from .embeddings import EmbedderError
-from .generation import Generation, generate, usual_sampling
+from .generation import Generation, check_teacher, generate, usual_sampling
 from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
 from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
 from .runs import Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
@@ -113,7 +113,7 @@ def make_pool(gold: str | None, task: Task, needed: bool = True, known: str | No
         raise ValueError(f"the demonstrations in {gold or 'the task'} are not those that the run began with: bring the old ones back, or start a run in another folder")
     return pool
 
-# %% ../nbs/15c_production.ipynb #09c35aad
+# %% ../nbs/15c_production.ipynb #bf35ec3d
 def describe_teacher(teacher: Any) -> dict[str, Any]:
     """Write down who the teacher is.
 
@@ -171,13 +171,14 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     Raises
     ------
     ValueError
-        If the prompt cannot write the rows of the task, or a corrector is given to a recipe that corrects nothing.
+        If the teacher cannot draw as the recipe asks, the prompt cannot write the rows of the task, or a corrector is given to a recipe that corrects nothing.
 
     Warns
     -----
     UserWarning
         If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows of a label.
     """
+    check_teacher(stages.decode, teacher)
     check_fields(stages, task)
     if corrector is not None and stages.correct.choice == 'none': raise ValueError(f'{stages.name} corrects no labels, and a corrector is given: take correct = "self-correction", or leave the corrector out')
     pool, sampling = make_pool(gold, task, stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
@@ -754,12 +755,7 @@ def _written_again(writer: Any, row: Mapping[str, Any], calls: Mapping, budget: 
     rows = dict(writer.write([row['group']], calls, budget))[row['group']]
     return None if rows is None else rows[row['member']]['text']
 
-# %% ../nbs/15c_production.ipynb #f11af584
-def _known(out: str | Path, keys: Iterable[str]) -> list[bool]:
-    "Whether a run has the call of each key."
-    with open_run(out) as run: return [key in run.calls for key in keys]
-
-
+# %% ../nbs/15c_production.ipynb #fd027c3d
 def estimate(recipe: Mapping[str, Any], teacher: Any = None, out: str | Path | None = None, most: int = 500, corrector: Any = None) -> Estimate:
     """Estimate what a recipe will take.
 
@@ -772,7 +768,7 @@ def estimate(recipe: Mapping[str, Any], teacher: Any = None, out: str | Path | N
     out : path or None
         A run whose calls are there already.
     most : int
-        Questions to count; of more, the others are taken to be like them.
+        Groups whose questions are counted; of more, the others are taken to be like them.
     corrector : CausalTeacher, TextTeacher or None
         Who looks at labels again; None makes the recipe's own.
 
@@ -786,34 +782,56 @@ def estimate(recipe: Mapping[str, Any], teacher: Any = None, out: str | Path | N
     ValueError
         If the request cannot be met.
     """
-    asked = read_request(recipe, teacher, corrector)
-    generation = begin(recipe, asked=asked)
-    writer, prices = generation.writer, make_budget(recipe).prices
-    needed = writer.extend(generation.left)
-    if out: _remember(out, writer)
-    items = [writer.item(number) for number in range(min(needed, most))]
-    known = _known(out, map(writer.key, items)) if out else [False]*len(items)
-    missing = [item for item, there in zip(items, known) if not there]
-    share = needed/len(items)
-    guess, read, written = (round(share*sum(number)) for number in (map(itemgetter(0), map(writer.guess, missing)), map(itemgetter(0), map(writer.bound, missing)), (writer.bound(item)[1] for item in missing)))
-    texts = Estimate(calls=round(share*len(missing)), cached=round(share*sum(known)), prompt_tokens=guess, completion_tokens=written,
-                     cost=prices.cost(recipe['teacher']['name'], read, written), prompt_bound=read)
-    found = texts + _estimate_extraction(asked, recipe['seed'], prices)
-    if ahead := writer.ahead(needed): found += asked.teacher.estimate(ahead, prices=prices)
-    return found + asked.corrector.estimate(writer.checks(needed), prices=prices) if asked.wrap else found
+    asked, prices = read_request(recipe, teacher, corrector), make_budget(recipe).prices
+    with open_run(out) if out else contextlib.nullcontext() as run:
+        calls, settled = run.calls if run else {}, _settled(run, asked)
+        generation = begin(recipe, asked=asked, prepared=settled)
+        writer, needed = generation.writer, generation.writer.extend(generation.left)
+        if run: writer.recall(calls)
+        numbers = range(min(needed, most))
+        there = [number for number in numbers if writer.key(writer.item(number)) in calls]
+        found = _estimate_texts(writer, [number for number in numbers if number not in there], recipe['teacher']['name'], prices) + Estimate(cached=len(there))
+        if asked.wrap: found += _estimate_checks(asked, writer, there, len(numbers) - len(there), calls, prices)
+        found = _scaled(found, needed/len(numbers)) + _estimate_extraction(asked, settled and settled.plan, recipe['seed'], calls, prices)
+        ahead = writer.ahead(needed)
+        return found + asked.teacher.estimate(ahead, prices=prices) if ahead else found
 
 
-def _remember(out: str | Path, writer: Any) -> None:
-    "Let a writer read what a run has settled already."
-    with open_run(out) as run: writer.recall(run.calls)
+def _settled(run: RunReader | None, asked: Asked) -> Prepared | None:
+    "What a run has settled before the first text, if that serves this request."
+    found = recall(run) if run else Prepared()
+    missing = asked.stages.prompt.choice == 'attributes' and found.records is None or asked.stages.plans and found.plan is None
+    fits = run and run.recipe['method'] == plain_recipe(asked.stages.table) and all(asked.wanted.keys() <= part.keys() for part in (found.plan, found.records) if part is not None)
+    return found if fits and not missing else None
 
 
-def _estimate_extraction(asked: Asked, seed: int, prices: Prices) -> Estimate:
-    "What it takes to ask for the attributes of examples; any examples will do."
+def _estimate_texts(writer: Any, numbers: Iterable[int], model: str, prices: Prices) -> Estimate:
+    "What it takes to ask for the texts of groups."
+    items = list(map(writer.item, numbers))
+    bounds, guess = list(map(writer.bound, items)), sum(read for read, _ in map(writer.guess, items))
+    read, written = (sum(bound[side] for bound in bounds) for side in (0, 1))
+    return Estimate(calls=len(items), prompt_tokens=guess, completion_tokens=written, cost=prices.cost(model, read, written), prompt_bound=read)
+
+
+def _estimate_checks(asked: Asked, writer: Any, there: Iterable[int], more: int, calls: Mapping, prices: Prices) -> Estimate:
+    "What it takes to look at labels again: at those of texts that are there, and of so many groups more."
+    texts = [row for _, rows in writer.writer.write(there, calls, _nothing()) for row in rows or () if row['status'] == 'accepted']
+    known = [request for row in texts for request in correction.correction_requests(row, writer.strategy, writer.correction, writer.setting.seed, longest=correction.reason_length(asked.corrector))]
+    return asked.corrector.estimate(known + writer.checks(more), calls, prices)
+
+
+def _scaled(found: Estimate, share: float) -> Estimate:
+    "An estimate of a sample, for all."
+    return Estimate(**{name: value if value is None else value*share if name == 'cost' else round(value*share) for name, value in vars(found).items()})
+
+
+def _estimate_extraction(asked: Asked, plan: Mapping[str, Any] | None, seed: int, calls: Mapping, prices: Prices) -> Estimate:
+    "What it takes to ask for the attributes of examples; of those that are not chosen yet, any will do."
     stages, task, teacher, pool, wanted, _ = asked
     if not (isinstance(stages.prompt, Attributes) and stages.prompt.extracts): return Estimate()
-    plan = random_plan(pool, prompts_needed(stages, wanted), seed)
-    return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, plan), seed), prices=prices)
+    needed, chosen, others = prompts_needed(stages, wanted), plan or {}, random_plan(pool, {label: len(pool[label]) for label in wanted}, seed)
+    entries = {label: [*chosen.get(label, ()), *(entry for entry in others[label] if entry not in chosen.get(label, ()))][:needed[label]] for label in wanted}
+    return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, entries), seed), calls, prices)
 
 # %% ../nbs/15c_production.ipynb #7583aafe
 def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:

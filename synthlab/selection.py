@@ -536,7 +536,7 @@ def class_quotas(labels: Sequence[Hashable], total: int, mode: str = 'average') 
     sizes = {label: len(rows) for label, rows in _by_label(labels).items()}
     return {label: min(size, total//len(sizes) if mode == 'average' else int(total*size/len(labels)) + 1) for label, size in sizes.items()}
 
-# %% ../nbs/08a_selection.ipynb #d64e5940
+# %% ../nbs/08a_selection.ipynb #b40ef1c3
 def _clusters_by_class(X: np.ndarray, labels: Sequence[Hashable], counts: int | Mapping[Hashable, int], method: str, cluster_size: int, seed: int, options: Mapping[str, Any]) -> dict[Hashable, np.ndarray]:
     "Clusters of row numbers of X for each label, shape (count, cluster_size)."
     X = np.asarray(X)
@@ -586,7 +586,7 @@ def select_by_class(X: np.ndarray, labels: Sequence[Hashable], counts: int | Map
 
 
 def selection_plan(X: np.ndarray, labels: Sequence[Hashable], counts: int | Mapping[Hashable, int], method: str = 'gp', cluster_size: int = 1, seed: int = 0, **options: Any) -> dict[Hashable, list[list[int]]]:
-    """Choose rows of each class as plain lists, to be kept with a run and replayed.
+    """Choose rows of each class as plain lists, which a JSON file can keep.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def _mean_cosine_of_rows(E: np.ndarray) -> np.ndarray:
     "(z_i · Σz − z_i · z_i)/(n − 1)."
     return ((E @ E.sum(0) - (E*E).sum(1))/(len(E) - 1)).clip(-1, 1)                # no cosine beyond 1 by rounding
 
-# %% ../nbs/13d_semantic.ipynb #c576696a
+# %% ../nbs/13d_semantic.ipynb #aa6c3350
 def _around(value: float, error: float, level: float, low: float = -1., high: float = 1.) -> tuple[float, float]:
     "A normal interval, cut to what the measure can be."
     margin = float(ndtri((1 + level)/2)*error)
@@ -93,10 +93,10 @@ def mean_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None, level: 
     n, own = len(E), _mean_cosine_of_rows(E)
     error = np.sqrt(4*(n - 1)/n*((own - own.mean())**2).sum())/(n - 2)
     return Metric(own.mean(), 'mean_cosine', n, _around(own.mean(), error, level), level, 'lower', {'encoder': _encoder(texts, embedder)},
-                  {'rows': _quantiles(own)})
+                  {'rows': _five_numbers(own)})
 
 
-def _quantiles(values: np.ndarray) -> dict[str, float]:
+def _five_numbers(values: np.ndarray) -> dict[str, float]:
     "Five numbers of a distribution, and its mean."
     return dict(zip(('least', 'quarter', 'median', 'three quarters', 'most'), np.quantile(values, [0, .25, .5, .75, 1]).tolist())) | {'mean': float(np.mean(values))}
 
@@ -599,7 +599,7 @@ def teacher_features(teacher: Any, texts: Sequence[str], batch_size: int = 32) -
         for i, state in zip(batch, hidden[:, -1].float().cpu().numpy()): found[i] = state/np.linalg.norm(state)
     return np.stack(found)
 
-# %% ../nbs/13d_semantic.ipynb #491988c8
+# %% ../nbs/13d_semantic.ipynb #2de4ee3d
 def _compare(texts: list[str], others: list[str], E: np.ndarray, R: np.ndarray, similarity: float, shared_words: int) -> dict[str, np.ndarray]:
     "For each text: cosine to the nearest of others, longest shared run, where they are, and how far it is towards a copy (1: it is one)."
     cosine, at = nearest(E, R)
@@ -617,7 +617,7 @@ def _report_on(texts: list[str], others: list[str], found: Mapping[str, np.ndarr
     examples = [{'row': i, 'cosine': float(found['cosine'][i]), 'shared words': int(found['run'][i]), 'copy': bool(copies[i])} | _both(texts, i, others, int(found['other'][i])) for i in first]
     return {'size': len(others), 'copies': int(copies.sum()), 'share': float(copies.mean()), 'interval': wilson_interval(int(copies.sum()), len(texts), level),
             'by meaning': int((found['cosine'] >= similarity - 1e-6).sum()), 'by words': int((found['run'] >= shared_words).sum()),
-            'cosine': _quantiles(found['cosine']), 'shared words': _quantiles(found['run']), 'worst': examples}
+            'cosine': _five_numbers(found['cosine']), 'shared words': _five_numbers(found['run']), 'worst': examples}
 
 
 def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embedder: Any = None, similarity: float = .95, shared_words: int = 8,

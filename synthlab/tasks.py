@@ -591,7 +591,7 @@ def _fault_line(fault: dict) -> str:
     if fault['type'] == 'value_error': return f'{key} {fault["ctx"]["error"]}'.strip()
     return f'{key} must be {_EXPECTED.get(fault["type"], fault["msg"])}, got {reprlib.repr(fault["input"])}'
 
-# %% ../nbs/00_tasks.ipynb #a2d45764
+# %% ../nbs/00_tasks.ipynb #0a8476c6
 _HEADER = re.compile(r'\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?$')
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _NAME = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
@@ -623,11 +623,11 @@ def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
 
 def _told(error: ValidationError) -> Iterator[tuple[tuple, str]]:
     "The key of each fault, and one line for it."
-    told = set()
+    seen = set()
     for fault in error.errors():
         fault['loc'] = tuple(part for part in fault['loc'] if isinstance(part, int) or not re.search(r'\W', part) and part != 'str')         # without pydantic's words for alternatives
-        if fault['loc'] in told: continue
-        told.add(fault['loc'])
+        if fault['loc'] in seen: continue
+        seen.add(fault['loc'])
         places = getattr(fault.get('ctx', {}).get('error'), 'places', None)
         yield from ([(place, f'{_dotted(place)} {told}') for place, told in places] if places else [(fault['loc'], _fault_line(fault))])
 

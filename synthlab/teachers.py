@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['request_seed', 'prompt_ids', 'request_plan', 'plan_answer', 'Feed', 'CausalTeacher']
 
-# %% ../nbs/04g_teachers.ipynb #72839f97
+# %% ../nbs/04g_teachers.ipynb #405d24e5
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .asking import TeacherError, TextTeacher
+from .asking import has_short_context, TeacherError, TextTeacher
 from .decoding import Completion, DecodePlan, decode
 from .grammar import StructuredError, grammar
 from .models import CausalModel
@@ -36,7 +36,7 @@ def request_seed(request: Request) -> int:
     if request.seed is not None and request.sample == 0: return request.seed % 2**63
     return int(request_key(request, {})[:16], 16) >> 1
 
-# %% ../nbs/04g_teachers.ipynb #a31006a4
+# %% ../nbs/04g_teachers.ipynb #e7dc12dc
 def prompt_ids(model: CausalModel, request: Request) -> list[int]:
     """Encode the prompt of a request.
 
@@ -45,14 +45,14 @@ def prompt_ids(model: CausalModel, request: Request) -> list[int]:
     model : CausalModel
         Writes and encodes the prompt.
     request : Request
-        The question; a schema is told in its last message.
+        The question; a schema is told in its last message too, unless the model's context is short: the grammar keeps to it in any case.
 
     Returns
     -------
     list of int
         Token ids.
     """
-    told = instruct(request)
+    told = request if has_short_context(model) else instruct(request)
     return model.encode([model.render(told.messages, told.cue)])[0]
 
 

@@ -200,7 +200,6 @@ def faults(seed=0):
 
 
 REAL, SYNTHETIC, KIND = faults()
-SMALL = MMDWeights(n_features=128, max_iter=300)
 
 
 def small(**changes): return MMDWeights(**(dict(n_features=128, max_iter=300) | changes))

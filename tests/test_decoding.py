@@ -162,7 +162,7 @@ def test_groups_that_never_fit_are_refused(teacher, change, message):
 
 def test_columns_beyond_the_tokenizer_are_never_drawn(teacher):
     "A teacher with a padded head: noise in the extra columns is never drawn, not even when contrast blows it up."
-    head, size = teacher.model.get_output_embeddings(), teacher.vocab_size
+    size = teacher.vocab_size
     teacher.vocab_size = size // 2
     try:
         [(_, rows)] = list(decode(teacher, [corrsynth(WORDS['equal'], 'all', seed=0)], Sampling(max_new_tokens=12)))

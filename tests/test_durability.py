@@ -223,7 +223,7 @@ def test_killed_while_an_old_run_is_cleared(tmp_path, left, monkeypatch):
 # ---- two processes
 
 def test_status_is_told_while_another_process_writes(tmp_path):
-    out, read = tmp_path/'run', 0
+    out = tmp_path/'run'
     with Run(out, RECIPE): pass
     pid = os.fork()
     if not pid:

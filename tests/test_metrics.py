@@ -2,6 +2,8 @@
 import ast
 import inspect
 import textwrap
+import tomllib
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -121,6 +123,13 @@ def test_every_measure_of_the_modules_below_is_in_the_table():
     def measures(module): return {name for name in module.__all__ if inspect.isfunction(f := getattr(module, name)) and f.__annotations__.get('return') is metrics.Metric}
     from synthlab import entities, lexical
     assert set.union(*map(measures, (entities, lexical, semantic, metrics))) == METRICS.keys()
+
+
+@pytest.mark.parametrize('name', METRICS)
+def test_the_report_has_words_for_every_measure(name):
+    "The report looks a name up by its longest beginning: `novelty_train` is found as `novelty`."
+    words = tomllib.loads(files('synthlab').joinpath('resources', 'report', 'measures.toml').read_text(encoding='utf-8'))
+    assert any(f'{name}_'.startswith(f'{key}_') and entry['title'] and entry['meaning'] for key, entry in words.items())
 
 
 HELPERS = {'mauve': (semantic._mauve_metric,)}                                       # where a measure leaves the last step to another function

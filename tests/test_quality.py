@@ -1,7 +1,6 @@
 "A run is judged from its folder: counts that add up, a record, a page; several runs on equally many rows."
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from synthlab.data import DataError, written_rows

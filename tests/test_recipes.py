@@ -331,8 +331,9 @@ def test_without_a_grammar_attributes_are_refused_at_once(gold, pocket, monkeypa
 
 def test_what_a_server_cannot_do_is_refused_before_the_first_call(gold):
     with FaultServer() as server:
-        request, teacher = synalign(server, gold, recipe=Recipe.synalign(decode='correlated'))
-        with pytest.raises(ValueError, match='answers in text'): made(request, 'nowhere', teacher)
+        request, teacher = synalign(server, gold)
+        with pytest.raises(ValueError, match='answers in text'): made(request | {'method': Recipe.synalign(decode='correlated').table}, 'nowhere', teacher)
+        with pytest.raises(ValueError, match='answers in text'): synalign(server, gold, recipe=Recipe.synalign(decode='correlated'))
         assert server.stats()['received'] == 0
 
 

@@ -213,7 +213,7 @@ def test_the_time_of_day_does_not_matter(monkeypatch):
     "With a clock of the machine that runs backwards everything goes on."
     monkeypatch.setattr(time, 'time', iter(range(10**9, 0, -3600)).__next__)
     async def program():
-        throttle, served = Throttle(4, requests_per_minute=60_000), 0
+        throttle = Throttle(4, requests_per_minute=60_000)
         for n in range(20):
             async with throttle() as slot: slot.success() if n % 5 else slot.refused(.001)
         return throttle.in_flight

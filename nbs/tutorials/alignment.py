@@ -30,29 +30,13 @@ from synthlab.tasks import derive_seed, load_task, messages
 from synthlab.teachers import CausalTeacher
 from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, to_plane
 
+from steps import balanced, once, rounded
+
 # SST-2's own train part is made of phrases, its test part of sentences: the pool is drawn from the sentences of the train part.
 # The Amazon data has 13 of the task's 23 labels.
 TASKS = {'sst2': 'train_sentences', 'ag_news': 'train', 'amazon_category': 'train', 'imdb': 'train'}
 POOL, TEST, TEXTS, TOKENS = 4000, 2000, 1000, 64
 FEW = ('sst2', 'ag_news')                                        # tasks whose texts are also written from a tenth of the demonstrations
-
-
-def once(path, make):
-    "Read the result at `path`, or make and write it."
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        start, part = time.perf_counter(), path.with_suffix('.part')
-        part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
-        part.replace(path)
-        print(f'{time.strftime("%H:%M:%S")} {path.parent.name}/{path.stem}: {time.perf_counter() - start:.1f} s', flush=True)
-    return json.loads(path.read_text(encoding='utf-8'))
-
-
-def balanced(rows, n, seed=0):
-    "About n rows, the same number of each label, in random order."
-    names, rng, labels = np.array(rows.labels), np.random.default_rng(seed), sorted(set(rows.labels))
-    places = [rng.permutation(np.flatnonzero(names == label))[:n//len(labels)] for label in labels]
-    return rows.take(rng.permutation(np.concatenate(places)).tolist())
 
 
 @dataclass
@@ -332,12 +316,6 @@ def study_students(folder, gold, written):
 PARTS = ('coverage', 'whole', 'halves', 'sweep')
 
 
-def rounded(value):
-    "Numbers with six digits after the point."
-    if isinstance(value, dict): return {key: rounded(v) for key, v in value.items()}
-    return [rounded(v) for v in value] if isinstance(value, list) else round(value, 6) if isinstance(value, float) else value
-
-
 def collect(work, path):
     "Everything that the notebook shows, in one file."
     def read(file): return json.loads(file.read_text(encoding='utf-8'))
@@ -346,7 +324,7 @@ def collect(work, path):
         found[name] = {part: read(work/name/f'{part}.json') for part in PARTS if (work/name/f'{part}.json').exists()}
         found[name]['students'] = {file.stem.removeprefix('student-'): read(file) for file in sorted((work/name).glob('student-*.json'))}
     command = 'python nbs/tutorials/alignment.py --work runs/alignment; python nbs/tutorials/alignment.py --work runs/alignment --collect nbs/tutorials/alignment.json'
-    path.write_text(json.dumps(rounded({'command': command, 'tasks': found}), allow_nan=False), encoding='utf-8')
+    path.write_text(json.dumps(rounded({'command': command, 'tasks': found}, digits=6), allow_nan=False), encoding='utf-8')
 
 
 def main():

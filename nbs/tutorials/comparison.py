@@ -29,6 +29,8 @@ from synthlab.students import Student, cartography
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 
+from steps import once
+
 # Repeats make groups of eight to ten rows; the headlines' gold data has five of the ten labels; students of reviews are scored
 # on 5,000 of the 25,000 test rows, because scoring takes longer than training.
 TASKS = {
@@ -75,16 +77,6 @@ def generate(out, task, variant):
     repeats = ['--repeats', str(TASKS[task]['repeats'])] if variant.repeats else []
     request = ['generate', task, '--n', str(variant.n), '--shots', '1', '--dtype', 'bfloat16', '--out', str(out), *variant.options, *TASKS[task]['options'], *repeats]
     if status := synthlab(request): raise SystemExit(f'{out}: synthlab generate ended with status {status}')
-
-
-def once(path, make):
-    "Read the result at `path`, or make and write it."
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
-        part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
-        part.replace(path)
-    return json.loads(path.read_text(encoding='utf-8'))
 
 
 def gold_rows(task):

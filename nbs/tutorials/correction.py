@@ -9,7 +9,6 @@ Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere; the 
 import argparse
 import json
 import random
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,8 @@ from synthlab.metrics import GoldClassifier
 from synthlab.replies import Answer, request_key
 from synthlab.tasks import derive_seed, load_task
 
+from steps import balanced, once, rounded
+
 TASKS, TOKENS = ('ag_news', 'imdb'), 128
 TRAIN, ROWS, TEST = 4000, 2000, 2000                             # gold rows that the best corrector learns from; that are corrected; that students are tested on
 NOISE = (0., .02, .05, .1, .2, .3, .4)
@@ -35,24 +36,6 @@ STRONG = (.02, .06)                                              # correctors st
 HARD = 1000                                                      # gold rows of the classifier that says which wrong labels are plausible
 ANCHOR = .5                                                      # how often a corrector that is shown the label repeats it without looking
 WAYS = {f'{"shown" if shown else "blind"}-{votes}': (shown, votes) for shown in (False, True) for votes in (1, 3)}
-
-
-def once(path, make):
-    "Read the result at `path`, or make and write it."
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        start, part = time.perf_counter(), path.with_suffix('.part')
-        part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
-        part.replace(path)
-        print(f'{time.strftime("%H:%M:%S")} {path.parent.name}/{path.stem}: {time.perf_counter() - start:.1f} s', flush=True)
-    return json.loads(path.read_text(encoding='utf-8'))
-
-
-def balanced(rows, n, seed=0):
-    "About n rows, the same number of each label, in random order."
-    names, rng, labels = np.array(rows.labels), np.random.default_rng(seed), sorted(set(rows.labels))
-    places = [rng.permutation(np.flatnonzero(names == label))[:n//len(labels)] for label in labels]
-    return rows.take(rng.permutation(np.concatenate(places)).tolist())
 
 
 @dataclass
@@ -181,18 +164,12 @@ def study_task(work, name, embedder):
     once(folder/'hard.json', lambda: hard_study(gold))
 
 
-def rounded(value):
-    "Numbers with five digits after the point."
-    if isinstance(value, dict): return {key: rounded(v) for key, v in value.items()}
-    return [rounded(v) for v in value] if isinstance(value, list) else round(value, 5) if isinstance(value, float) else value
-
-
 def collect(work, path):
     "Everything that the notebook shows, in one file."
     def read(file): return json.loads(file.read_text(encoding='utf-8'))
     found = {name: {file.stem: read(file) for file in sorted((work/name).glob('*.json'))} for name in TASKS}
     command = 'python nbs/tutorials/correction.py --work runs/correction; python nbs/tutorials/correction.py --work runs/correction --collect nbs/tutorials/correction.json'
-    path.write_text(json.dumps(rounded({'command': command, 'rows': ROWS, 'anchor': ANCHOR, 'tasks': found}), allow_nan=False), encoding='utf-8')
+    path.write_text(json.dumps(rounded({'command': command, 'rows': ROWS, 'anchor': ANCHOR, 'tasks': found}, digits=5), allow_nan=False), encoding='utf-8')
 
 
 def main():

@@ -9,7 +9,6 @@ Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere.
 """
 import argparse
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,22 +18,13 @@ from synthlab.students import Student
 from synthlab.superglue import learner_rows, load_superglue, multi_task, text_to_text
 from synthlab.tasks import derive_seed
 
+from steps import once
+
 # Train part, rows of it, epochs, test part. The official train part of BoolQ is not at hand: its validation part is cut in two by passage.
 TASKS = {'cb': ('train', 250, 5, 'validation'), 'rte': ('train', 500, 3, 'validation'), 'copa': ('train', 400, 5, 'validation'),
          'wic': ('train', 800, 3, 'validation'), 'wsc': ('train', 554, 4, 'validation'), 'boolq': ('dev_as_train', 400, 3, 'dev_as_test')}
 FORMS = {'plain': 160, 'multi': 160, 'instruction': 256}                     # the longest input, in tokens
 MULTI_EPOCHS, TEST_ROWS, SEEDS = 3, 300, (0, 1, 2)
-
-
-def once(path, make):
-    "Read the result at `path`, or make and write it."
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        start, part = time.process_time(), path.with_suffix('.part')
-        part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
-        part.replace(path)
-        print(f'{time.strftime("%H:%M:%S")} {path.parent.name}/{path.stem}: {time.process_time() - start:.0f} s', flush=True)
-    return json.loads(path.read_text(encoding='utf-8'))
 
 
 def some(rows, n, task):

@@ -16,9 +16,8 @@ import pandas as pd
 from synthlab.students import Student, pvi
 
 # News are what MiniLM can learn from 300 rows; the three others are tasks of the paper.
-TASKS = {'agnews': ('train', 'test', ('text',), 3), 'superglue_cb': ('train', 'validation', ('premise', 'hypothesis'), 6), 'superglue_rte': ('train', 'validation', ('premise',
-                                                            'hypothesis'), 3),
-         'superglue_boolq': ('dev_as_train', 'dev_as_test', ('passage', 'question'), 3)}
+TASKS = {'agnews': ('train', 'test', ('text',), 3), 'superglue_cb': ('train', 'validation', ('premise', 'hypothesis'), 6),
+         'superglue_rte': ('train', 'validation', ('premise', 'hypothesis'), 3), 'superglue_boolq': ('dev_as_train', 'dev_as_test', ('passage', 'question'), 3)}
 TRAIN, TEST, WRONG, EDGES = 300, 150, .3, np.linspace(-4, 4, 33)
 
 
