@@ -6,7 +6,7 @@
 __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'explained_schema', 'instance_messages', 'instance_request',
            'Attempt', 'fault_of', 'may_repeat', 'TargetedWriter', 'prompt_text', 'TargetedPrompts']
 
-# %% ../nbs/10h_instances.ipynb #b1226683
+# %% ../nbs/10h_instances.ipynb #35108018
 import json
 import warnings
 from collections import Counter, deque
@@ -22,7 +22,7 @@ from pydantic import BaseModel, create_model
 from .asking import answered
 from .budget import Budget, Usage
 from .corrsynth import make_row
-from .generation import Setting, TextWriter
+from .generation import Setting, TextWriter, share_of
 from .prompting import Brief, Prompts, Spot
 from .replies import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
@@ -164,7 +164,7 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
     sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room_for(size_of(schema), len(schema.model_fields), per_token))
     return Request(instance_messages(strategy, job, explain), sampling, schema, job.number, derive_seed(seed, 'group', job.number, 'tokens') % 2**31, name=job.number)
 
-# %% ../nbs/10h_instances.ipynb #1559668e
+# %% ../nbs/10h_instances.ipynb #c47daca6
 @dataclass(frozen=True)
 class Attempt:
     """A question for a row, and how often it has been put.
@@ -177,11 +177,29 @@ class Attempt:
         The question, after the first time with what was wrong.
     tries : int
         Answers that there will be after this one.
+    tokens : int or None
+        Tokens of the answers before; None where the teacher does not tell them.
     """
 
     job: Job
     request: Request
     tries: int = 1
+    tokens: int | None = 0
+
+    def spent(self, answer: Answer) -> int | None:
+        """Count the tokens of all answers up to this one.
+
+        Parameters
+        ----------
+        answer : Answer
+            The answer to the question.
+
+        Returns
+        -------
+        int or None
+            Tokens; None if some are not told.
+        """
+        return None if None in (self.tokens, answer.completion_tokens) else self.tokens + answer.completion_tokens
 
 
 def fault_of(found: Reply, strategy: Strategy, job: Job) -> tuple[list[dict[str, Any]], str]:
@@ -220,7 +238,7 @@ def may_repeat(found: Reply) -> bool:
     """
     return found.outcome in ('ok', 'malformed', 'truncated', 'empty')
 
-# %% ../nbs/10h_instances.ipynb #d31bee54
+# %% ../nbs/10h_instances.ipynb #a35594c3
 _NO_SEED = 'no seed: '
 
 
@@ -372,17 +390,18 @@ class TargetedWriter(TextWriter):
         self.step.calls += 1
         if fault: self.step.lost[kind_of(fault) if found.ok else found.outcome] += 1
         if fault and may_repeat(found) and attempt.tries <= self.retries:
-            return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1)
+            return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1, tokens=attempt.spent(answer))
         return self._rows(attempt, answer, found, [] if fault else rows, fault)
 
     def _rows(self, attempt: Attempt, answer: Answer, found: Reply, fields: Sequence[dict], fault: str) -> list[dict]:
         "The rows of a call: those that were written, or as many rejected ones, the first with the raw text."
         error = found.reason if found.outcome == 'failed' else ''
-        told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'tokens': None, 'finish_reason': answer.finish_reason}
+        told = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast')) | {'finish_reason': answer.finish_reason}
         extra = {'attempts': attempt.tries, 'fault': fault or None, 'explanation': getattr(found.value, 'explanation', None) if self.explain else None}
         self.step.asked, self.step.kept = self.step.asked + self.size, self.step.kept + len(fields)
-        ends = [(self.strategy.text(one), one, '') for one in fields] or [(found.text, None, kind_of(fault))] + [('', None, kind_of(fault))]*(self.size - 1)
-        return [self._row(attempt.job, member, prompt_text(attempt.request), text, told | extra | {'fields': one}, '' if error else reason, error) for member, (text, one, reason) in enumerate(ends)]
+        ends = [(self.strategy.text(one), '') for one in fields] or [(found.text, kind_of(fault))] + [('', kind_of(fault))]*(self.size - 1)
+        def own(member): return {'fields': fields[member] if member < len(fields) else None, 'tokens': share_of(attempt.spent(answer), member, self.size)}
+        return [self._row(attempt.job, member, prompt_text(attempt.request), text, told | extra | own(member), '' if error else reason, error) for member, (text, reason) in enumerate(ends)]
 
     def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
         "A row of a call."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'same_text', 'Seed', 'Job', 'part_type', 'schema_of',
-           'literal_pattern', 'holding_schema', 'fits', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of',
-           'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
+           'literal_pattern', 'field_room', 'holding_schema', 'fits', 'holds', 'contained', 'default_spec', 'spec_of',
+           'kind_of', 'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
            'sample_job', 'check_faults', 'check_task', 'validator_fault']
 
 # %% ../nbs/10c_specs.ipynb #b2944e08
@@ -149,7 +149,7 @@ class Job(NamedTuple):
     seed: Seed
     layout: Mapping[str, str] = {}
 
-# %% ../nbs/10c_specs.ipynb #92c6bb8c
+# %% ../nbs/10c_specs.ipynb #b95ee1fe
 class _Reply(BaseModel):
     "What a teacher writes: closed, so that it cannot bring a label or a field along; keys that nobody asked for are dropped."
     model_config = ConfigDict(extra='ignore', frozen=True)
@@ -219,9 +219,27 @@ def literal_pattern(text: str) -> str:
     return (f'[{first.lower()}{first.upper()}]' if first.lower() != first.upper() and len(first.upper()) == 1 else quoted(first)) + quoted(text[1:])
 
 
+def field_room(field: Any) -> int:
+    """Return the most characters that a string of a shape may have.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+        The field.
+
+    Returns
+    -------
+    int
+        Characters; 600 where it has no bound.
+    """
+    return next((bound.max_length for bound in field.metadata if getattr(bound, 'max_length', None)), 600)
+
+
 @lru_cache(maxsize=4096)
 def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[BaseModel]:
-    """Tell a grammar that the only string of a shape holds some texts, in their order; a reader of the answer does not look at it.
+    """Tell a grammar that the only string of a shape holds some texts, in their order, and the first of them soon; a reader of the answer does not look at it.
+
+    A weak teacher forgets what it was to name, and would write until its room is at an end before it is made to: so the first text begins in the first sixth.
 
     Parameters
     ----------
@@ -236,7 +254,8 @@ def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[Base
         The shape.
     """
     [(name, field)] = schema.model_fields.items()
-    before, after = r'(.|\n)*[^A-Za-z0-9_]', r'[^A-Za-z0-9_](.|\n)*'
+    room = field_room(field)//6
+    before, after = rf'(.|\n){{0,{room}}}[^A-Za-z0-9_]', r'[^A-Za-z0-9_](.|\n)*'
     between = r'[^A-Za-z0-9_](|(.|\n)*[^A-Za-z0-9_])'
     pattern = f'^(|{before}){between.join(map(literal_pattern, texts))}(|{after})$'
     return create_model(schema.__name__, __base__=schema, **{name: (Annotated[(str, *field.metadata)], Field(json_schema_extra={'pattern': pattern}))})
