@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer', 'left_pad',
            'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_device', 'choose_dtype',
-           'quiet', 'load_model', 'context_length', 'CausalModel']
+           'load_model', 'context_length', 'CausalModel']
 
 # %% ../nbs/02_models.ipynb #cd29c63f
 import contextlib

@@ -7,12 +7,15 @@ from typing import Literal
 import pytest
 import torch
 from pydantic import BaseModel, Field, RootModel
-from synthlab import grammar as grammar_module
-from synthlab.asking import TeacherError
+from synthlab import grammar as grammar_module, teachers as teachers_module
+from synthlab.asking import TeacherError, has_short_context
 from synthlab.decoding import DecodePlan, Sampling, decode
+from synthlab.grammar import StructuredError
 from synthlab.replies import Request
 from synthlab.structured import instruct
 from synthlab.teachers import CausalTeacher, Feed, prompt_ids, request_seed
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope='module')
@@ -154,18 +157,46 @@ def test_a_schema_is_kept(writer):
     for n, reply in enumerate(replies):
         if n % 2: assert reply.outcome == 'ok' and isinstance(reply.value, Verdict), reply
         else: assert reply.text == by_hand(writer, requests[n]).text
-    assert prompt_ids(writer, requests[1]) == prompt_ids(writer, replace(instruct(requests[1]), schema=None))       # the schema is told, once
+    told = requests[1] if has_short_context(writer) else instruct(requests[1])
+    assert prompt_ids(writer, requests[1]) == prompt_ids(writer, replace(told, schema=None))                       # the schema is told once, and not where the context is short
     assert len(prompt_ids(writer, requests[1])) == writer.token_bound(requests[1]) == replies[1].answers[0].prompt_tokens
 
 
-def test_a_schema_that_cannot_be_written_stops_no_other():
+def test_a_long_context_is_told_the_schema(writer, monkeypatch):
+    asked = request(1, schema=Verdict)
+    for length, told in ((1024, asked), (1025, instruct(asked))):
+        monkeypatch.setattr(writer, 'max_length', length)
+        assert prompt_ids(writer, asked) == prompt_ids(writer, replace(told, schema=None))
+
+
+def letters_only():
+    "A tokenizer of single characters, without square brackets and spaces."
+    vocab = {c: i for i, c in enumerate(['</s>', *'abcdefghijklmnopqrstuvwxyz0123456789{}":,'])}
+    tok = Tokenizer(models.WordLevel(vocab, unk_token='</s>'))
+    tok.pre_tokenizer, tok.decoder = pre_tokenizers.Split('', 'isolated'), decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token='</s>', unk_token='</s>')
+
+
+def test_a_tokenizer_that_cannot_begin_is_refused():
     pytest.importorskip('llguidance')
-    class Capital(BaseModel): UPPER: int
-    writer = CausalTeacher('pocket')                                  # writes neither capitals nor square brackets
-    replies = writer.complete([request(1, schema=RootModel[list[int]], sampling=Sampling(max_new_tokens=40)), request(2),
-                               request(3, schema=Capital, sampling=Sampling(max_new_tokens=40))], repair=False)
+    class Count(BaseModel): n: int
+    with pytest.raises(StructuredError, match='cannot write'): grammar_module.grammar(RootModel[list[int]], letters_only())
+    assert not grammar_module.grammar(Count, letters_only()).is_done
+
+
+def test_a_schema_that_cannot_be_written_stops_no_other(monkeypatch):
+    pytest.importorskip('llguidance')
+    class Umlaut(BaseModel): größe: int
+    class Refused(BaseModel): n: int
+    def picky(schema, *rest):
+        if schema is Refused: raise StructuredError('the tokenizer cannot write the schema of Refused')
+        return grammar_module.grammar(schema, *rest)
+    monkeypatch.setattr(teachers_module, 'grammar', picky)
+    writer = CausalTeacher('pocket')                                  # writes no letter beyond ASCII
+    replies = writer.complete([request(1, schema=Refused, sampling=Sampling(max_new_tokens=40)), request(2),
+                               request(3, schema=Umlaut, sampling=Sampling(max_new_tokens=40))], repair=False)
     assert [reply.outcome for reply in replies] == ['failed', by_hand(writer, request(2)).finish_reason.replace('length', 'truncated').replace('stop', 'ok'), 'malformed']
-    assert 'cannot write the schema' in replies[0].reason and 'breaks off' in replies[2].reason
+    assert 'cannot write the schema' in replies[0].reason and replies[2].reason
 
 
 def test_without_the_library_the_extra_is_named(writer, monkeypatch):
