@@ -4,7 +4,7 @@
     python nbs/tutorials/bakeoff.py --work runs/bakeoff --tasks sst2                        one task
     python nbs/tutorials/bakeoff.py --work runs/bakeoff --collect nbs/tutorials/bakeoff.json
 
-For a task of the package that is no more than `synthlab bake-off TASK --recipes a,b,c --budget 3000 --gold SPEC --seeds 3 --out DIR`. What is finished is not done again. Gold data is found
+For a task of the package that is no more than `synthlab bake-off TASK --recipes a,b,c --budget 2000 --gold SPEC --seeds 3 --out DIR`. What is finished is not done again. Gold data is found
 through SYNTHLAB_GOLD; no gold text and no written text is collected, only numbers.
 """
 import argparse
@@ -22,7 +22,8 @@ from synthlab.tasks import load_task
 GOLD = {'ag_news': 'agnews', 'sst2': 'sst2', 'humor': 'humor', 'imdb': 'imdb', 'amazon_category': 'amazon14'}
 TRAIN = {'sst2': 'train_sentences.parquet'}
 PARTED = ('ag_news', 'sst2')                        # tasks on which the combination is also tried without one stage each
-BUDGET, SEEDS = 3000, 3
+BUDGET, SEEDS = 2000, 3
+ROWS = {'amazon_category': 176}                      # CFG takes a row for each pair of labels: 13 x 13
 
 
 def recipes(name):
@@ -40,7 +41,8 @@ def gold_task(name):
 def compete(name, work, budget, seeds):
     "The bake-off of one task."
     folder = Path(os.environ['SYNTHLAB_GOLD'])/GOLD[name]
-    return bake_off(gold_task(name), recipes(name), budget, gold=folder, gold_train=folder/TRAIN[name] if name in TRAIN else None, seeds=seeds, out=work/name, embedder=kept_embedder())
+    return bake_off(gold_task(name), recipes(name), budget, gold=folder, gold_train=folder/TRAIN[name] if name in TRAIN else None, seeds=seeds, out=work/name, embedder=kept_embedder(),
+                    machine={'max_rows': ROWS.get(name, 64)})
 
 
 def numbers(record):
