@@ -1,6 +1,6 @@
 """TarGEN and its self-correction with the embedded teacher: what a second look at the labels changes, whether it is right, and what a student learns then.
 
-    python nbs/tutorials/selfcorrection.py --work runs/selfcorrection                            all of it: about twelve minutes on one CPU core
+    python nbs/tutorials/selfcorrection.py --work runs/selfcorrection                            all of it: about a quarter of an hour on one CPU core
     python nbs/tutorials/selfcorrection.py --work runs/selfcorrection --tasks imdb               one task
     python nbs/tutorials/selfcorrection.py --work runs/selfcorrection --collect nbs/tutorials/selfcorrection.json
 
@@ -66,7 +66,8 @@ class Gold:
         rows, names, rng = self.parts[2].take(range(seed*ROWS, (seed + 1)*ROWS)), self.task.label_names, np.random.default_rng(derive_seed(seed, self.name, 'planted'))
         wrong = set(rng.permutation(len(rows))[:round(WRONG*len(rows))].tolist())
         def given(n, label): return str(rng.choice([name for name in names if name != label])) if n in wrong else label
-        return [{'text': shorten(text, teacher, self.task.max_new_tokens), 'label': given(n, label), 'truth': label} for n, (text, label) in enumerate(zip(rows.texts, rows.labels))]
+        def cut(text): return shorten(text, teacher, self.task.max_new_tokens)
+        return [{'text': cut(text), 'label': given(n, label), 'truth': label} for n, (text, label) in enumerate(zip(rows.texts, rows.labels))]
 
     def student(self, X, labels):
         "Accuracy and macro-F1 on gold test rows of a logistic regression on embeddings; None where the rows have one label only."
@@ -106,7 +107,8 @@ def measure(gold, rows, verdicts, seed):
     rates, draws = repair_rates(told, truth.tolist()), [draw_like(before, kept, rng) for _ in range(5)]
     shares = {name: [share.k, share.n] for name in ('before', 'after', 'kept', 'fix', 'break_') for share in [getattr(rates, name)]}
     fewer = [score for places in draws if (score := gold.student(X[places], before[places]))]
-    students = {'as written': gold.student(X, before), 'relabelled': gold.student(X, after), 'dropped': gold.student(X[kept], before[kept]), 'as many at random': np.mean(fewer, axis=0).tolist() if fewer else None}
+    students = {'as written': gold.student(X, before), 'relabelled': gold.student(X, after), 'dropped': gold.student(X[kept], before[kept]),
+                'as many at random': np.mean(fewer, axis=0).tolist() if fewer else None}
     return {'n': len(rows), 'matrix': transition_matrix(told, gold.task.label_names).counts.tolist(), 'no verdict': sum(verdict is None for verdict in verdicts), 'shares': shares,
             'judge': sum(label == right for label, right in zip(judged, (row['truth'] for row in rows))) if 'truth' in rows[0] else None, 'students': students}
 
@@ -129,7 +131,8 @@ def collect(work, path):
     def read(file): return json.loads(file.read_text(encoding='utf-8'))
     def cells(name, source): return {way: [read(work/name/f'measures-{source}-{way}-{seed}.json') for seed in SEEDS] for way in WAYS}
     found = {name: {'judge': read(work/name/'judge.json'), 'labels': list(load_task(name).label_names)} | {source: cells(name, source) for source in SOURCES} for name in TASKS}
-    command = 'python nbs/tutorials/selfcorrection.py --work runs/selfcorrection; python nbs/tutorials/selfcorrection.py --work runs/selfcorrection --collect nbs/tutorials/selfcorrection.json'
+    command = 'python nbs/tutorials/selfcorrection.py --work runs/selfcorrection; ' \
+              'python nbs/tutorials/selfcorrection.py --work runs/selfcorrection --collect nbs/tutorials/selfcorrection.json'
     settings = {'rows': ROWS, 'wrong': WRONG, 'train': TRAIN, 'test': TEST, 'teacher': CausalTeacher('pocket').identity['revision']}
     path.write_text(json.dumps(rounded({'command': command, **settings, 'tasks': found}, 5), allow_nan=False), encoding='utf-8')
 

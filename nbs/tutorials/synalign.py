@@ -1,6 +1,6 @@
 """SynAlign with attributes: what selections cover, how the length scale matters, what the texts are like, and what a student learns from them.
 
-    python nbs/tutorials/synalign.py --work runs/synalign                                        all of it: about twelve minutes on one CPU core
+    python nbs/tutorials/synalign.py --work runs/synalign                                        all of it: about a quarter of an hour on one CPU core
     python nbs/tutorials/synalign.py --work runs/synalign --tasks sst2                           one task
     python nbs/tutorials/synalign.py --work runs/synalign --collect nbs/tutorials/synalign.json
 
@@ -153,12 +153,14 @@ def measure(gold, texts, seed):
     own = [(gold.tested(label), texts.E[texts.labels == label]) for label in labels]
     right = np.array(gold.judge.predict(texts.E)) == texts.labels
     some = np.random.default_rng(seed).permutation(gold.all_places(seed))[:100]
-    def taught(weights, places): return gold.student(np.concatenate([texts.E, gold.X[places]]), [*texts.labels, *np.array(gold.train.labels)[places]], np.concatenate([weights, np.ones(len(places))]))
-    both = {'equal': equal, 'mmd': texts.weights}
-    return {'n': len(right), 'ess': texts.ess, 'hull': float(np.mean([coverage_rate(T, E) for T, E in own])), 'neighbours': float(np.mean([neighbour_coverage(T, E) for T, E in own])),
-            'distance': {way: mmd(gold.T, texts.E, weights, times=10).value for way, weights in both.items()}, 'fidelity': {way: float(np.average(right, weights=weights)) for way, weights in both.items()},
+    known, both = np.array(gold.train.labels), {'equal': equal, 'mmd': texts.weights}
+    def taught(weights, places): return gold.student(np.concatenate([texts.E, gold.X[places]]), [*texts.labels, *known[places]], np.concatenate([weights, np.ones(len(places))]))
+    return {'n': len(right), 'ess': texts.ess, 'echo': echo(gold, texts, seed),
+            'hull': float(np.mean([coverage_rate(T, E) for T, E in own])), 'neighbours': float(np.mean([neighbour_coverage(T, E) for T, E in own])),
+            'distance': {way: mmd(gold.T, texts.E, weights, times=10).value for way, weights in both.items()},
+            'fidelity': {way: float(np.average(right, weights=weights)) for way, weights in both.items()},
             'student': {way: taught(weights, some[:0]) for way, weights in both.items()}, 'with gold': {way: taught(weights, some) for way, weights in both.items()},
-            'gold alone': gold.student(gold.X[some], np.array(gold.train.labels)[some]), 'echo': echo(gold, texts, seed)}
+            'gold alone': gold.student(gold.X[some], known[some])}
 
 
 def real_rows(gold, seed):
