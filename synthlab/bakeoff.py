@@ -10,9 +10,10 @@ __all__ = ['FIRST_ROWS', 'MARGIN', 'MOST_LEGS', 'MEASURES', 'TABLES', 'token_cou
            'in_words', 'bakeoff_html', 'Contest', 'digest', 'find_recipes', 'agree', 'read_json', 'write_json', 'note',
            'write_cell', 'read_cell', 'remembered', 'references', 'BakeOff', 'find_shown', 'make_contest', 'bake_off']
 
-# %% ../nbs/17b_bakeoff.ipynb #b412d02b
+# %% ../nbs/17b_bakeoff.ipynb #b248fa8c
 import contextlib
 import csv
+import gc
 import hashlib
 import json
 import math
@@ -1284,7 +1285,7 @@ def _key(rows: Rows, seed: int, bench: Bench, frame: Frame) -> str:
     gold = digest([asdict(part) for part in bench.gold[:3]])
     return digest([__version__, asdict(rows), seed, gold, bench.mixed, repr(bench.student), str(getattr(bench.embedder, 'name', '')), list(frame)])
 
-# %% ../nbs/17b_bakeoff.ipynb #310e2212
+# %% ../nbs/17b_bakeoff.ipynb #2c042ea9
 class BakeOff:
     """A bake-off, shown by notebooks as tables.
 
@@ -1478,6 +1479,7 @@ def _write_cells(out: Path, contest: Contest, tell: Callable[[str, float], None]
         def so_far(tokens: int) -> None: tell(f'{name}: {tokens:,} of {contest.budget:,} tokens', (number + min(1., tokens/contest.budget))/len(contest.cells))
         tell(name, number/len(contest.cells))
         write_cell(out, contest, recipe, seed, so_far)
+        gc.collect()                                                         # the caches of a finished run stand in cycles, some hundred megabytes each
 
 
 def _record(out: Path, contest: Contest, tell: Callable[[str, float], None]) -> dict[str, Any]:
