@@ -239,12 +239,14 @@ def test_no_such_task_is_one_line(synthlab):
 
 
 def test_demo_can_be_repeated(synthlab):
+    found = []
     for n in (8, 8):
         status, out, err = synthlab(f'demo --n {n} --out runs/demo --no-measure')
         assert status == 0, err
-        assert all(part in out for part in ('FewGen', 'CorrSynth', 'tokens a second', 'runs/demo-fewgen')) and 'Measures' not in out
-        assert len(rows('runs/demo-fewgen')) == len(rows('runs/demo-corrsynth')) == n
-    assert [row['prompt_hash'] for row in rows('runs/demo-fewgen')] == [row['prompt_hash'] for row in rows('runs/demo-corrsynth')]
+        assert all(part in out for part in ('fewgen', 'combined', 'runs/demo-fewgen')) and 'Measures' not in out
+        assert len(rows('runs/demo-fewgen')) == len(rows('runs/demo-combined')) == n
+        found.append([row['id'] for name in ('fewgen', 'combined') for row in rows(f'runs/demo-{name}')])
+    assert found[0] == found[1]
     assert not Path('runs/demo').exists()
 
 
@@ -254,7 +256,7 @@ def test_demo_ends_with_reports(synthlab, monkeypatch, tmp_path):
     assert status == 0, err
     for name in ('self_bleu ↓', 'vendi_score ↑', 'label_preservation ↑', 'student_synthetic ↑'):
         assert re.search(rf'{name} +│ +[\d.,]+.*│ +[\d.,]+', out), name
-    for name in ('demo-compare.html', 'demo-fewgen/report.html', 'demo-corrsynth/report.html', 'demo-fewgen/metrics.json', 'demo-corrsynth/metrics.json'):
+    for name in ('demo-compare.html', 'demo-fewgen/report.html', 'demo-combined/report.html', 'demo-fewgen/metrics.json', 'demo-combined/metrics.json'):
         assert Path('runs', name).exists(), name
     assert (tmp_path/'cache'/'embeddings.db').exists()
 

@@ -147,7 +147,7 @@ COMBINED = {'few-shot': Recipe.combined(shots=1, delta=.5), 'attributes': Recipe
 @pytest.mark.parametrize('name', COMBINED)
 def test_combined_runs_end_to_end_and_every_row_adds_up(tmp_path, gold, pocket, name):                # noqa: F811
     recipe, judge = COMBINED[name], doubting()
-    request = write_recipe(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge)
+    request = write_recipe(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge, budget=144)
     told = estimate(request, pocket, corrector=judge)
     assert not judge.asked and told.calls == 6 + 12 + 6*(name == 'attributes')
     done = made(request, tmp_path/'run', pocket, corrector=judge)

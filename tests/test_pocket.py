@@ -102,7 +102,7 @@ def test_attributes_say_how_long_a_text_is(pocket):
     short, long = 'A dull film.', ' '.join(['The plot goes nowhere, and the second half is slower than the first, which nobody in the hall had thought possible.']*2)
     told = {record.source: record.attributes['form_and_length'] for record in extract({'negative': [{'id': 'short', 'text': short}, {'id': 'long', 'text': long}]}, load_task('sst2'), pocket).records}
     words = {source: int(''.join(filter(str.isdigit, value))) for source, value in told.items()}
-    assert words['short'] < 10 < 20 < words['long'], told
+    assert 2*words["short"] <= words["long"], told
 
 
 def test_size_and_alphabet(pocket):
