@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from unittest.mock import patch
 import pytest
 from fault_server import FaultServer, good_text
 from synthlab import generation
@@ -31,9 +32,9 @@ def session(recipe, out, log, begun=None):
                         if plan is not None: print(self.key(plan), file=file, flush=True)
                         yield plan
                 yield from super().ask(noted())
-    generation.GroupWriter, teacher = Noted, make_teacher(recipe)
+    teacher = make_teacher(recipe)
     if begun: begun.set()
-    produce(recipe, out, teacher, watch=lambda groups, *_: groups)
+    with patch.object(generation, 'GroupWriter', Noted): produce(recipe, out, teacher, watch=lambda groups, *_: groups)      # sessions also run in the tests' own process
 
 
 def stored(out):
