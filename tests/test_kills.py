@@ -5,8 +5,8 @@ import random
 import signal
 import time
 from pathlib import Path
-
 from unittest.mock import patch
+
 import pytest
 from fault_server import FaultServer, good_text
 from synthlab import generation
