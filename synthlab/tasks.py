@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'STATUSES', 'render', 'text_fault', 'did_you_mean', 'Label', 'GoldSource', 'Attribute', 'Part', 'Check',
            'Targeted', 'Task', 'task_names', 'load_task', 'one_line', 'messages', 'derive_seed', 'row_id',
-           'prompt_hash', 'label_counts', 'whole_file']
+           'prompt_hash', 'same_text', 'label_counts', 'whole_file']
 
 # %% ../nbs/00_tasks.ipynb #f10acc1e
 import contextlib
@@ -775,6 +775,22 @@ def prompt_hash(text: str) -> str:
         First 16 hexadecimal digits of the SHA-256 of its UTF-8 bytes.
     """
     return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
+
+# %% ../nbs/00_tasks.ipynb #44c73311
+def same_text(text: str) -> str:
+    """Reduce a text to the form in which two spellings of it are equal.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text with compatible characters made one, in lower case, its words parted by single spaces.
+    """
+    return ' '.join(unicodedata.normalize('NFKC', text).casefold().split())
 
 # %% ../nbs/00_tasks.ipynb #2a7943c9
 STATUSES = ('accepted', 'rejected', 'failed')
