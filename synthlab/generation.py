@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['fill_quotas', 'Repeats', 'Screen', 'groups_needed', 'in_order', 'labels_in_turn', 'longest_prompt', 'check_group',
            'Setting', 'Writer', 'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of',
-           'TextWriter', 'GroupResult', 'Generation', 'check_teacher', 'choose_writer', 'usual_sampling', 'generate']
+           'TextWriter', 'GroupResult', 'Generation', 'check_teacher', 'choose_writer', 'usual_sampling',
+           'settle_sampling', 'generate']
 
 # %% ../nbs/06a_generation.ipynb #26d6adb3
 import json
@@ -967,6 +968,35 @@ def usual_sampling(task: Task, teacher: Any) -> Sampling:
         Temperature 0.95, top-p 0.9, and the longest text in tokens.
     """
     return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens), temperature=.95, top_p=.9)
+
+
+def settle_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, **given: float | None) -> Sampling:
+    """Settle how tokens are drawn when some of it is said.
+
+    Parameters
+    ----------
+    task : Task
+        Gives the longest text.
+    teacher : CausalTeacher or TextTeacher
+        Who writes.
+    sampling : Sampling or None
+        All of it; None takes the usual one for what is not given.
+    **given
+        Fields of `Sampling`; None is not given.
+
+    Returns
+    -------
+    Sampling
+        Temperature, filters and the longest text.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or a value is out of its range.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if sampling is not None and given: raise ValueError(f"sampling is given whole, and {', '.join(given)} besides: say it in one place, as in sampling=Sampling({next(iter(given))}=...)")
+    return replace(usual_sampling(task, teacher), **given) if sampling is None else sampling
 
 # %% ../nbs/06a_generation.ipynb #f39bd9b7
 def generate(method: FewGen | CFG | CorrSynth, task: Task, teacher: Any, n: int, shots: int = 3, sampling: Sampling | None = None,

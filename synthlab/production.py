@@ -32,7 +32,7 @@ from . import (__version__, attribute_prompts, attributes, attrprompt, correctio
                       structured, tasks, wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
-from .data import demonstration_pool, load_gold
+from .data import demonstration_pool, load_gold, read_table
 from .decoding import Sampling
 from .embeddings import EmbedderError
 from .generation import Generation, Screen, check_teacher, generate, usual_sampling
@@ -444,7 +444,7 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
     if (source := recipe.get('decontaminate')) is None: return []
     kept = Path(folder or '.')/_KEPT_COPIES
     if source == KEPT and not (folder and kept.is_file()): raise ValueError(f'the texts that no row may copy were handed over in Python, and {kept} is not there: pass them again (decontaminate=...)')
-    texts = read_copies(kept if source == KEPT else source, task)
+    texts = read_table(kept).columns['text'] if source == KEPT else read_copies(source, task)
     if texts_hash(texts) != recipe['decontaminated']: raise ValueError(f'the texts in {source} are not those that the run began with: bring the old ones back, or start a run in another folder')
     return texts
 
@@ -547,9 +547,13 @@ def code_without_words(source: str) -> str:
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(getattr(node, 'body', None), list): node.body = [part for part in node.body if not _is_words(part)] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _is_words(node: ast.AST) -> bool:
+    "Whether a statement is a string that nothing is done with, as a docstring is."
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @cache
