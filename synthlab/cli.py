@@ -639,6 +639,12 @@ def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two dataset
     _show_next()
 
 # %% ../nbs/19_cli.ipynb #e55777aa
+def _speak_utf8(stream: Any) -> None:
+    "Write UTF-8 to files and pipes, and to a terminal whatever it can show: Windows has a code page of few characters for both."
+    if not hasattr(stream, 'reconfigure'): return                              # a notebook's
+    stream.reconfigure(encoding=None if stream.isatty() else 'utf-8', errors='replace')
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -652,6 +658,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 when all went well, 1 for fewer rows than asked or a recipe that failed in a bake-off, 2 for a request that cannot be met, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr): _speak_utf8(stream)
     try: return app(arguments, prog_name='synthlab', standalone_mode=False) or 0
     except typer.TyperException as error:
         complain(error.format_message())

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
+from .tasks import how_to_install
 
 # %% ../nbs/13b_lexical.ipynb #bad9ec5d
 Tokenizer = str | Callable[[str], Sequence[str]]
@@ -33,7 +34,7 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 def _spacy_tokenizer() -> Callable[[str], Sequence]:
     "spaCy's rules for English, which need no model."
     try: import spacy
-    except ImportError as error: raise ImportError("the tokenizer 'spacy' needs spaCy: pip install 'synthlab[ner]'") from error
+    except ImportError as error: raise ImportError(f"the tokenizer 'spacy' needs spaCy: {how_to_install('ner')}") from error
     return spacy.blank('en').tokenizer
 
 

@@ -327,7 +327,7 @@ def test_few_real_rows_are_told(tmp_path, gold, pocket):
 
 def test_without_a_grammar_attributes_are_refused_at_once(gold, pocket, monkeypatch):
     monkeypatch.setattr(preparation, 'find_spec', lambda name: None)
-    with pytest.raises(ValueError, match='pip install llguidance'): begin(write_recipe(Recipe.synalign(), SST2, pocket, 4, gold=gold), pocket)
+    with pytest.raises(ValueError, match=r'pip install "synthlab-text\[structured\]"'): begin(write_recipe(Recipe.synalign(), SST2, pocket, 4, gold=gold), pocket)
 
 
 def test_what_a_server_cannot_do_is_refused_before_the_first_call(gold):
