@@ -3,6 +3,7 @@ import copy
 import random
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -147,6 +148,13 @@ def test_a_broken_iterable_breaks_the_asking(writer):
 
 def test_identity(writer):
     assert writer.identity == {'name': writer.name, 'revision': writer.revision, 'dtype': 'float32'}
+
+
+def test_a_schema_that_json_cannot_hold_is_told_plainly(writer):
+    class Odd(BaseModel): act: Callable[[int], int]
+    for call in (lambda: writer.complete([request(schema=Odd)]), lambda: instruct(request(schema=Odd)), lambda: writer.estimate([request(schema=Odd)])):
+        with pytest.raises(ValueError, match='the schema Odd cannot be asked for: .*; take types that JSON has') as refusal: call()
+        assert 'pydantic' not in str(refusal.value)
 
 
 def copy_of(model, scale=1.):
