@@ -215,7 +215,7 @@ def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> An
     try: torch.empty(0, device=None if device == 'auto' else device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes what there is') from error
-    return CausalTeacher(model, dtype, device, revision)
+    return CausalTeacher(model, dtype=dtype, device=device, revision=revision)
 
 
 def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
