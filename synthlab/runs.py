@@ -513,6 +513,12 @@ def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterat
     ------
     dict
         Rows, ordered by group and place in it.
+
+    Examples
+    --------
+    >>> made = generate('ag_news', n=4, out='runs/read')
+    >>> [row['label'] for row in read_rows('runs/read')]
+    ['World', 'Sports', 'Business', 'Sci/Tech']
     """
     with open_run(out) as run: yield from run.rows(status)
 
