@@ -272,9 +272,9 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _is_free(file: IO) -> bool:
-    "Whether nobody has locked an open file. Another reader may be asking in the same moment, so it is asked three times."
-    for attempt in range(3):
-        if attempt: time.sleep(.005)
+    "Whether nobody has locked an open file. Another reader may be asking in the same moment, so it is asked several times."
+    for attempt in range(5):
+        if attempt: time.sleep(.01)
         try: free = lock_descriptor(file.fileno(), blocking=False)
         except OSError: return False                                          # a system without locks, where the file's presence is all there is
         if free: return True
