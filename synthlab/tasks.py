@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'STATUSES', 'render', 'text_fault', 'did_you_mean', 'Label', 'GoldSource', 'Attribute', 'Part', 'Check',
            'Targeted', 'Task', 'task_names', 'load_task', 'one_line', 'messages', 'derive_seed', 'row_id',
-           'prompt_hash', 'label_counts', 'whole_file']
+           'prompt_hash', 'same_text', 'label_counts', 'whole_file', 'how_to_install']
 
 # %% ../nbs/00_tasks.ipynb #f10acc1e
 import contextlib
@@ -24,13 +24,15 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tomli_w
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic_core import SchemaError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
+
+from . import DISTRIBUTION
 
 # %% ../nbs/00_tasks.ipynb #2c933275
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -131,10 +133,96 @@ class _Faults(ValueError):
         super().__init__('; '.join(f'{_dotted(place)} {told}' for place, told in places))
         self.places = places
 
+# %% ../nbs/00_tasks.ipynb #10ce0094
+def _model_in(annotation) -> type[BaseModel] | None:
+    "The class of ours that a type such as tuple[Label, ...] is about."
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel): return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
+
+def _kind_at(key: Iterable, kind: type[BaseModel]) -> type[BaseModel]:
+    "The class of what a key stands in."
+    for part in tuple(key)[:-1]:
+        if part in kind.model_fields: kind = _model_in(kind.model_fields[part].annotation) or kind
+    return kind
+
+
+def _unknown_key(key: tuple, kind: type[BaseModel]) -> str:
+    "What to say of a key that nobody reads: the one that was meant, or whose it is, or which there are."
+    word, known = key[-1], _kind_at(key, kind).model_fields
+    homes = [other.__name__ for other in _Data.__subclasses__() if word in other.model_fields]
+    cure = f", which is a key of {' and '.join(homes)}" if homes else did_you_mean(word, known) or f"; there are {', '.join(known)}"
+    return f'unknown key {_dotted(key)!r}{cure}'
+
+
+def _missing_key(key: tuple, kind: type[BaseModel]) -> str:
+    "What to say of a key that is not there."
+    if key == ('instruction',): return "no key 'instruction', which a task with several fields needs: a jinja2 template that asks for them"
+    home = {'Targeted': 'table [targen]'}.get(kind.__name__, kind.__name__.lower())
+    return f'no key {_dotted(key)!r}' + (f', which every {home} needs' if len(key) == 1 else '')
+
+# %% ../nbs/00_tasks.ipynb #cb05f378
+_EXPECTED = {'tuple_type': 'a list', 'string_type': 'a string', 'int_type': 'a whole number', 'int_parsing': 'a whole number', 'int_from_float': 'a whole number',
+             'greater_than': 'at least 1', 'model_type': 'a table of keys', 'dict_type': 'a table of keys', 'too_short': 'at least one entry'}
+_CURES = {('labels',): ', such as ["spam", "ham"]', ('fields',): ', such as ["text"]'}
+
+
+def _fault_line(fault: dict, kind: type[BaseModel]) -> str:
+    "One line for one of pydantic's errors: the key, what is wrong, the value, the cure."
+    place, sort, expected = fault['loc'], fault['type'], fault['msg'].removeprefix('Input should be ')
+    key, cure = _dotted(place), ', or a name alone' if place[:1] == ('labels',) and len(place) == 2 else _CURES.get(place, '')
+    if sort == 'extra_forbidden': return _unknown_key(place, kind)
+    if sort == 'missing': return _missing_key(place, kind)
+    if sort == 'frozen_instance': return f'{key} is frozen, and stays what it is: make another {kind.__name__}, with the {key} that you want'
+    if sort == 'value_error': return f'{key} {fault["ctx"]["error"]}'.strip()
+    if sort not in _EXPECTED and expected == fault['msg']: return f'{key} {expected}; got {reprlib.repr(fault["input"])}'.strip()
+    return f'{key} must be {_EXPECTED.get(sort, expected)}{cure}, got {reprlib.repr(fault["input"])}'.strip()
+
+
+def _told(error: ValidationError, kind: type[BaseModel]) -> Iterator[tuple[tuple, str]]:
+    "The key of each fault of something that was to be of a kind, and one line for it."
+    seen = set()
+    for fault in error.errors():
+        fault['loc'] = tuple(part for part in fault['loc'] if isinstance(part, int) or not re.search(r'[\[(]', part) and part != 'str')      # without pydantic's words for alternatives
+        if fault['loc'] in seen: continue
+        seen.add(fault['loc'])
+        places = getattr(fault.get('ctx', {}).get('error'), 'places', None)
+        yield from ([(place, f'{_dotted(place)} {told}') for place, told in places] if places else [(fault['loc'], _fault_line(fault, kind))])
+
+
+@contextlib.contextmanager
+def _plainly(kind: type[BaseModel]) -> Iterator[None]:
+    "Turn pydantic's error about one of our classes into a plain one, in the words of the caller."
+    try: yield
+    except ValidationError as error:
+        faults = [told for _, told in _told(error, kind)]
+        raise ValueError(f'{kind.__name__}: {faults[0]}' if len(faults) == 1 else '\n  '.join([f'{kind.__name__}:', *faults])) from None
+
+# %% ../nbs/00_tasks.ipynb #d4a9a875
 class _Data(BaseModel):
     "Frozen, and without room for keys that nobody reads."
     model_config = ConfigDict(frozen=True, extra='forbid', coerce_numbers_to_str=True)
+
+    def __init__(self, /, *_, **data):
+        kind, first = type(self).__name__, next(iter(type(self).model_fields))
+        if _: raise ValueError(f'{kind}: every part is given by its name: write {kind}({first}={reprlib.repr(_[0])}, ...)')
+        with _plainly(type(self)): super().__init__(**data)
+
+    __init__.__pydantic_base_init__ = True           # as pydantic marks its own: what is part of another model is read by pydantic, which then knows the whole key
+
+    @classmethod
+    def model_validate(cls, *args, **options):
+        with _plainly(cls): return super().model_validate(*args, **options)
+
+    @classmethod
+    def model_validate_json(cls, *args, **options):
+        with _plainly(cls): return super().model_validate_json(*args, **options)
+
+    def __setattr__(self, name, value):
+        with _plainly(type(self)): super().__setattr__(name, value)
+
+    def __delattr__(self, name):
+        with _plainly(type(self)): super().__delattr__(name)
 
 def _usable(text: str) -> str:
     "The text itself, if it can serve as one."
@@ -173,6 +261,24 @@ class Label(_Data):
     @classmethod
     def _or_name(cls, verbalisation: str, info: ValidationInfo) -> str:
         return verbalisation or info.data.get('name', '')
+
+# %% ../nbs/00_tasks.ipynb #c104afd8
+def _spoken(name) -> dict:
+    "A label as a table, from its name alone."
+    words = str(name).replace('_', ' ').strip() or str(name)
+    return {'name': name, 'description': f'A text that belongs under "{words}".', 'verbalisation': words}
+
+
+def _is_name(label) -> bool: return isinstance(label, (str, int, float)) and not isinstance(label, bool)
+
+
+def _label_tables(labels):
+    "Labels as a list of tables, from a list or a table of names; what is neither stays, for pydantic to refuse."
+    if isinstance(labels, (set, frozenset)): raise _Faults([(('labels',), f'stand in a set, which has no order: give a list, such as {sorted(map(str, labels))}')])
+    if isinstance(labels, Mapping) and not ('name' in labels and labels.keys() <= Label.model_fields.keys()):            # the table of one label is a mistake
+        return [{'name': name, **told} if isinstance(told, Mapping) else _spoken(name) | ({'description': told} if told else {}) for name, told in labels.items()]
+    if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Iterable): return labels
+    return [_spoken(label) if _is_name(label) else label for label in labels]
 
 # %% ../nbs/00_tasks.ipynb #e520d889
 class GoldSource(_Data):
@@ -393,6 +499,21 @@ def _targeted_faults(spec: Targeted, labels: tuple[Label, ...]) -> list[tuple[tu
     faults += [(('targen', 'vary', key), 'has no value to draw') for key, values in spec.vary.items() for part in (values.values() if isinstance(values, dict) else [values]) if not part]
     return [(place, fault) for place, fault in faults if fault]
 
+# %% ../nbs/00_tasks.ipynb #b06311dd
+_ASKED = 'Write a short text with the label "{{ verbalisation }}"{% if task %} ({{ task }}){% endif %}.'
+_MEANT = '{% if description %} That means: {{ description }}{% endif %}'
+
+
+def _is_described(label) -> bool:
+    "Whether somebody wrote down what a label means."
+    found = label if isinstance(label, Mapping) else vars(label) if isinstance(label, Label) else {}
+    return found.get('description', '') not in ('', _spoken(found.get('name'))['description'])
+
+
+def _usual_instruction(labels) -> str:
+    "The instruction of a task that brings none; it tells descriptions only where somebody wrote them."
+    return _ASKED + _MEANT*any(map(_is_described, labels if isinstance(labels, list) else []))
+
 # %% ../nbs/00_tasks.ipynb #ef4f7ca6
 class Task(_Data):
     """What is to be written: labels, instruction, and the shape of a row.
@@ -404,7 +525,8 @@ class Task(_Data):
     description : str
         What the label says about the text, in a few words.
     instruction : str
-        jinja2 template that asks for a text; it may use `verbalisation`, `label`, `description` and `task`.
+        jinja2 template that asks for a text; it may use `verbalisation`, `label`, `description` and `task`. A task with one field needs none: then it asks for a short text
+        with the label, and says what is known of task and label.
     cue : str
         Words after which the text begins.
     question : str
@@ -422,7 +544,12 @@ class Task(_Data):
     targen : Targeted or None
         How rows are written without examples; None leaves it to the usual way for single texts.
     labels : tuple[Label, ...]
-        The labels, in order.
+        The labels, in order. A label may be written short, as its name; or all of them as a table from name to description.
+
+    Examples
+    --------
+    >>> Task(name='spam', labels=['spam', 'ham']).write_instruction('ham')
+    'Write a short text with the label "ham".'
     """
     name: _Text
     description: str = ''
@@ -438,6 +565,14 @@ class Task(_Data):
     labels: tuple[Label, ...]
     _origin: tuple[str, dict] = PrivateAttr(('', {}))
 
+    @model_validator(mode='before')
+    @classmethod
+    def _in_full(cls, data):
+        if not isinstance(data, Mapping): return data
+        data, fields = dict(data), data.get('fields', ('text',))
+        if 'labels' in data: data['labels'] = _label_tables(data['labels'])
+        if isinstance(fields, (list, tuple)) and len(fields) == 1: data.setdefault('instruction', _usual_instruction(data.get('labels')))
+        return data
 
     @model_validator(mode='after')
     def _check(self):
@@ -578,19 +713,6 @@ class Task(_Data):
         except OSError as error: raise ValueError(f'the task {str(path)!r} cannot be read: {error.strerror}') from error
         return _parse_task(data, str(path))
 
-# %% ../nbs/00_tasks.ipynb #4f238a36
-_KEYS = sorted({key for kind in (Task, Label, GoldSource, Attribute, Targeted, Part, Check) for key in kind.model_fields})
-_EXPECTED = {'tuple_type': 'a list', 'string_type': 'a string', 'int_type': 'a whole number', 'int_parsing': 'a whole number',
-             'greater_than': 'at least 1', 'model_type': 'a table of keys', 'dict_type': 'a table of keys', 'too_short': 'at least one entry'}
-
-def _fault_line(fault: dict) -> str:
-    "One line for one of pydantic's errors: the key, what is wrong, the value."
-    key = _dotted(fault['loc'])
-    if fault['type'] == 'extra_forbidden': return f'unknown key {key!r}{did_you_mean(fault["loc"][-1], _KEYS)}'
-    if fault['type'] == 'missing': return f'no key {key!r}, which every task needs' if len(fault['loc']) == 1 else f'no key {key!r}'
-    if fault['type'] == 'value_error': return f'{key} {fault["ctx"]["error"]}'.strip()
-    return f'{key} must be {_EXPECTED.get(fault["type"], fault["msg"])}, got {reprlib.repr(fault["input"])}'
-
 # %% ../nbs/00_tasks.ipynb #0a8476c6
 _HEADER = re.compile(r'\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?$')
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
@@ -620,26 +742,15 @@ def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
     key = tuple(key)
     return next(lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines)
 
-
-def _told(error: ValidationError) -> Iterator[tuple[tuple, str]]:
-    "The key of each fault, and one line for it."
-    seen = set()
-    for fault in error.errors():
-        fault['loc'] = tuple(part for part in fault['loc'] if isinstance(part, int) or not re.search(r'\W', part) and part != 'str')         # without pydantic's words for alternatives
-        if fault['loc'] in seen: continue
-        seen.add(fault['loc'])
-        places = getattr(fault.get('ctx', {}).get('error'), 'places', None)
-        yield from ([(place, f'{_dotted(place)} {told}') for place, told in places] if places else [(fault['loc'], _fault_line(fault))])
-
 # %% ../nbs/00_tasks.ipynb #b18df60b
 def _parse_task(data: bytes, where: str) -> Task:
     "The task that a TOML file holds; `where` names the file in messages."
-    try: task = Task(**tomllib.loads(data.decode('utf-8-sig')))
+    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))                  # pydantic's own error knows the places
     except UnicodeDecodeError as error: raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
     except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}') from None
     except ValidationError as error:
         lines = _toml_lines(data.decode('utf-8-sig'))
-        raise ValueError('\n  '.join([f'{where}: not a task', *(f'line {_line(lines, place)}: {told}' for place, told in _told(error))])) from None
+        raise ValueError('\n  '.join([f'{where}: not a task', *(f'line {_line(lines, place)}: {told}' for place, told in _told(error, Task))])) from None
     task._origin = (where, _toml_lines(data.decode('utf-8-sig')))
     return task
 
@@ -776,6 +887,22 @@ def prompt_hash(text: str) -> str:
     """
     return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
+# %% ../nbs/00_tasks.ipynb #44c73311
+def same_text(text: str) -> str:
+    """Reduce a text to the form in which two spellings of it are equal.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text with compatible characters made one, in lower case, its words parted by single spaces.
+    """
+    return ' '.join(unicodedata.normalize('NFKC', text).casefold().split())
+
 # %% ../nbs/00_tasks.ipynb #2a7943c9
 STATUSES = ('accepted', 'rejected', 'failed')
 
@@ -832,7 +959,7 @@ def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float]
 # %% ../nbs/00_tasks.ipynb #249eec46
 def _sync(path: Path) -> None:
     "Wait until a file, or the names in a folder, are on the disk."
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)      # Windows syncs only what was opened to be written
     try: os.fsync(handle)
     finally: os.close(handle)
 
@@ -858,5 +985,21 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         yield part
         _sync(part)
         os.replace(part, path)
-        with contextlib.suppress(OSError): _sync(path.parent)             # not every file system can
+        with contextlib.suppress(OSError): _sync(path.parent)             # not every file system can, and Windows opens no folder
     finally: part.unlink(missing_ok=True)
+
+# %% ../nbs/00_tasks.ipynb #9da5f951
+def how_to_install(extra: str) -> str:
+    """Say how to install what only some need.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra, such as "structured".
+
+    Returns
+    -------
+    str
+        The command.
+    """
+    return f'pip install "{DISTRIBUTION}[{extra}]"'

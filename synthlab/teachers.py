@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .asking import has_short_context, TeacherError, TextTeacher
 from .decoding import Completion, DecodePlan, decode
@@ -148,8 +149,11 @@ class CausalTeacher(CausalModel, TextTeacher):
 
     Parameters
     ----------
-    model : str
-        "pocket" (the embedded teacher), a folder, or a Hub name.
+    model : str or PreTrainedModel
+        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put into evaluation mode (no dropout), and stays otherwise
+        as it is: device and number type are its own.
+    tokenizer : PreTrainedTokenizerBase or None
+        Tokenizer of a loaded model; None takes the one of the name or folder that it was loaded by.
     dtype : str
         Number type of the weights: "auto" is float32 on a CPU and the checkpoint's own type elsewhere.
     device : str
@@ -158,19 +162,22 @@ class CausalTeacher(CausalModel, TextTeacher):
         Branch, tag or commit on the Hub.
     max_rows : int
         Most requests that are answered at the same time.
+    name : str or None
+        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind and fingerprint.
 
     Raises
     ------
     ValueError
-        If the model cannot be loaded.
+        If the model cannot be loaded, or is none that continues texts.
 
     Examples
     --------
     >>> teacher = CausalTeacher('pocket')
     """
 
-    def __init__(self, model: str = 'pocket', dtype: str = 'auto', device: str = 'auto', revision: str | None = None, max_rows: int = 64):
-        super().__init__(model, dtype, device, revision)
+    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None, dtype: str = 'auto', device: str = 'auto',
+                 revision: str | None = None, max_rows: int = 64, name: str | None = None):
+        super().__init__(model, tokenizer, dtype, device, revision, name)
         self.max_rows = max_rows
 
     @property

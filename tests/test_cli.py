@@ -64,7 +64,7 @@ def test_generate_writes_a_dataset_and_shows_it(synthlab):
 
 
 @pytest.mark.parametrize('options', ['--recipe fewgen', '--recipe cfg --delta 0.5', '--mode intra --repeats 2', '--mode hybrid --repeats 2 --intra-share 0.3',
-                                     '--mode all --eos drop', '--temperature 0 --shots 0', '--top-k 5 --top-p 1 --shared-demonstrations', '--dtype bfloat16 --device cpu'])
+                                     '--mode all --eos drop', '--temperature 0 --shots 0 --duplicates keep', '--top-k 5 --top-p 1 --shared-demonstrations', '--dtype bfloat16 --device cpu'])
 def test_every_recipe_and_option_runs(synthlab, options):
     status, _, err = synthlab('generate sst2 --n 4 --max-new-tokens 8 --out run', options)
     assert status == 0, err
@@ -123,7 +123,7 @@ BAD = {
     'no such recipe': ('sst2 --recipe corsynth', 'corsynth'), 'no number': ('sst2 --n many', '--n'), 'no rows': ('sst2 --n 0', '--n'),
     'idle gamma': ('sst2 --recipe fewgen --gamma 2', '--gamma: the recipe fewgen does not use it'),
     'idle repeats': ('sst2 --recipe fewgen --repeats 2', '--repeats'), 'idle eos': ('sst2 --recipe cfg --eos drop', '--eos: the recipe cfg does not use it (decode = "correlated"'),
-    'idle share': ('sst2 --intra-share 0.2', '--intra-share: only --mode hybrid uses it'), 'idle gold': ('sst2 --shots 0 --gold mine.csv', '--gold: with --shots 0'),
+    'idle share': ('sst2 --intra-share 0.2', '--intra-share: only --mode hybrid uses it'), 'idle gold': ('sst2 --shots 0 --gold rows', '--gold: with shots = 0'),
     'delta above gamma': ('sst2 --delta 2', 'delta must'), 'alpha': ('sst2 --alpha 2', '--alpha'), 'top-p': ('sst2 --top-p 0', 'top_p'),
     'no such label': ('sst2 --proportions good=1', "names 'good'"), 'proportions': ('sst2 --proportions positive', 'cannot be read'),
     'no data': ('sst2 --gold nowhere.csv', 'nowhere.csv'), 'no teacher': ('sst2 --teacher ./nowhere', 'nowhere'), 'dtype': ('sst2 --dtype float99', 'float99'),

@@ -1,11 +1,14 @@
-"The three methods on real weights: their limits and their equals."
+"The three methods on real weights: their limits and their equals; demonstrations that are cut."
+from types import SimpleNamespace
 
 import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
 from synthlab.contrast import contrast_weights
-from synthlab.corrsynth import CFG, CorrSynth, FewGen
+from synthlab.corrsynth import CFG, CorrSynth, FewGen, shorten
 from synthlab.decoding import DecodePlan, Sampling, decode
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 LABELS = ['a', 'a', 'b', 'b']
 PROMPTS = ['once upon a time', 'the dog', 'a sad girl went', 'one day']
@@ -113,3 +116,43 @@ def test_explicit_weights_are_the_named_ones(kind, mode):
     (dict(repeats=1.5), 'repeats'), (dict(intra_share=2.), 'intra_share'), (dict(mode=[[1., 2.]]), r'\(1, 2\)'), (dict(mode=[[float('nan')]]), 'finite')])
 def test_options_out_of_range(kind, wrong, message):
     with pytest.raises(ValueError, match=message): kind(**wrong)
+
+
+# ---- demonstrations ----
+
+def bytewise(normalizer=None):
+    "A tokenizer with a token for each byte and no other."
+    vocab = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    if normalizer: tokenizer.normalizer = normalizer
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+TOKENIZERS = {'bytes': bytewise, 'bytes, spelt out': lambda: bytewise(normalizers.NFKC()), 'in Python': ByT5Tokenizer}
+CUT = {'chinese': '今天天气很好'*10, 'letters': 'the dog ran home again '*10, 'mixed': 'Perú, 今天 🦊 '*12, 'accents': 'e\u0301'*60, 'ligatures': 'ﷺ'*3 + 'ﬃ'*40, 'short': '今天', 'empty': ''}
+
+
+@pytest.mark.parametrize('most', [1, 2, 16, 64])
+@pytest.mark.parametrize('text', CUT.values(), ids=CUT)
+@pytest.mark.parametrize('kind', TOKENIZERS)
+def test_a_demonstration_has_no_more_tokens_than_a_text(kind, text, most):
+    tokenizer = TOKENIZERS[kind]()
+    def size(text): return len(tokenizer(text, add_special_tokens=False)['input_ids'])
+    found = shorten(text, SimpleNamespace(tokenizer=tokenizer), most)
+    assert size(found) <= most and text.startswith(found)
+    assert found == text or size(text) > most
+    longer = [text[:end] for end in range(len(found) + 1, len(text) + 1) if text[:end].rstrip() != found]
+    if kind == 'bytes' and longer: assert size(longer[0].rstrip()) > most                                      # and none is wasted
+
+
+def test_sixty_chinese_characters_are_not_sixty_tokens():
+    "Three bytes each: 21 fit into 64 tokens."
+    assert len(shorten('天'*60, SimpleNamespace(tokenizer=bytewise()), 64)) == 21
+
+
+@pytest.mark.parametrize('most', [3, 8, 20])
+def test_a_text_of_letters_is_cut_where_it_ever_was(teacher, most):
+    text = 'Tender, sly and gloriously acted, this is the rare family portrait that earns every one of its tears.'
+    spans = teacher.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)['offset_mapping']
+    assert shorten(text, teacher, most) == text[:spans[most - 1][1]].rstrip()

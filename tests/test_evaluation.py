@@ -100,7 +100,7 @@ def test_rows_and_their_yardstick_have_equally_many_pairs():
 
 def test_without_the_extra_mauve_is_skipped(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mauve', None)
-    assert "pip install 'synthlab[mauve]'" in entries(record())['mauve']['skipped']
+    assert 'pip install "synthlab-text[mauve]"' in entries(record())['mauve']['skipped']
 
 
 def test_other_errors_are_not_hidden():

@@ -1,6 +1,9 @@
 "A local model as a teacher of requests: the texts of the decode loop, whatever the batch, taken lazily."
+import copy
 import random
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -11,8 +14,11 @@ from synthlab import grammar as grammar_module, teachers as teachers_module
 from synthlab.asking import TeacherError, has_short_context
 from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.grammar import StructuredError
+from synthlab.production import find_teacher, make_teacher, write_recipe
+from synthlab.recipes import Recipe
 from synthlab.replies import Request
 from synthlab.structured import instruct
+from synthlab.tasks import Task
 from synthlab.teachers import CausalTeacher, Feed, prompt_ids, request_seed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -144,6 +150,42 @@ def test_identity(writer):
     assert writer.identity == {'name': writer.name, 'revision': writer.revision, 'dtype': 'float32'}
 
 
+def test_a_schema_that_json_cannot_hold_is_told_plainly(writer):
+    class Odd(BaseModel): act: Callable[[int], int]
+    for call in (lambda: writer.complete([request(schema=Odd)]), lambda: instruct(request(schema=Odd)), lambda: writer.estimate([request(schema=Odd)])):
+        with pytest.raises(ValueError, match='the schema Odd cannot be asked for: .*; take types that JSON has') as refusal: call()
+        assert 'pydantic' not in str(refusal.value)
+
+
+def copy_of(model, scale=1.):
+    "A loaded model of one's own, with its tokenizer."
+    network = copy.deepcopy(model.model)
+    with torch.no_grad(): network.get_input_embeddings().weight.mul_(scale)
+    return network, model.tokenizer
+
+
+def test_a_loaded_model_answers_as_the_same_by_name(writer):
+    requests = [request(n) for n in range(4)]
+    mine = CausalTeacher(*copy_of(writer), name='mine', max_rows=2)
+    assert [reply.text for reply in mine.complete(requests)] == [reply.text for reply in writer.complete(requests)]
+    assert mine.identity == {'name': 'mine', 'revision': mine.revision, 'dtype': 'float32'} and mine.revision.startswith('loaded:')
+
+
+def test_a_run_of_a_loaded_model_goes_on_with_that_model_only(writer, tmp_path):
+    task, mine = Task(name='spam', labels=['spam', 'ham']), CausalTeacher(*copy_of(writer), name='mine')
+    recipe = write_recipe(Recipe.fewgen(shots=0), task, mine, 4, sampling=Sampling(max_new_tokens=4), budget=8)
+    assert find_teacher(recipe, given=mine) is mine
+    assert find_teacher(recipe, given=CausalTeacher(*copy_of(writer), name='mine')).identity == mine.identity
+    with pytest.raises(ValueError, match='the recipe asks for the teacher'): find_teacher(recipe, given=CausalTeacher(*copy_of(writer, 1.01), name='mine'))
+    with pytest.raises(ValueError, match=r"'mine' \(loaded:.*pass the teacher, CausalTeacher\(model, tokenizer\)"): find_teacher(recipe)
+
+
+def test_every_way_to_a_teacher_tells_what_a_server_needs(tmp_path):
+    address = 'http://localhost:8000/v1'
+    for call in (lambda: CausalTeacher(address), lambda: make_teacher({'teacher': {'name': address}}), lambda: Recipe.fewgen(shots=0).generate('ag_news', teacher=address, out=tmp_path/'run')):
+        with pytest.raises(ValueError, match=re.escape(f'take ChatTeacher(MODEL, base_url={address!r})')): call()
+
+
 class Verdict(BaseModel):
     topic: Literal['sport', 'trade']
     why: str = Field(max_length=30)
@@ -204,7 +246,7 @@ def test_without_the_library_the_extra_is_named(writer, monkeypatch):
     for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
     grammar_module._tokens.cache_clear()
     if writer.token_bound(request(1, schema=Fresh)) > 400: pytest.skip("the schema is too long for this model's context")
-    with pytest.raises(TeacherError, match=r"pip install 'synthlab\[structured\]'"): list(writer.ask(iter([request(1, schema=Fresh)])))
+    with pytest.raises(TeacherError, match=r'pip install "synthlab-text\[structured\]"'): list(writer.ask(iter([request(1, schema=Fresh)])))
     grammar_module._tokens.cache_clear()
 
 

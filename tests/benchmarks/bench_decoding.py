@@ -121,7 +121,7 @@ def main():
     ragged = np.random.default_rng(0).geometric(1/32, 2*o.rows).clip(max=128).tolist()
     results = {}
     for name in o.models.split(','):
-        teacher = CausalTeacher('pocket', o.dtype, o.device) if name == 'pocket' else random_llama(o.device, o.dtype, hidden=o.hidden, layers=o.layers)
+        teacher = CausalTeacher('pocket', dtype=o.dtype, device=o.device) if name == 'pocket' else random_llama(o.device, o.dtype, hidden=o.hidden, layers=o.layers)
         teacher.stop_ids = teacher.stop_ids[:0]
         size = f'{name}, {sum(p.numel() for p in teacher.model.parameters())/1e6:.0f} M parameters, {teacher.vocab_size} tokens, {teacher.device}, {teacher.dtype}'
         for title, lengths in ((f'equal lengths, {o.rows} rows of {o.tokens}', [o.tokens]*o.rows), (f'ragged lengths, {2*o.rows} rows', ragged)):
