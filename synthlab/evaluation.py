@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import __version__
-from .classifiers import StudentError
+from .data import as_rows
 from .embeddings import Embedder, EmbedderError
 from .entities import extractor as find_extractor
 from .lexical import words
@@ -52,7 +52,7 @@ def attempt(name: str, measure: Callable[..., Metric], *arguments: Any, **settin
         The metric as plain data; or `name` and `skipped`, the reason with the way out.
     """
     try: return measure(*arguments, **settings).to_dict() | {'name': name}
-    except (CannotMeasure, EmbedderError, StudentError, ImportError) as reason: return {'name': name, 'skipped': str(reason)}
+    except (CannotMeasure, EmbedderError, ImportError) as reason: return {'name': name, 'skipped': str(reason)}
 
 def with_details(metric: Metric, details: Mapping[str, Any]) -> Metric:
     """Add details to a metric.
@@ -96,12 +96,12 @@ class Rows:
     weights: list[float] | None = None
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]] | None) -> 'Rows':
+    def of(cls, rows: Any) -> 'Rows':
         """Take the texts and labels out of rows.
 
         Parameters
         ----------
-        rows : iterable of Mapping, or None
+        rows : iterable of Mapping, DataFrame, Dataset, or None
             Each with `text` and `label`, and perhaps `weight`; None gives no rows.
 
         Returns
@@ -109,7 +109,7 @@ class Rows:
         Rows
             In the same order.
         """
-        found = [(row['text'], row['label'], row.get('weight')) for row in rows or ()]
+        found = [(row['text'], row['label'], row.get('weight')) for row in ([] if rows is None else as_rows(rows))]
         texts, labels, weights = map(list, zip(*found)) if found else ([], [], [])
         return cls(texts, labels, None if None in weights or not found else weights)
 
