@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from synthlab.data import DataError, written_rows
 from synthlab.evaluation import read_record
-from synthlab.quality import accepted_rows, compare_runs, evaluate_run, gold_parts, make_student, shown_texts
+from synthlab.quality import compare, evaluate, gold_parts, make_student, run_subject, shown_texts
 from synthlab.runs import Run, RunError, read_counts, read_recipe
 from synthlab.tasks import load_task
 
@@ -29,7 +29,7 @@ def run(tmp_path): return made(tmp_path/'run', TEXTS[::2])
 
 
 def test_a_run_gets_a_record_and_a_page(run):
-    record = evaluate_run(run, student=None, progress=False)
+    record = evaluate(run, student=None, out=run, progress=False)
     assert read_record(run/'metrics.json') == record
     assert '<html' in (run/'report.html').read_text(encoding='utf-8')
     counts = record['counts']
@@ -43,7 +43,7 @@ def test_gold_from_a_file(run, tmp_path):
     gold.write_text('\n'.join(json.dumps({'text': r['text'], 'label': r['label']}) for r in TEXTS[:20]), encoding='utf-8')
     assert [len(part) for part in gold_parts(NEWS, gold)] == [20, 20] and gold_parts(NEWS, gold)[1]['text'] == written_rows(NEWS, 'train')['text']
     assert [len(part) for part in gold_parts(NEWS, gold, gold)] == [20, 20]
-    record = evaluate_run(run, gold, student=None, progress=False)
+    record = evaluate(run, gold=gold, student=None, progress=False)
     found = {entry['name']: entry for section in record['sections'].values() for entry in section}
     assert record['sizes']['gold_test'] == 20 and 'value' in found['label_preservation']
 
@@ -51,41 +51,41 @@ def test_gold_from_a_file(run, tmp_path):
 def test_gold_with_other_labels_is_refused(run, tmp_path):
     gold = tmp_path/'gold.csv'
     gold.write_text('text,label\nrain,Weather\n', encoding='utf-8')
-    with pytest.raises(DataError, match='Weather'): evaluate_run(run, gold, student=None, progress=False)
+    with pytest.raises(DataError, match='Weather'): evaluate(run, gold=gold, student=None, out=run, progress=False)
     assert not (run/'metrics.json').exists()
 
 
 def test_the_shown_demonstrations_are_found(run, tmp_path):
-    rows = accepted_rows(run)
+    rows = run_subject(run).rows
     assert shown_texts(read_recipe(run), rows) == [NEWS.label('World').demonstrations[0]]
     with pytest.warns(UserWarning, match='cannot be found'): assert shown_texts(read_recipe(run) | {'gold': str(tmp_path/'gone.csv')}, rows) == []
 
 
 def test_runs_are_compared_on_equally_many_rows(run, tmp_path):
     other = made(tmp_path/'other', TEXTS[1::4])
-    records = compare_runs([run, other], student=None, path=tmp_path/'compare.html', progress=False)
+    records = compare([run, other], student=None, out=tmp_path/'compare.html', progress=False)
     assert [record['sizes']['rows'] for record in records] == [25, 25]
     pairs = [entry['settings'] for record in records for entry in record['sections']['diversity'] if entry['name'] == 'distinct_2']
     assert pairs[0] == pairs[1] and (tmp_path/'compare.html').exists()
 
 
 def test_bad_requests_are_refused(run, tmp_path):
-    with pytest.raises(RunError, match='no run'): evaluate_run(tmp_path)
-    with pytest.raises(ValueError, match='two runs'): compare_runs([run])
-    with pytest.raises(ValueError, match='twice'): compare_runs([run, run])
+    with pytest.raises(RunError, match='no run'): evaluate(tmp_path)
+    with pytest.raises(ValueError, match='two runs'): compare([run])
+    with pytest.raises(ValueError, match='twice'): compare([run, run])
     other = made(tmp_path/'films', list(written_rows(load_task('imdb'), 'test')), load_task('imdb'))
-    with pytest.raises(ValueError, match='ag_news, imdb'): compare_runs([run, other])
+    with pytest.raises(ValueError, match='ag_news, imdb'): compare([run, other])
     with pytest.raises(ValueError): make_student('minilm', 'no such recipe')
 
 
 def test_a_run_without_accepted_rows_is_refused(tmp_path):
     with Run(tmp_path/'run', {'n': 1, 'method': {'name': 'made'}, 'teacher': {'name': 'nobody'}, 'task': NEWS.model_dump(mode='json')}) as run:
         run.add(0, [{'text': '', 'label': 'World', 'status': 'rejected', 'reason': 'empty'}])
-    with pytest.raises(RunError, match='no accepted rows'): evaluate_run(tmp_path/'run')
+    with pytest.raises(RunError, match='no accepted rows'): evaluate(tmp_path/'run')
 
 
 def test_a_sample_keeps_the_shares(run):
-    assert Counter(row['label'] for row in accepted_rows(run, 24)) == dict.fromkeys(NEWS.label_names, 6)
+    assert Counter(row['label'] for row in run_subject(run).take(24).rows) == dict.fromkeys(NEWS.label_names, 6)
 
 
 def test_a_run_that_is_judged_by_the_rows_it_has_learnt_from_is_told_so(tmp_path):
