@@ -462,13 +462,14 @@ class SelfCorrection:
     ValueError
         If an option is out of its range.
 
-    Examples
-    --------
-    >>> rows = SelfCorrection(teacher, load_task('sst2'), show_label=False)(rows)       # doctest: +SKIP
-
     References
     ----------
     TarGEN, arXiv 2310.17876, self-correction.
+
+    Examples
+    --------
+    >>> rows = [{'text': 'A dull film with a dull ending.', 'label': 'positive'}]
+    >>> checked = SelfCorrection(CausalTeacher('pocket'), 'sst2', show_label=False)(rows)
     """
 
     make_strategy: ClassVar[Callable[[Task], Strategy]] = Strategy

