@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import __version__
+from .inputs import existing_path
 from .runs import read_recipe, recipe_difference
 from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits, show_produced, show_stages, telling
 from .tasks import did_you_mean, load_task, task_names
@@ -403,6 +404,10 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
     if done.shortfall: raise typer.Exit(1)
 
 # %% ../nbs/19_cli.ipynb #bb6122b3
+_judged = partial(option, 'What is measured', show_default=False)
+_RowsTask = Annotated[str | None, _judged('What the labels of a file mean: a built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own. A run knows its own. Without it, the labels that are there are taken as they are.', metavar='NAME')]
+_TextColumn = Annotated[str | None, _judged('Column of the text in a file. [dim]\\[text, or what the task says][/dim]', metavar='COLUMN')]
+_LabelColumn = Annotated[str | None, _judged('Column of the label in a file. [dim]\\[label, or what the task says][/dim]', metavar='COLUMN')]
 _judge = partial(option, 'Real data')
 _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test and train, one file of test rows '
                                          '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written by hand in the task.', metavar='SPEC', show_default=False)]
@@ -437,8 +442,8 @@ def _measured(entry: Mapping[str, Any], mark: str = '') -> str:
 
 def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = ()) -> None:
     "Print the measures of records side by side; only those of `names`, if any are given."
-    from synthlab.evaluation import compare
-    names, lines = set(names), compare(records)
+    from synthlab.evaluation import side_by_side
+    names, lines = set(names), side_by_side(records)
     table = grid('Measures', 'measure', *(record['name'] for record in records), right=range(1, 1 + len(records)))
     for line in lines:
         if names and line['name'] not in names or all('value' not in entry for entry in line['entries']): continue
@@ -452,27 +457,40 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
 # %% ../nbs/19_cli.ipynb #f31810a0
-_EVALUATE = """Measure a run: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
+def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
+    "Refuse a mistyped file, run or task before anything is imported that takes seconds."
+    for path in rows:
+        if existing_path(path).is_dir(): read_recipe(path)
+    if task is not None: load_task(task)
+    for name, value in files.items():
+        if value: _check_file(name, value)
+
+
+_EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
 
 [b]Example:[/b] [cyan]synthlab evaluate runs/demo --gold my_test.csv[/cyan]
 
-Writes metrics.json and report.html into the run. A measure that cannot be taken is skipped with the reason."""
+A file of rows, written by whatever means, with columns for text and label: [cyan]synthlab evaluate mine.csv --task ag_news[/cyan]
+
+Writes metrics.json and report.html into a run; for a file, FILE-metrics.json and FILE-report.html beside it. A measure that cannot be taken is skipped with the reason."""
 
 
 @app.command('evaluate', help=_EVALUATE)
-def _evaluate(run: Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False)], *, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
-              student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False,
-              extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0) -> None:
+def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a file of rows: CSV, TSV, JSONL or Parquet.', show_default=False)], *, task: _RowsTask = None, text: _TextColumn = None,
+              label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
+              controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
+              out: Annotated[Path | None, _run('The page to write, or a folder for metrics.json and report.html. [dim]\\[the run, or FILE-report.html][/dim]', metavar='PATH', show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
-        read_recipe(run)                                                    # no run, no waiting for the imports
-        from synthlab.quality import evaluate_run
-        record = evaluate_run(run, gold, student, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
-                              most=most, seed=seed, embedder=kept_embedder())
+        _look([rows], task, gold=gold, gold_train=gold_train)
+        from synthlab.quality import evaluate, report_files
+        out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
+        record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
+                          most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records([record])
-    for name in ('metrics.json', 'report.html'): say(f'{run/name}')
+    for path in report_files(out): say(str(path))
 
 
-_COMPARE = """Lay runs of one task side by side, all measured on as many rows as the smallest has.
+_COMPARE = """Lay datasets of one task side by side, runs or files, all measured on as many rows as the smallest has.
 
 [b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out compare.html[/cyan]
 
@@ -480,15 +498,15 @@ Differences that are within noise are marked as such."""
 
 
 @app.command('compare', help=_COMPARE)
-def _compare(runs: Annotated[list[Path], typer.Argument(help='Folders of two runs or more.', show_default=False)], *, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
-             student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False,
-             extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
+def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folders of runs, files of rows (CSV, TSV, JSONL or Parquet).', show_default=False)], *, task: _RowsTask = None,
+             text: _TextColumn = None, label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick',
+             seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
              out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
     with user_errors(), plain_warnings():
-        for run in runs: read_recipe(run)
-        from synthlab.quality import compare_runs
-        records = compare_runs(runs, gold, student, out, gold_train=gold_train, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
-                               extractor=extractor, most=most, seed=seed, embedder=kept_embedder())
+        _look(rows, task, gold=gold, gold_train=gold_train)
+        from synthlab.quality import compare
+        records = compare(rows, task, gold, gold_train, text=text, label=label, student=student, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
+                          most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records(records)
     say(str(out))
 
@@ -580,9 +598,9 @@ def _asked(**options: Any) -> SimpleNamespace:
 def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:
     "Measure the runs, and write the page of each and the comparison."
     from synthlab.evaluation import write_record
-    from synthlab.quality import compare_runs
+    from synthlab.quality import compare
     from synthlab.report import write_report
-    records = compare_runs([done.out for done in runs.values()], path=page, seeds=range(3), controls=False, embedder=kept_embedder())
+    records = compare([done.out for done in runs.values()], out=page, seeds=range(3), controls=False, embedder=kept_embedder())
     for record, done in zip(records, runs.values()):
         write_record(record, done.out/'metrics.json')
         write_report(record, done.out/'report.html')
