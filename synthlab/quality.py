@@ -433,6 +433,11 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
         If there is no such file, or a row has a fault; the message names the file, the place and the value.
     ValueError
         If there is no such task, student or extractor.
+
+    Examples
+    --------
+    >>> rows = [{'text': f'Goal {i} won the cup.', 'label': 'Sports'} for i in range(4)] + [{'text': f'Shares fell {i} percent.', 'label': 'Business'} for i in range(4)]
+    >>> record = evaluate(rows, student=None, progress=False)
     """
     [subject] = open_subjects([rows], task, [name], gold, text, label)
     parts = gold_parts(subject.task, gold, gold_train)
@@ -489,6 +494,11 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
         If there is no such file, or a row has a fault.
     ValueError
         If there are fewer than two datasets, the same one twice, or datasets of different tasks.
+
+    Examples
+    --------
+    >>> one, other = ([{'text': f'{word} number {i} fell.', 'label': label} for i in range(4) for label in ('up', 'down')] for word in ('Share', 'Bond'))
+    >>> records = compare({'shares': one, 'bonds': other}, student=None, progress=False)
     """
     found, names = _given(datasets)
     subjects = open_subjects(found, task, names, gold, text, label)
