@@ -11,22 +11,30 @@ config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 lib = cfg['lib_path']
 extra = '_requirements'                        # the key `dev_requirements` is the extra `dev`
+home = cfg['git_url']
+
+
+def text(name): return (here/name).read_text(encoding='utf-8')
+
 
 setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=(here/'README.md').read_text(encoding='utf-8'),
+    long_description=f"{text('README.md')}\n## Notice\n\n```text\n{text('NOTICE')}```\n",      # pocket's data: nobody should miss it
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'] or None,
-    url=cfg['git_url'],
+    url=home,
+    project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl'], 'Source': home,
+                  'Changelog': f"{home}/blob/{cfg['branch']}/CHANGELOG.md", 'Issues': f'{home}/issues'},
+    classifiers=cfg['classifiers'].strip().splitlines(),
     keywords=cfg['keywords'].split(),
-    license={'apache2': 'Apache-2.0'}[cfg['license']],
-    license_files=['LICENSE'],
+    license_expression={'apache2': 'Apache-2.0'}[cfg['license']],
+    license_files=['LICENSE', 'NOTICE'],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[lib, f'{lib}.*']),
-    package_data={lib: ['resources/**/*']},
+    package_data={lib: ['py.typed', '__init__.pyi', 'resources/**/*']},
     include_package_data=False,
     install_requires=shlex.split(cfg['requirements']),
     extras_require={key.removesuffix(extra): shlex.split(value) for key, value in cfg.items() if key.endswith(extra)},

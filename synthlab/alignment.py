@@ -334,6 +334,12 @@ class MMDWeights:
     References
     ----------
     SynAlign, arXiv 2502.08661, module 3; Huang et al., NeurIPS 2006, for weights by kernel mean matching with a box.
+
+    Examples
+    --------
+    >>> fitted = MMDWeights('kernel', bandwidth=1., ridge=0.).fit([[1.], [2.]], [[1.], [1.], [2.]])         # two rows at 1 share what one row at 2 gets
+    >>> fitted.weights_.round(2)
+    array([0.25, 0.25, 0.5 ])
     """
     def __init__(self, features: str = 'rff', n_features: int = 2048, bandwidth: float | str = 'median', ridge: float = 1e-3, cap: float | None = None, solver: str = 'fista',
                  shares: str = 'synthetic', redraw: int = 0, normalise: bool = False, storage: str = 'auto', tol: float = 1e-3, max_iter: int = 2000, seed: int = 0):
@@ -593,6 +599,11 @@ def resample(weights: Any, n: int, rng: np.random.Generator | int, method: str =
     References
     ----------
     SynAlign, arXiv 2502.08661, figure 2 (that texts are resampled); Särndal et al., *Model Assisted Survey Sampling* (1992), section 3.6, for systematic sampling.
+
+    Examples
+    --------
+    >>> resample([.5, .25, .25], 4, 0).tolist()
+    [0, 0, 1, 2]
     """
     if method not in METHODS: raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; for kernel herding see herd")
     if rng is None: raise ValueError('rng must be a numpy Generator or a seed: the draw is to be repeatable')

@@ -502,8 +502,9 @@ class ChatTeacher(TextTeacher):
 
     Examples
     --------
-    >>> with ChatTeacher('llama-3.1-8b', 'http://localhost:8000/v1') as teacher:
-    ...     replies = teacher.complete([Request([{'role': 'user', 'content': 'Name a bird.'}])])
+    >>> teacher = ChatTeacher('my-model', 'http://localhost:8000/v1')              # nothing is asked yet
+    >>> teacher.identity['name']
+    'my-model'
     """
 
     def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY', concurrency: int = 32, requests_per_minute: float | None = None,

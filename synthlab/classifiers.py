@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from transformers.utils import logging
 
 from .embeddings import EmbedderError, minilm_folder
+from .measures import CannotMeasure
 from .tasks import Task, did_you_mean
 from .models import choose_device, context_length, left_pad, positions
 
@@ -394,7 +395,7 @@ def hushed() -> Iterator[None]:
         if bars: logging.enable_progress_bar()
 
 
-class StudentError(ValueError):
+class StudentError(CannotMeasure):
     """A student that cannot be loaded; the message says what to do."""
 
 

@@ -110,6 +110,12 @@ def contrast_weights(labels: Sequence[Hashable], gamma: float = 1.0, delta: floa
     References
     ----------
     CorrSynth, arXiv 2411.08553: M-way generalisation; cross, intra and hybrid contrast.
+
+    Examples
+    --------
+    >>> contrast_weights(['good', 'bad'], gamma=1., delta=.5)
+    tensor([[ 1.0000, -0.5000],
+            [-0.5000,  1.0000]])
     """
     check_guidance(gamma, delta, mode=mode, intra_share=intra_share)
     if isinstance(labels, str) or not len(labels):
@@ -240,6 +246,12 @@ def correlate(logits: Tensor, weights: Tensor, alpha: float | Tensor = 0.0) -> T
     References
     ----------
     CorrSynth, arXiv 2411.08553: M-way generalisation and plausibility constraint.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[2., 1.5, 0.], [2., 0., 1.5]])                         # both like token 0 best
+    >>> correlate(logits, contrast_weights(['good', 'bad'], delta=.1)).argmax(-1)      # apart, each takes its own
+    tensor([1, 2])
     """
     if logits.ndim < 2 or weights.shape[-2:] != 2*logits.shape[-2:-1]:
         raise ValueError(f'weights (..., M, M) need logits (..., M, vocab_size), got shapes {tuple(weights.shape)} and {tuple(logits.shape)}')
@@ -296,6 +308,12 @@ def live_weights(weights: Tensor, alive: Tensor | Sequence[bool], labels: Sequen
     ------
     ValueError
         If the number of rows differs between the arguments.
+
+    Examples
+    --------
+    >>> weights = contrast_weights(['a', 'b', 'c'], delta=.4)
+    >>> live_weights(weights, [True, True, False])[0]                # what the third had goes to the second
+    tensor([ 1.0000, -0.6000,  0.0000])
     """
     weights = torch.as_tensor(weights, dtype=torch.float32)
     alive = torch.as_tensor(alive, dtype=torch.bool, device=weights.device)

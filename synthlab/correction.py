@@ -26,6 +26,8 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_m
 
 from .asking import has_short_context, TextTeacher
 from .budget import Budget, Estimate, Usage
+from .data import as_rows
+from .inputs import as_labels
 from .replies import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield, unasked
@@ -460,13 +462,14 @@ class SelfCorrection:
     ValueError
         If an option is out of its range.
 
-    Examples
-    --------
-    >>> rows = SelfCorrection(teacher, load_task('sst2'), show_label=False)(rows)       # doctest: +SKIP
-
     References
     ----------
     TarGEN, arXiv 2310.17876, self-correction.
+
+    Examples
+    --------
+    >>> rows = [{'text': 'A dull film with a dull ending.', 'label': 'positive'}]
+    >>> checked = SelfCorrection(CausalTeacher('pocket'), 'sst2', show_label=False)(rows)
     """
 
     make_strategy: ClassVar[Callable[[Task], Strategy]] = Strategy
@@ -667,7 +670,7 @@ def transition_matrix(rows: Iterable[Mapping[str, Any]], labels: Sequence[str] |
 
     Parameters
     ----------
-    rows : iterable of Mapping
+    rows : iterable of Mapping, DataFrame or Dataset
         Corrected rows, with `label_target` and `label_corrected`; rows that the corrector was not asked about do not count.
     labels : sequence of str or None
         Order of the labels; None sorts those that occur.
@@ -682,7 +685,7 @@ def transition_matrix(rows: Iterable[Mapping[str, Any]], labels: Sequence[str] |
     ValueError
         If a row was never corrected, or has a label that is none of `labels`.
     """
-    rows = list(rows)
+    rows = as_rows(rows)
     lacking = next((place for place, row in enumerate(rows) if 'label_corrected' not in row and row.get('status', 'accepted') == 'accepted'), None)
     if lacking is not None: raise ValueError(f'row {lacking} has no label_corrected: correct the rows first, SelfCorrection(teacher, task)(rows)')
     def after(row): return OTHER if row.get('flipped') and row['label_corrected'] == row['label_target'] else row['label_corrected']
@@ -774,7 +777,7 @@ def repair_rates(rows: Iterable[Mapping[str, Any]], gold: Iterable[str]) -> Repa
 
     Parameters
     ----------
-    rows : iterable of Mapping
+    rows : iterable of Mapping, DataFrame or Dataset
         Corrected rows, with `label_target` and `label_corrected`; a row without a verdict keeps its label.
     gold : iterable of str
         The right label of each row.
@@ -789,7 +792,7 @@ def repair_rates(rows: Iterable[Mapping[str, Any]], gold: Iterable[str]) -> Repa
     ValueError
         If there are not as many gold labels as rows.
     """
-    rows, gold = list(rows), list(gold)
+    rows, gold = as_rows(rows), as_labels(gold, 'gold labels')
     if len(rows) != len(gold): raise ValueError(f'{len(rows)} rows and {len(gold)} gold labels: each row has one')
     pairs = [(row['label_target'] == right, (row['label_corrected'] or row['label_target']) == right) for row, right in zip(rows, gold)]
     confirmed = [row['label_target'] == right for row, right in zip(rows, gold) if row['label_corrected'] == row['label_target']]

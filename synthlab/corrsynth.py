@@ -95,6 +95,12 @@ class FewGen:
     References
     ----------
     The baseline of arXiv 2411.08553; CorrSynth with gamma = delta = 1 and alpha = 0.
+
+    Examples
+    --------
+    >>> FewGen().plan(['a prompt', 'another'], ['good', 'bad']).weights
+    tensor([[1., 0.],
+            [0., 1.]])
     """
 
     name: ClassVar[str] = 'fewgen'
@@ -182,6 +188,13 @@ class CorrSynth(_Guided):
     References
     ----------
     arXiv 2411.08553. The values gamma = 1 and delta = 0.9 are those of its comparison with CFG.
+
+    Examples
+    --------
+    >>> plan = CorrSynth(delta=.5).plan(['a prompt', 'another'], ['good', 'bad'])
+    >>> plan.weights
+    tensor([[ 1.0000, -0.5000],
+            [-0.5000,  1.0000]])
     """
 
     eos: str = 'renormalise'
@@ -241,6 +254,11 @@ class CFG(_Guided):
     References
     ----------
     Sanchez et al., arXiv 2306.17806; as a baseline with the other labels' prompts, arXiv 2411.08553.
+
+    Examples
+    --------
+    >>> CFG(delta=.5).name
+    'cfg'
     """
 
     name: ClassVar[str] = 'cfg'

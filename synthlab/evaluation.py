@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['attempt', 'with_details', 'Rows', 'sample_places', 'sample_rows', 'matched', 'diversity', 'with_yardstick',
-           'count_pairs', 'fidelity', 'distribution', 'memorisation', 'usefulness', 'projection', 'samples', 'evaluate',
-           'verdicts', 'compare', 'write_record', 'read_record']
+           'count_pairs', 'fidelity', 'distribution', 'memorisation', 'usefulness', 'projection', 'samples',
+           'measure_rows', 'verdicts', 'side_by_side', 'write_record', 'read_record']
 
 # %% ../nbs/14a_evaluation.ipynb #ad1d1901
 import json
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import __version__
-from .classifiers import StudentError
+from .data import as_rows
 from .embeddings import Embedder, EmbedderError
 from .entities import extractor as find_extractor
 from .lexical import words
@@ -52,7 +52,7 @@ def attempt(name: str, measure: Callable[..., Metric], *arguments: Any, **settin
         The metric as plain data; or `name` and `skipped`, the reason with the way out.
     """
     try: return measure(*arguments, **settings).to_dict() | {'name': name}
-    except (CannotMeasure, EmbedderError, StudentError, ImportError) as reason: return {'name': name, 'skipped': str(reason)}
+    except (CannotMeasure, EmbedderError, ImportError) as reason: return {'name': name, 'skipped': str(reason)}
 
 def with_details(metric: Metric, details: Mapping[str, Any]) -> Metric:
     """Add details to a metric.
@@ -96,12 +96,12 @@ class Rows:
     weights: list[float] | None = None
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]] | None) -> 'Rows':
+    def of(cls, rows: Any) -> 'Rows':
         """Take the texts and labels out of rows.
 
         Parameters
         ----------
-        rows : iterable of Mapping, or None
+        rows : iterable of Mapping, DataFrame, Dataset, or None
             Each with `text` and `label`, and perhaps `weight`; None gives no rows.
 
         Returns
@@ -109,7 +109,7 @@ class Rows:
         Rows
             In the same order.
         """
-        found = [(row['text'], row['label'], row.get('weight')) for row in rows or ()]
+        found = [(row['text'], row['label'], row.get('weight')) for row in ([] if rows is None else as_rows(rows))]
         texts, labels, weights = map(list, zip(*found)) if found else ([], [], [])
         return cls(texts, labels, None if None in weights or not found else weights)
 
@@ -487,19 +487,18 @@ def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int 
     return found
 
 # %% ../nbs/14a_evaluation.ipynb #d93ee5e8
-def evaluate(rows: Iterable[Mapping[str, Any]], task: Task, gold_test: Iterable[Mapping[str, Any]] | None = None,
-             gold_train: Iterable[Mapping[str, Any]] | None = None, demonstrations: Sequence[str] = (), embedder: Embedder | None = None,
-             student: Any = None, seeds: Sequence[int] = (0, 1, 2), deep: bool = False, controls: bool = True, extractor: Any = 'rules',
-             name: str = 'dataset', most: int = 2000, seed: int = 0, pairs: int | None = None, counts: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] = {}, progress: bool = True) -> dict[str, Any]:
+def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any = None, demonstrations: Sequence[str] = (), embedder: Embedder | None = None,
+                 student: Any = None, seeds: Sequence[int] = (0, 1, 2), deep: bool = False, controls: bool = True, extractor: Any = 'rules',
+                 name: str = 'dataset', most: int = 2000, seed: int = 0, pairs: int | None = None, counts: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] = {}, progress: bool = True) -> dict[str, Any]:
     """Measure a dataset in every way that the material allows.
 
     Parameters
     ----------
-    rows : iterable of Mapping
-        The dataset; each row has `text` and `label`, perhaps `id` and `group`.
+    rows : iterable of Mapping, DataFrame or Dataset
+        The dataset; each row has `text` and `label`, perhaps `id`, `group` and `weight`.
     task : Task
         What was asked.
-    gold_test, gold_train : iterable of Mapping, or None
+    gold_test, gold_train : iterable of Mapping, DataFrame, Dataset, or None
         Real rows with `text` and `label`: to compare with and score on; to train a judge of labels and a student on.
     demonstrations : sequence of str
         Texts that the teacher was shown.
@@ -524,7 +523,7 @@ def evaluate(rows: Iterable[Mapping[str, Any]], task: Task, gold_test: Iterable[
     pairs : int or None
         Pairs of words to look at for `distinct_2`, so that datasets with texts of other lengths compare; None for as many as the rows and as many gold rows both have.
     counts : Mapping or None
-        How the candidates ended, as a run counts them; None counts the rows.
+        How the candidates ended, as a run counts them; None where nobody counted: then the rows are counted.
     provenance : Mapping
         Where the dataset comes from; kept as it is.
     progress : bool
@@ -542,7 +541,7 @@ def evaluate(rows: Iterable[Mapping[str, Any]], task: Task, gold_test: Iterable[
     ValueError
         If there is no such extractor.
     """
-    rows, start = list(rows), time.perf_counter()
+    rows, start = as_rows(rows), time.perf_counter()
     ours, test, train = Rows.of(rows), Rows.of(gold_test), Rows.of(gold_train)
     if not len(ours): raise CannotMeasure(f'{name} has no rows: there is nothing to measure')
     embedder, extractor = embedder or Embedder(), _known(extractor)
@@ -557,7 +556,7 @@ def evaluate(rows: Iterable[Mapping[str, Any]], task: Task, gold_test: Iterable[
     sections = {section: measure() for section, measure in tqdm(steps.items(), desc=name, disable=not progress, leave=False)}
     return {
         'schema': 1, 'synthlab': __version__, 'name': name, 'task': task.name, 'labels': list(task.label_names),
-        'counts': dict(counts or {'asked': len(ours), 'candidates': len(ours), 'accepted': dict(Counter(ours.labels)), 'rejected': {}, 'failed': {}}),
+        'counts': dict(counts or {'asked': None, 'candidates': len(ours), 'accepted': dict(Counter(ours.labels)), 'rejected': {}, 'failed': {}}),
         'sizes': {'rows': len(ours), 'gold_test': len(test), 'gold_train': len(train), 'compared': min(len(ours), most)},
         'sections': sections, 'projection': _map(ours, test, embedder, seed), 'samples': samples(rows, task.label_names),
         'provenance': dict(provenance) | {'seconds': round(time.perf_counter() - start, 1), 'embedder': _identity(embedder), 'student': repr(student) if student else None}}
@@ -606,13 +605,13 @@ def verdicts(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     return [verdict(i) if i in known else '' for i in range(len(metrics))]
 
 # %% ../nbs/14a_evaluation.ipynb #4e194baa
-def compare(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def side_by_side(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Lay the measures of several records side by side.
 
     Parameters
     ----------
     records : sequence of Mapping
-        Records of `evaluate`.
+        Records of `measure_rows`.
 
     Returns
     -------
@@ -648,7 +647,7 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> Path:
     Parameters
     ----------
     record : Mapping
-        What `evaluate` gave.
+        What `measure_rows` gave.
     path : str or Path
         File to write; it appears when it is complete.
 

@@ -321,6 +321,15 @@ def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name.replace('_', ' '), usage[name]) for name in ('calls', 'failed', 'prompt_tokens', 'completion_tokens') if name in usage] + cost
 
 # %% ../nbs/14b_export.ipynb #0c0ed291
+_POCKET_LICENCE = ('Apache-2.0 for our work on the weights of pocket, but part of the data that it was trained on is for research or non-commercial use only '
+                   '(AG News, SST-2, Amazon reviews), and part states no licence (IMDb)')
+
+
+def _licence(teacher: Mapping[str, Any]) -> str | None:
+    "The licence of the teacher as the recipe tells it; that of the one in the package we know."
+    return teacher.get('licence') or (_POCKET_LICENCE if teacher['name'] == 'pocket' and 'base_url' not in teacher else None)
+
+
 def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {}, usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {},
                  file: str = 'dataset.parquet') -> Any:
     """Write the dataset card: what was asked of whom, what came of it, how to load it.
@@ -351,7 +360,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     return DatasetCard(render(
         _template(), literal=_literal, block=_block, table=_table, header=_card_header(recipe, numbers['accepted'], file), file=file, loader={'csv': 'csv', 'jsonl': 'json'}.get(file.rsplit('.', 1)[-1], 'parquet'), method=recipe['method'],
         task={'name': recipe['task']['name'], 'description': recipe['task'].get('description')}, teacher={'name': teacher['name'], 'revision': teacher.get('revision')},
-        licence=teacher.get('licence'), corrector=recipe.get('corrector', teacher)['name'], served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'), samples=[(label, ' '.join(text.split())) for label, text in samples.items()],
+        licence=_licence(teacher), corrector=recipe.get('corrector', teacher)['name'], served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'), samples=[(label, ' '.join(text.split())) for label, text in samples.items()],
         request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}), citation='\n\n'.join(map(_bibtex, cited(recipe['method']))), calls=_used(usage), aligned=facts.get('aligned'), weighed=recipe['method'].get('align', {}).get('keep') == 'weights', extraction=facts.get('extraction'), steps=facts.get('steps'), corrected=facts.get('corrected'), policy=recipe['method'].get('correct', {}).get('policy'),
         matrix=[[name, *line] for name, line in zip(found['labels'], found['counts'])] if (found := facts.get('corrected')) else [], **numbers))
 

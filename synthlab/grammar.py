@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .structured import json_schema
+from .tasks import how_to_install
 
 # %% ../nbs/04f_grammar.ipynb #81645274
 class StructuredError(RuntimeError):
@@ -49,7 +50,7 @@ class _Pieces:
 def _tokens(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]):
     "The tokenizer as llguidance knows it, and which tokens may open a text (None for all)."
     try: import llguidance.hf
-    except ImportError as error: raise ImportError("a grammar needs llguidance: pip install 'synthlab[structured]'") from error
+    except ImportError as error: raise ImportError(f"a grammar needs llguidance: {how_to_install('structured')}") from error
     options = dict(n_vocab=len(tokenizer), eos_token=list(ends) or tokenizer.eos_token_id)
     try: return llguidance.hf.from_tokenizer(tokenizer, **options), None
     except ValueError: pieces = _Pieces(tokenizer)

@@ -27,9 +27,9 @@ from .prompting import Brief, Prompts, Spot
 from .replies import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
 from .seeds import SeedBank, Yield, room_for, size_of, token_length, write_contexts, write_seeds
-from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type, same_text
+from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type
 from .structured import repair_request, reply as read_reply
-from .tasks import Task, derive_seed, prompt_hash
+from .tasks import Task, derive_seed
 
 # %% ../nbs/10h_instances.ipynb #3568645b
 def seed_index(spot: Spot, labels_per_seed: str) -> int:
@@ -264,7 +264,7 @@ class TargetedWriter(TextWriter):
     def __init__(self, setting: Setting, strategy: Strategy, bank: SeedBank, labels_per_seed: str = 'one', retries: int = 2, explain: bool = False):
         super().__init__(setting)
         self.strategy, self.bank, self.labels_per_seed, self.retries, self.explain = strategy, bank, labels_per_seed, retries, explain
-        self.step, self._seen, self._layouts, self._used, self._dry = Yield(), set(), [], Counter(), False
+        self.step, self._layouts, self._used, self._dry = Yield(), [], Counter(), False
 
     @property
     def size(self) -> int:
@@ -415,7 +415,7 @@ class TargetedWriter(TextWriter):
         return [self._row(job, member, '', '', told, error=f'{_NO_SEED}{self.bank.reason}') for member in range(self.size)]
 
     def decide(self, rows: list[dict]) -> list[dict]:
-        """Reject rows that repeat an earlier one.
+        """Take note of what became of a call: whether seeds have run out, and whether its layout is free again.
 
         Parameters
         ----------
@@ -427,15 +427,9 @@ class TargetedWriter(TextWriter):
         list of dict
             The rows.
         """
-        decided = []
-        for row in rows:
-            key = prompt_hash(same_text(row['text']))
-            if row['status'] == 'accepted' and key in self._seen: row = {**row, 'status': 'rejected', 'reason': 'repeats an earlier row'}
-            if row['status'] == 'accepted': self._seen.add(key)
-            decided.append(row)
         self._dry |= any(row['status'] == 'failed' and row['reason'].startswith(_NO_SEED) for row in rows)
-        if all(row['status'] != 'accepted' for row in decided): self._used[layout_key(rows[0]['label_target'], rows[0]['attributes'] or {})] -= 1
-        return decided
+        if all(row['status'] != 'accepted' for row in rows): self._used[layout_key(rows[0]['label_target'], rows[0]['attributes'] or {})] -= 1
+        return rows
 
     def recall(self, calls: Mapping, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         """Read contexts and seeds of an earlier session out of the store, without asking.

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Tokenizer', 'WORD', 'TOKENIZERS', 'DUPLICATES', 'words', 'self_bleu_scores', 'self_bleu', 'distinct_n', 'vocabulary',
-           'targen_vocab_sum', 'compression_ratio', 'length_distribution', 'earlier_twins', 'near_duplicates',
-           'longest_shared_ngram']
+           'targen_vocab_sum', 'compression_ratio', 'length_distribution', 'ShingleIndex', 'earlier_twins',
+           'near_duplicates', 'longest_shared_ngram']
 
 # %% ../nbs/13b_lexical.ipynb #2197feab
 import math
@@ -14,14 +14,16 @@ import re
 import unicodedata
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import count
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
+from .tasks import how_to_install
 
 # %% ../nbs/13b_lexical.ipynb #bad9ec5d
 Tokenizer = str | Callable[[str], Sequence[str]]
@@ -32,7 +34,7 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 def _spacy_tokenizer() -> Callable[[str], Sequence]:
     "spaCy's rules for English, which need no model."
     try: import spacy
-    except ImportError as error: raise ImportError("the tokenizer 'spacy' needs spaCy: pip install 'synthlab[ner]'") from error
+    except ImportError as error: raise ImportError(f"the tokenizer 'spacy' needs spaCy: {how_to_install('ner')}") from error
     return spacy.blank('en').tokenizer
 
 
@@ -430,21 +432,81 @@ def _jaccard(one: frozenset, other: frozenset) -> float:
     return len(one & other)/len(one | other)
 
 
-def _near_twins(sets: Sequence[frozenset], threshold: float, num_perm: int, seed: int) -> list[int]:
-    "For each set the first earlier one that overlaps it enough, or -1."
-    from datasketch import MinHash, MinHashLSH
-    index, empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm, seed + 1)
-    first: dict[frozenset, int] = {}
-    twins = [-1]*len(sets)
-    for i, own in enumerate(sets):
-        if own in first: twins[i] = first[own]; continue                    # the same set: nothing to look up, nothing to add
-        first[own], sketch = i, empty.copy()
-        sketch.update_batch([' '.join(run).encode('utf-8', 'surrogatepass') for run in own])
-        twins[i] = next((j for j in sorted(index.query(sketch)) if _jaccard(own, sets[j]) >= threshold), -1)
-        index.insert(i, sketch, check_duplication=False)
-    return twins
+class ShingleIndex:
+    """Texts by their shingles: finds the first one that a new text nearly repeats.
+
+    Candidates come from MinHash, and their similarity is then computed exactly, so only misses are left to chance.
+
+    Parameters
+    ----------
+    threshold : float
+        Least Jaccard similarity of the sets of runs of `n` words, in (0, 1].
+    n : int
+        Words of a run.
+    tokenizer : str or Callable
+        As in `words`.
+    num_perm : int
+        Numbers kept of each set.
+    seed : int
+        Seed of the hash functions.
+    """
+
+    def __init__(self, threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0):
+        from datasketch import MinHash, MinHashLSH
+        self.threshold, self.n, self.tokenizer = threshold, n, tokenizer
+        self._index, self._empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm, seed + 1)
+        self._sets: dict[int, frozenset] = {}
+        self._first: dict[frozenset, int] = {}
+        self._size, self._sketched = 0, (frozenset(), None)
+
+    def _sketch(self, own: frozenset) -> Any:
+        "MinHash of a set; the last one is kept, since a text is added right after it was looked up."
+        if self._sketched[0] != own or self._sketched[1] is None:
+            sketch = self._empty.copy()
+            sketch.update_batch([' '.join(run).encode('utf-8', 'surrogatepass') for run in own])
+            self._sketched = own, sketch
+        return self._sketched[1]
+
+    def find(self, text: str) -> int:
+        """Find the first text that overlaps this one enough.
+
+        Parameters
+        ----------
+        text : str
+            A text.
+
+        Returns
+        -------
+        int
+            Its number, in the order in which texts were added; -1 if there is none.
+        """
+        own = _shingles(text, self.tokenizer, self.n)
+        if own in self._first: return self._first[own]
+        near = sorted(self._index.query(self._sketch(own)))
+        return next((number for number in near if _jaccard(own, self._sets[number]) >= self.threshold), -1)
+
+    def add(self, text: str) -> None:
+        """Add a text.
+
+        Parameters
+        ----------
+        text : str
+            The text; one with the same shingles as an earlier one is counted and not kept.
+        """
+        own, number = _shingles(text, self.tokenizer, self.n), self._size
+        self._size += 1
+        if own in self._first: return
+        self._first[own], self._sets[number] = number, own
+        self._index.insert(number, self._sketch(own), check_duplication=False)
 
 # %% ../nbs/13b_lexical.ipynb #153072d4
+def _twins(texts: Iterable[str], index: ShingleIndex) -> Iterator[int]:
+    "For each text the first earlier one that it nearly repeats, or -1."
+    for text in texts:
+        yield index.find(text)
+        index.add(text)
+
+
 def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0) -> np.ndarray:
     """Find for each text the first earlier one that it repeats.
 
@@ -478,7 +540,7 @@ def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: floa
     if method not in DUPLICATES: raise ValueError(f'method must be one of {", ".join(DUPLICATES)}, got {method!r}')
     if not 0 < threshold <= 1 or n < 1: raise ValueError(f'threshold must be in (0, 1] and n at least 1, got {threshold} and {n}')
     texts = check_texts(texts)
-    if method == 'minhash': return np.array(_near_twins([_shingles(text, tokenizer, n) for text in texts], threshold, num_perm, seed))
+    if method == 'minhash': return np.array(list(_twins(texts, ShingleIndex(threshold, n, tokenizer, num_perm, seed))))
     keys = texts if method == 'exact' else [' '.join(_plain_words(text, tokenizer)) for text in texts]
     first: dict[str, int] = {}
     return np.array([j if (j := first.setdefault(key, i)) < i else -1 for i, key in enumerate(keys)])

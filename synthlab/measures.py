@@ -15,11 +15,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .inputs import as_texts
 from .tasks import derive_seed
 
 # %% ../nbs/13a_measures.ipynb #509a2808
 class CannotMeasure(ValueError):
-    """The data do not allow the measure; the message says why, with numbers, and what would do."""
+    """The data do not allow the measure; the message says why, with numbers, and what would do.
+
+    Examples
+    --------
+    >>> try: self_bleu(['the only text'])
+    ... except CannotMeasure as why: print(why)
+    """
 
 # %% ../nbs/13a_measures.ipynb #febe2d64
 def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> list[str]:
@@ -28,7 +35,7 @@ def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> li
     Parameters
     ----------
     texts : iterable of str
-        Texts; a list, a column of a dataset, a pandas Series.
+        Texts in any form that `as_texts` takes: a list, a pandas Series, an array, a column of a Dataset.
     least : int
         How many there must be.
     what : str
@@ -42,12 +49,10 @@ def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> li
     Raises
     ------
     CannotMeasure
-        If there are fewer than `least`, or one is no string, or a lone string was given.
+        If there are fewer than `least`, or one is no string, or a lone string or a whole frame was given.
     """
-    if isinstance(texts, (str, bytes)): raise CannotMeasure(f'{what} must be a list of strings, got one string: {texts[:40]!r}. Put it in a list')
-    texts = list(texts)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str): raise CannotMeasure(f'{what}[{i}] is {text!r}, not a string: leave such rows out')
+    try: texts = as_texts(texts, what)
+    except ValueError as error: raise CannotMeasure(str(error)) from None
     if len(texts) < least: raise CannotMeasure(f'{len(texts)} {what} where at least {least} are needed')
     return texts
 

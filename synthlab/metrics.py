@@ -18,8 +18,9 @@ from typing import Any, Self
 import numpy as np
 
 from .discrepancy import mmd
-from .embeddings import as_embeddings
+from .embeddings import as_embeddings, texts_or_vectors
 from .entities import entity_bias, entity_entropy, pronoun_ratio
+from .inputs import as_labels
 from .lexical import (
     compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu, targen_vocab_sum, vocabulary)
 from .measures import CannotMeasure, Metric, bootstrap_interval, equal_sizes, half_sample_interval, wilson_interval
@@ -123,7 +124,7 @@ class GoldClassifier:
             If texts and labels are not equally many.
         """
         from sklearn.linear_model import LogisticRegression
-        labels = list(map(str, labels))
+        texts, labels = texts_or_vectors(texts, 'gold texts'), as_labels(labels, 'gold labels')
         if len(texts) != len(labels): raise ValueError(f'{len(texts)} gold texts and {len(labels)} labels: each text has one')
         if len(set(labels)) < 2: raise CannotMeasure(f'gold texts have {len(set(labels))} label ({", ".join(sorted(set(labels)))}): a judge needs at least two to tell apart')
         self._model = LogisticRegression(C=self.C, max_iter=2000, random_state=self.seed).fit(as_embeddings(texts, self.embedder), labels)
@@ -205,7 +206,7 @@ def confusion(predicted: Sequence[Hashable], asked: Sequence[Hashable], names: S
     ValueError
         If there are not equally many of both.
     """
-    predicted, asked = list(map(str, predicted)), list(map(str, asked))
+    predicted, asked = as_labels(predicted, 'predicted labels'), as_labels(asked, 'asked labels')
     if len(predicted) != len(asked): raise ValueError(f'{len(predicted)} judgements of {len(asked)} texts: each text has one')
     names = list(dict.fromkeys([*(names or ()), *sorted({*predicted, *asked})]))
     table = {a: dict.fromkeys(names, 0) for a in names}
@@ -246,7 +247,8 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     ----------
     CorrSynth, arXiv 2411.08553, intrinsic evaluation.
     """
-    labels = list(map(str, labels))
+    texts, labels = texts_or_vectors(texts), as_labels(labels)
+    gold_texts, gold_labels = texts_or_vectors(gold_texts, 'gold texts'), as_labels(gold_labels, 'gold labels')
     if not len(texts): raise CannotMeasure('0 texts where at least 1 is needed: there are no labels to judge')
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text has one')
     known = _known_labels(classifier)

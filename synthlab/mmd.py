@@ -438,6 +438,11 @@ def mmd2(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: float | str 
     References
     ----------
     Gretton et al., JMLR 13 (2012), lemma 6 and equation 5.
+
+    Examples
+    --------
+    >>> mmd2([[0.], [1.]], [[0.], [1.]], bandwidth=1.)
+    0.0
     """
     X, Y = _two_sets(X, Y)
     wx, wy = check_weights(wx, len(X), 'wx'), check_weights(wy, len(Y), 'wy')

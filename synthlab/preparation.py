@@ -28,7 +28,7 @@ from .replies import Request
 from .specs import check_task
 from .stages import Attributes, Stages, Targeted, plan_demonstrations
 from .targen import find_strategy
-from .tasks import Task, derive_seed
+from .tasks import Task, derive_seed, how_to_install
 
 # %% ../nbs/15b_preparation.ipynb #bdb8d372
 FEWEST = 3                                                                                   # examples of a label whose attributes are asked for
@@ -189,7 +189,7 @@ def check_grammar(stages: Stages, *teachers: Any) -> None:
     reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice, '') if getattr(stages.prompt, 'extracts', True) else ''
     reason = reason or ('to the labels that there are' if stages.correct.choice != 'none' else '')
     if reason and any(hasattr(teacher, 'next_logits') for teacher in teachers) and not find_spec('llguidance'):
-        raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: pip install llguidance (the extra structured), "
+        raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: {how_to_install('structured')}, "
                          'or show examples instead (prompt = "few-shot") and leave labels as they are (correct = "none")')
 
 

@@ -76,6 +76,11 @@ class Request:
     ------
     ValueError
         If the messages cannot be sent, or a value is out of its range.
+
+    Examples
+    --------
+    >>> request = Request([{'role': 'user', 'content': 'Name a bird.'}], Sampling(8))
+    >>> [reply] = CausalTeacher('pocket').complete([request])
     """
 
     messages: Sequence[Mapping[str, str]]

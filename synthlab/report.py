@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'ACCENT', 'GREY', 'RULE', 'visible', 'number_text', 'meaning_of', 'figure', 'table_block', 'headline',
-           'sample_view', 'fragment', 'page_html', 'report_html', 'write_report', 'RunView', 'show_run']
+           'sample_view', 'fragment', 'page_html', 'report_html', 'write_report', 'RunView', 'show_run', 'Evaluation',
+           'Comparison']
 
 # %% ../nbs/17_report.ipynb #c9ced6f0
 import hashlib
@@ -400,6 +401,7 @@ def _total(by_name: Mapping[str, int]) -> int: return sum(by_name.values())
 
 def _counts_words(counts: Mapping[str, Any]) -> str:
     accepted, rejected, failed = (_total(counts[status]) for status in _STATUSES)
+    if counts['asked'] is None: return f"{accepted:,} rows, measured as they were given."           # a file or a frame: nobody counted what else was written
     short = counts['asked'] - accepted
     return (f"{counts['asked']:,} rows were asked for. The teacher wrote {counts['candidates']:,} texts: {accepted:,} were accepted, {rejected:,} rejected, {failed:,} failed."
             + (f' That is {short:,} short of what was asked.' if short > 0 else ''))
@@ -413,7 +415,7 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
         if total: parts.append({'kind': status, 'x': round(start, 3), 'width': round(100*total/whole, 3), 'shown': f'{total:,}'})
         start += 100*total/(whole or 1)
     fault = '' if whole == counts['candidates'] else f"The counts do not add up: {counts['candidates']:,} texts were written, {whole:,} are accounted for."
-    titles = {'accepted': ('Accepted, by label', 'label'), 'rejected': ('Rejected, by reason', 'reason'), 'failed': ('Failed, by error', 'error')}
+    titles = {'accepted': ('Rows, by label' if counts['asked'] is None else 'Accepted, by label', 'label'), 'rejected': ('Rejected, by reason', 'reason'), 'failed': ('Failed, by error', 'error')}
     tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1]) for s in _STATUSES if counts[s]]
     return {'words': _counts_words(counts), 'parts': parts, 'fault': fault, 'tables': tables}
 
@@ -447,7 +449,7 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     found, counts = _entries(evaluation), evaluation['counts']
     def share(value: float) -> str: return number_text(value, 'share')
-    lines = [(f"{_total(counts['accepted']):,}", f"rows accepted, of {counts['asked']:,} asked")]
+    lines = [(f"{_total(counts['accepted']):,}", 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked")]
     for name in ('label_preservation', 'coverage'):
         if name in found: lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
     copies = {name.removeprefix('novelty_'): 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
@@ -609,8 +611,8 @@ def _compare_words(lines: Iterable[Mapping[str, Any]]) -> str:
 
 def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -> dict[str, Any]:
     "Everything the template of several datasets needs."
-    from synthlab.evaluation import compare
-    names, lines, compared = _names(evaluations), {}, compare(evaluations)
+    from synthlab.evaluation import side_by_side
+    names, lines, compared = _names(evaluations), {}, side_by_side(evaluations)
     for line in compared: lines.setdefault(line['section'], []).append(_line_view(line))
     known = [name for name in dict.fromkeys([*_SECTIONS, *lines]) if name in lines]
     sections = [dict(zip(('title', 'intro'), _SECTIONS.get(name, (name, '')))) | {'id': name, 'lines': lines[name]} for name in known]
@@ -789,6 +791,11 @@ def show_run(path: str | os.PathLike) -> RunView:
     ------
     RunError
         If the folder holds no run.
+
+    Examples
+    --------
+    >>> made = generate('ag_news', n=4, out='runs/shown')
+    >>> page = show_run('runs/shown')                                # in Jupyter: the report, or the rows where there is none
     """
     folder = Path(path)
     if not (folder/'metrics.json').exists():
@@ -796,3 +803,47 @@ def show_run(path: str | os.PathLike) -> RunView:
         return RunView(_bare_record(folder), path)
     from synthlab.evaluation import read_record
     return RunView(read_record(folder/'metrics.json'), path)
+
+# %% ../nbs/17_report.ipynb #adff7c75
+def _with_interval(entry: Mapping[str, Any]) -> str:
+    "A value and its interval on one line."
+    view = _value_view(entry, meaning_of(entry['name'])['unit'])
+    return view['value'] + (f" [{view['interval']}]" if view['interval'] else '')
+
+
+class Evaluation(dict):
+    """The record of a dataset, which shows itself: as a table in a notebook, as lines elsewhere.
+
+    Parameters
+    ----------
+    *record, **entries
+        As for `dict`.
+    """
+    def __repr__(self) -> str:
+        lines = [f"{entry['name']}: {_with_interval(entry)}" for entry in _entries(self).values()]
+        return '\n  '.join([f"{self['name']} (task {self['task']}): {_counts_words(self['counts'])}", *lines])
+
+    def _repr_html_(self) -> str: return RunView(self)._repr_html_()
+
+
+class Comparison(list):
+    """Records of one task, which show themselves side by side.
+
+    Parameters
+    ----------
+    records : iterable of Mapping
+        The records.
+    """
+    def _lines(self) -> list[tuple[str, list[str]]]:
+        "Name of each measure that was taken, and its value for each dataset, the best marked."
+        from synthlab.evaluation import side_by_side
+        def cell(entry: Mapping[str, Any], verdict: str) -> str: return _with_interval(entry) + ' ●'*(verdict == 'best') if _is_measured(entry) else '–'
+        return [(line['name'], list(map(cell, line['entries'], line['verdicts']))) for line in side_by_side(self) if any(map(_is_measured, line['entries']))]
+
+    def __repr__(self) -> str:
+        names = _names(self)
+        return '\n'.join([', '.join(names), *(f"  {name}: {'; '.join(f'{who} {cell}' for who, cell in zip(names, cells))}" for name, cells in self._lines())])
+
+    def _repr_html_(self) -> str:
+        lines = [(meaning_of(name)['title'], cells) for name, cells in self._lines()]
+        return fragment('side_by_side.html', {'task': self[0]['task'] if self else '', 'names': _names(self), 'lines': lines})

@@ -8,7 +8,6 @@ __all__ = ['DATASET_FILES', 'RUN_FILES', 'SCHEMA', 'VERSION', 'RunError', 'plain
 
 # %% ../nbs/15_runs.ipynb #bef953b5
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -18,9 +17,10 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import tomli_w
+from filelock import FileLock, Timeout, lock_descriptor
 
 from .calls import CALLS_SCHEMA, CallStore, StoreError, check_database, explained, open_database, readable_calls, reading, to_json
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
@@ -148,7 +148,7 @@ def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
 DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl', 'contexts.jsonl', 'seeds.jsonl')
 RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml')
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
-_LEFT_BY_A_CRASH = {'run.lock', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
+_LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
 
 
 def _check_folder(path: Path) -> None:
@@ -239,43 +239,53 @@ def _open(path: Path) -> sqlite3.Connection:
     return open_database(path, SCHEMA, VERSION, {1: _from_version_1}, RunError, new=False)
 
 # %% ../nbs/15_runs.ipynb #72abf33b
-def _try_lock(file: Any, how: int) -> bool:
-    "Whether the lock could be had at once."
-    try: fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError: return False
-    except OSError as error: raise RunError(f'{file.name} cannot be locked, the file system knows no locks ({error}): write to a local folder') from error
-    return True
+def _name_file(path: Path) -> Path: return path.with_suffix('.writer')
 
 
-def _locked(path: Path) -> Any:
-    "The file at `path`, open and locked by this process."
-    for attempt in range(10):
-        file = path.open('a+', encoding='utf-8')
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(file)
-            if not _try_lock(file, fcntl.LOCK_EX): time.sleep(.02)            # somebody may only have looked who is there
-            elif path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                stack.pop_all()
-                return file
-    raise RunError(f'{path.parent} is in use by {path.read_text(encoding="utf-8") or "another process"}: wait for it, or write to another folder')
+def _writer(path: Path) -> str:
+    "What the one who holds the lock says of himself."
+    try: return _name_file(path).read_text(encoding='utf-8') or 'another process'
+    except OSError: return 'another process'
+
+
+def _locked(path: Path) -> contextlib.AbstractContextManager:
+    "The lock, taken by this process until the block ends. Somebody may only have looked who is there: a moment is waited."
+    lock = FileLock(path, timeout=.2, poll_interval=.02, thread_local=False, fallback_to_soft=False)
+    try: return lock.acquire()
+    except Timeout: raise RunError(f'{path.parent} is in use by {_writer(path)}: wait for it, or write to another folder') from None
+    except OSError as error:
+        if error.filename: raise                                              # the file cannot be opened; locking itself names none
+        raise RunError(f'{path} cannot be locked, the file system knows no locks ({error}): write to a local folder') from error
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     "Keep other processes out of the run for as long as this lasts."
-    with _locked(path) as file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(time.time()))}")
-        file.flush()
-        try: yield
-        finally: path.unlink(missing_ok=True)
+    with _locked(path):
+        said = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(time.time()))}"
+        try:
+            _name_file(path).write_text(said, encoding='utf-8')
+            yield
+        finally:
+            for left in (_name_file(path), path):
+                with contextlib.suppress(OSError): left.unlink(missing_ok=True)    # Windows keeps an open file; filelock removes it
+
+
+def _is_free(file: IO) -> bool:
+    "Whether nobody has locked an open file. Another reader may be asking in the same moment, so it is asked several times."
+    for attempt in range(5):
+        if attempt: time.sleep(.01)
+        try: free = lock_descriptor(file.fileno(), blocking=False)
+        except OSError: return False                                          # a system without locks, where the file's presence is all there is
+        if free: return True
+    return False
 
 
 def _holder(path: Path) -> str:
     "Who holds the run; empty if nobody does."
-    try: file = path.open(encoding='utf-8')
+    try: file = path.open('rb')
     except OSError: return ''
-    with file: return '' if _try_lock(file, fcntl.LOCK_SH) else file.read() or 'another process'
+    with file: return '' if _is_free(file) else _writer(path)
 
 # %% ../nbs/15_runs.ipynb #61ee509d
 _MOST_REASONS = 200
@@ -503,6 +513,12 @@ def read_rows(out: str | os.PathLike, status: str | None = 'accepted') -> Iterat
     ------
     dict
         Rows, ordered by group and place in it.
+
+    Examples
+    --------
+    >>> made = generate('ag_news', n=4, out='runs/read')
+    >>> [row['label'] for row in read_rows('runs/read')]
+    ['World', 'Sports', 'Business', 'Sci/Tech']
     """
     with open_run(out) as run: yield from run.rows(status)
 

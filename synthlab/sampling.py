@@ -28,6 +28,11 @@ class Sampling:
     ------
     ValueError
         If a value is out of its range.
+
+    Examples
+    --------
+    >>> Sampling(max_new_tokens=32, temperature=.8).top_p
+    1.0
     """
     max_new_tokens: int = 64
     temperature: float = 1.0

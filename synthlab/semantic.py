@@ -18,8 +18,10 @@ from scipy.special import ndtri
 from scipy.stats import entropy
 
 from .embeddings import MINILM, as_embeddings
+from .inputs import as_labels
 from .lexical import longest_shared_ngram
 from .measures import CannotMeasure, Metric, check_texts, half_sample_interval, wilson_interval
+from .tasks import how_to_install
 
 # %% ../nbs/13d_semantic.ipynb #c82a4d53
 def _are_vectors(texts: Any) -> bool:
@@ -34,6 +36,11 @@ def _rows(texts: Sequence[str] | np.ndarray, embedder: Any = None, least: int = 
     checked = as_embeddings(texts if given else check_texts(texts, least, what), embedder)
     E = (texts if given else checked).astype(np.float64)
     return E/np.linalg.norm(E, axis=1, keepdims=True)                            # to the last digit: a text's cosine to its copy is 1
+
+
+def _listed(texts: Sequence[str] | np.ndarray, what: str = 'texts') -> list[str] | np.ndarray:
+    "Texts as a list, so that they can be counted; vectors as they are."
+    return texts if _are_vectors(texts) else check_texts(texts, 0, what)
 
 
 def _encoder(texts: Sequence[str] | np.ndarray, embedder: Any = None) -> str:
@@ -140,7 +147,7 @@ def _cosine_to_labels(E: np.ndarray, codes: np.ndarray, K: int) -> np.ndarray:
 # %% ../nbs/13d_semantic.ipynb #f63064ba
 def _codes(labels: Sequence[Hashable], n: int, least: int = 2) -> tuple[list[str], np.ndarray]:
     "Names of the labels, sorted, and the place of each row's label; at least two labels with so many rows each."
-    labels = [str(label) for label in labels]
+    labels = as_labels(labels)
     if len(labels) != n: raise ValueError(f'{n} texts and {len(labels)} labels: each text has one')
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     short = {str(name): int(count) for name, count in zip(names, counts) if count < least}
@@ -180,6 +187,7 @@ def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], 
     ----------
     CorrSynth, arXiv 2411.08553, Figure 3.
     """
+    texts = _listed(texts)
     names, codes = _codes(labels, len(texts))
     E, K, counts = _rows(texts, embedder, least=4), len(names), np.bincount(codes)
     to_labels = _cosine_to_labels(E, codes, K)
@@ -441,6 +449,7 @@ def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray,
     Kynkäänniemi et al., arXiv 1904.06991 (precision, recall); Naeem et al., arXiv 2002.09797 (density, coverage; expected value: Lemma 2).
     """
     if k < 1: raise ValueError(f'k must be at least 1, got {k}')
+    real, fake = _listed(real, 'real texts'), _listed(fake, 'synthetic texts')
     for rows, what in ((real, 'real'), (fake, 'synthetic')):
         if len(rows) <= k: raise CannotMeasure(f'{len(rows)} {what} texts have no {k} neighbours each: give at least {k + 1}, or a smaller k')
     R, F = _rows(real, embedder, k + 1, 'real texts'), _rows(fake, embedder, k + 1, 'synthetic texts')
@@ -470,7 +479,7 @@ def _mauve_library() -> Any:
     "The function `compute_mauve`, or how to get it."
     try: from mauve import compute_mauve
     except ImportError as error:
-        raise ImportError("mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: pip install 'synthlab[mauve]'") from error
+        raise ImportError(f"mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: {how_to_install('mauve')}") from error
     return compute_mauve
 
 

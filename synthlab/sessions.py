@@ -309,13 +309,13 @@ def kept_embedder() -> Any:
     return Embedder(cache=folder/'embeddings.db' if os.access(folder, os.W_OK) else None)
 
 # %% ../nbs/18b_sessions.ipynb #91cfa87a
-def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:
+def carry_out(request: Any, out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line.
 
     Parameters
     ----------
-    recipe : Mapping
-        The recipe.
+    request : Mapping or production.Asked
+        The recipe, or what `check` has made of it.
     out : Path
         Folder of the run.
     **options
@@ -332,10 +332,10 @@ def carry_out(recipe: Mapping[str, Any], out: Path, **options: Any) -> Any:
         If the request cannot be met, the folder not be used, or the teacher not be reached.
     """
     from synthlab.asking import TeacherError
-    from synthlab.production import check, produce
-    with user_errors(): teacher = check(recipe, options.pop('teacher', None))
-    usual = 'minilm' in (recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
-    with user_errors(RunError, TeacherError): return produce(recipe, out, teacher, watch=watch, embedder=kept_embedder() if usual else None, **options)
+    from synthlab.production import Asked, check, produce
+    with user_errors(): asked = request if isinstance(request, Asked) else check(request, folder=out)
+    usual = 'minilm' in (asked.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
+    with user_errors(RunError, TeacherError): return produce(asked, out, watch=watch, embedder=kept_embedder() if usual else None, **options)
 
 
 @commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its recipe.toml.')
@@ -377,7 +377,8 @@ def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', '
             public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False) -> None:
     with user_errors():
         if (format == 'hub') != bool(repo): raise ValueError('--format hub needs --repo USER/NAME' if format == 'hub' else '--repo goes with --format hub')
+        finished = read_status(run)['finished']                                 # no run, no waiting for the imports
         from synthlab.production import export_run, push_run
-        if not read_status(run)['finished']: complain('The run is not finished: these are the rows so far.', 'yellow')
+        if not finished: complain('The run is not finished: these are the rows so far.', 'yellow')
         if format == 'hub': return say(f'{push_run(run, repo, private=not public)}')
         for path in export_run(run, format, to or run/'export'): say(f'{path}')

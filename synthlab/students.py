@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from .classifiers import (RECIPES, TrainRecipe, autocast, find_recipe, hushed, length_batches, load_network, load_reader, row_weights)
-from .data import load_gold
+from .data import DataError, as_table, load_gold
+from .inputs import as_labels, as_list
 from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
 from .metrics import confusion
 from .tasks import Task, did_you_mean
@@ -41,7 +42,7 @@ def text_and_label(rows: Any, what: str = 'rows') -> tuple[list[str], list[str]]
     Parameters
     ----------
     rows : Dataset, DataFrame, Mapping, list of dict, or path
-        Rows with `text` and `label`; a path is a run's folder, a file, or the name of gold data.
+        Rows with `text` and `label` (classes of a Dataset are named); a path is a run's folder, a file, or the name of gold data.
     what : str
         What to call them in a message.
 
@@ -56,11 +57,20 @@ def text_and_label(rows: Any, what: str = 'rows') -> tuple[list[str], list[str]]
         If there are no rows, or a text or a label is missing or no string.
     """
     if isinstance(rows, (str, Path)): rows = load_gold(run if (run := Path(rows)/'dataset.parquet').exists() else rows)
-    try: texts, labels = ([row[name] for row in rows] if isinstance(rows, (list, tuple)) else list(rows[name]) for name in ('text', 'label'))
-    except (KeyError, TypeError) as error: raise CannotMeasure(f"{what} need the columns 'text' and 'label': {error!r}") from error
+    columns = _columns(rows, what)
+    if not columns.keys() >= {'text', 'label'}: raise CannotMeasure(f"{what} need the columns 'text' and 'label'; there are {', '.join(map(repr, columns)) or 'none'}")
+    texts, labels = as_list(columns['text'], what), as_list(columns['label'], f'labels of {what}')
     wrong = next((i for i, label in enumerate(labels) if not isinstance(label, str)), None)
     if wrong is not None: raise CannotMeasure(f'{what}[{wrong}] has the label {labels[wrong]!r}, not a string: give labels by name')
     return check_texts(texts, 1, what), labels
+
+
+def _columns(rows: Any, what: str) -> Mapping[str, Any]:
+    "Columns of rows in any form; a Mapping has them already."
+    if isinstance(rows, Mapping): return rows
+    if isinstance(rows, (list, tuple)) and not rows: return {'text': [], 'label': []}
+    try: return as_table(rows).columns
+    except DataError as error: raise CannotMeasure(f'{what}: {error}') from error
 
 
 def weight_column(rows: Any) -> list[float] | None:
@@ -80,8 +90,8 @@ def weight_column(rows: Any) -> list[float] | None:
         path = run if (run := Path(rows)/'dataset.parquet').exists() else Path(rows)
         import pandas as pd
         return weight_column(pd.read_parquet(path)) if path.suffix == '.parquet' and path.exists() else None
-    if isinstance(rows, (list, tuple)): return [row['weight'] for row in rows] if rows and all('weight' in row for row in rows) else None
-    return list(rows['weight']) if 'weight' in getattr(rows, 'column_names', rows) else None
+    weights = _columns(rows, 'rows').get('weight')
+    return None if weights is None or None in (found := as_list(weights, 'weights')) else found
 
 
 def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -186,7 +196,8 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     CannotMeasure
         If there are no rows.
     """
-    if not len(gold): raise CannotMeasure('no gold rows to score on: at least 1 is needed')
+    gold = as_labels(gold, 'gold labels')
+    if not gold: raise CannotMeasure('no gold rows to score on: at least 1 is needed')
     unknown, predicted = sorted(set(gold) - set(labels)), [labels[k] for k in np.argmax(probs, axis=1)]
     hits, names = np.array([p == g for p, g in zip(predicted, gold)]), [*labels, *unknown]
     per_class, table = _per_class(gold, predicted, names), calibration(np.max(probs, axis=1), hits)
@@ -357,7 +368,7 @@ class Student:
 
         Parameters
         ----------
-        rows : Dataset, list of dict, or path
+        rows : DataFrame, Dataset, list of dict, or path
             Rows with `text` and `label`; a path is a run's folder or a file.
         validation : Dataset, list of dict, path or None
             Rows on which each epoch is scored; the weights of the best epoch are kept.

@@ -422,12 +422,12 @@ def read_rows(rows: Iterable[Mapping[str, Any]], task: Task) -> list[dict[str, s
     return [{'id': str(row.get('id', n)), 'text': strategy.text(row), 'label': label} for n, (row, label) in enumerate(zip(rows, labels))]
 
 
-def read_gold(spec: str | os.PathLike, task: Task, part: str = 'test') -> Dataset:
+def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     """Load real rows of any task as texts with labels.
 
     Parameters
     ----------
-    spec : str or path
+    spec : str, path, DataFrame, Dataset, DatasetDict or list of dict
         As for `load_gold`.
     task : Task
         The task; the fields of a row become one text, as in synthetic rows.

@@ -166,7 +166,8 @@ class TarGEN:
 
     Examples
     --------
-    >>> TarGEN(ChatTeacher('my-model', 'http://localhost:8000/v1'), 'rte').generate(100).accepted
+    >>> maker = TarGEN(CausalTeacher('pocket'), 'sst2', contexts=2)
+    >>> found = maker.generate(2)
     """
 
     def __init__(self, teacher: TextTeacher, spec: Task | str | Path, contexts: int | Sequence[str] = 20, context_batch: int = 10, seeds_per_call: int = 10, labels_per_seed: str | None = None,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'STATUSES', 'render', 'text_fault', 'did_you_mean', 'Label', 'GoldSource', 'Attribute', 'Part', 'Check',
            'Targeted', 'Task', 'task_names', 'load_task', 'one_line', 'messages', 'derive_seed', 'row_id',
-           'prompt_hash', 'label_counts', 'whole_file']
+           'prompt_hash', 'same_text', 'label_counts', 'whole_file', 'how_to_install']
 
 # %% ../nbs/00_tasks.ipynb #f10acc1e
 import contextlib
@@ -31,6 +31,8 @@ from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic_core import SchemaError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
+
+from . import DISTRIBUTION
 
 # %% ../nbs/00_tasks.ipynb #2c933275
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -260,6 +262,12 @@ class Label(_Data):
         Example texts written by hand.
     tests : tuple[str, ...]
         Example texts written by hand for testing; a teacher is never shown them.
+
+    Examples
+    --------
+    >>> label = Label(name='spam', description='Unwanted advertising.', demonstrations=['You have won a prize!'])
+    >>> label.name
+    'spam'
     """
     name: _Text
     description: str = ''
@@ -809,6 +817,11 @@ def load_task(name: str | Path) -> Task:
     ------
     ValueError
         If there is no such task, or the file is not one.
+
+    Examples
+    --------
+    >>> load_task('ag_news').label_names
+    ('World', 'Sports', 'Business', 'Sci/Tech')
     """
     if str(name).endswith('.toml'): return Task.from_toml(name)
     names = task_names()
@@ -909,6 +922,22 @@ def prompt_hash(text: str) -> str:
     """
     return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
+# %% ../nbs/00_tasks.ipynb #44c73311
+def same_text(text: str) -> str:
+    """Reduce a text to the form in which two spellings of it are equal.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text with compatible characters made one, in lower case, its words parted by single spaces.
+    """
+    return ' '.join(unicodedata.normalize('NFKC', text).casefold().split())
+
 # %% ../nbs/00_tasks.ipynb #2a7943c9
 STATUSES = ('accepted', 'rejected', 'failed')
 
@@ -965,7 +994,7 @@ def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float]
 # %% ../nbs/00_tasks.ipynb #249eec46
 def _sync(path: Path) -> None:
     "Wait until a file, or the names in a folder, are on the disk."
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)      # Windows syncs only what was opened to be written
     try: os.fsync(handle)
     finally: os.close(handle)
 
@@ -991,5 +1020,21 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         yield part
         _sync(part)
         os.replace(part, path)
-        with contextlib.suppress(OSError): _sync(path.parent)             # not every file system can
+        with contextlib.suppress(OSError): _sync(path.parent)             # not every file system can, and Windows opens no folder
     finally: part.unlink(missing_ok=True)
+
+# %% ../nbs/00_tasks.ipynb #9da5f951
+def how_to_install(extra: str) -> str:
+    """Say how to install what only some need.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra, such as "structured".
+
+    Returns
+    -------
+    str
+        The command.
+    """
+    return f'pip install "{DISTRIBUTION}[{extra}]"'

@@ -403,6 +403,12 @@ class UncertaintyTracker:
     References
     ----------
     SynAlign, arXiv 2502.08661, exploration-aware sampling; fast greedy MAP inference, arXiv 1709.05135.
+
+    Examples
+    --------
+    >>> tracker = UncertaintyTracker(length_scale=1., normalize=False).fit([[0., 0.], [.1, 0.], [5., 0.]])
+    >>> tracker.select(2).tolist()                                   # the first, and what it says least about
+    [0, 2]
     """
     def __init__(self, length_scale: float | str = 'median', noise: float = 1e-4, scale: float = .5, normalize: bool = True, dtype: str = 'float32',
                  start: str = 'first', seed: int = 0, max_memory: float | None = None):
@@ -715,5 +721,11 @@ def coverage_rate(real: np.ndarray, selected: np.ndarray) -> float:
     References
     ----------
     SynAlign, arXiv 2502.08661, Figure 4.
+
+    Examples
+    --------
+    >>> square = np.array([[0., 0.], [1., 0.], [0., 1.], [1., 1.], [.5, .5], [.9, .8]])
+    >>> coverage_rate(square, square[:4])                            # all lie within the four corners
+    1.0
     """
     return float(_in_hull(*to_plane(real, selected)).mean())

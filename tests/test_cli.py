@@ -64,7 +64,7 @@ def test_generate_writes_a_dataset_and_shows_it(synthlab):
 
 
 @pytest.mark.parametrize('options', ['--recipe fewgen', '--recipe cfg --delta 0.5', '--mode intra --repeats 2', '--mode hybrid --repeats 2 --intra-share 0.3',
-                                     '--mode all --eos drop', '--temperature 0 --shots 0', '--top-k 5 --top-p 1 --shared-demonstrations', '--dtype bfloat16 --device cpu'])
+                                     '--mode all --eos drop', '--temperature 0 --shots 0 --duplicates keep', '--top-k 5 --top-p 1 --shared-demonstrations', '--dtype bfloat16 --device cpu'])
 def test_every_recipe_and_option_runs(synthlab, options):
     status, _, err = synthlab('generate sst2 --n 4 --max-new-tokens 8 --out run', options)
     assert status == 0, err
@@ -123,7 +123,7 @@ BAD = {
     'no such recipe': ('sst2 --recipe corsynth', 'corsynth'), 'no number': ('sst2 --n many', '--n'), 'no rows': ('sst2 --n 0', '--n'),
     'idle gamma': ('sst2 --recipe fewgen --gamma 2', '--gamma: the recipe fewgen does not use it'),
     'idle repeats': ('sst2 --recipe fewgen --repeats 2', '--repeats'), 'idle eos': ('sst2 --recipe cfg --eos drop', '--eos: the recipe cfg does not use it (decode = "correlated"'),
-    'idle share': ('sst2 --intra-share 0.2', '--intra-share: only --mode hybrid uses it'), 'idle gold': ('sst2 --shots 0 --gold mine.csv', '--gold: with --shots 0'),
+    'idle share': ('sst2 --intra-share 0.2', '--intra-share: only --mode hybrid uses it'), 'idle gold': ('sst2 --shots 0 --gold rows', '--gold: with shots = 0'),
     'delta above gamma': ('sst2 --delta 2', 'delta must'), 'alpha': ('sst2 --alpha 2', '--alpha'), 'top-p': ('sst2 --top-p 0', 'top_p'),
     'no such label': ('sst2 --proportions good=1', "names 'good'"), 'proportions': ('sst2 --proportions positive', 'cannot be read'),
     'no data': ('sst2 --gold nowhere.csv', 'nowhere.csv'), 'no teacher': ('sst2 --teacher ./nowhere', 'nowhere'), 'dtype': ('sst2 --dtype float99', 'float99'),
@@ -391,6 +391,36 @@ def test_compare_takes_equal_sizes(synthlab, two_runs):
     status, out, err = synthlab('compare runs/a runs/b --student none --out page.html')
     assert status == 0, err
     assert '●' in out and 'page.html' in out and Path('page.html').exists()
+
+
+def test_a_file_is_evaluated_like_the_run_it_comes_from(synthlab, two_runs):
+    for words in ('export runs/a --format csv --to out', 'evaluate runs/a --student none', 'evaluate out/dataset.csv --task ag_news --student none'):
+        status, out, err = synthlab(words)
+        assert status == 0, err
+    assert 'out/dataset-metrics.json' in out and 'out/dataset-report.html' in out and 'self_bleu ↓' in out
+    run, file = (json.loads(Path(name).read_text()) for name in ('runs/a/metrics.json', 'out/dataset-metrics.json'))
+    assert run['sections'].pop('memorisation')[1:] == file['sections'].pop('memorisation')[1:] and run['sections'] == file['sections']         # only the demonstrations are not known
+    assert (file['name'], file['task'], file['counts']['asked']) == ('dataset.csv', 'ag_news', None)
+    assert '12 rows, measured as they were given.' in Path('out/dataset-report.html').read_text(encoding='utf-8')
+    status, out, err = synthlab('compare runs/a out/dataset.csv --student none --out both.html')
+    assert status == 0 and Path('both.html').exists(), err
+
+
+def test_columns_and_the_place_of_the_report_are_named(synthlab):
+    Path('mine.tsv').write_text(''.join(['review\tstars\n', *(f'{text}\t{name}\n' for name, texts in (('good', 'A joy.|So fine.|Lovely.'), ('bad', 'Dull.|A bore.|Flat.')) for text in texts.split('|'))]))
+    status, out, err = synthlab('evaluate mine.tsv --text review --label stars --student none --out pages')
+    assert status == 0, err
+    record = json.loads(Path('pages/metrics.json').read_text())
+    assert (record['task'], record['labels'], record['sizes']['rows']) == ('labels as given', ['bad', 'good'], 6) and Path('pages/report.html').exists()
+    status, _, err = synthlab('evaluate mine.tsv --student none')
+    assert status == 2 and "no column 'text'; the columns are 'review', 'stars'" in err
+
+
+@pytest.mark.parametrize('words', ['evaluate mine.cvs --task ag_news', 'evaluate mine.csv --task agnews', 'evaluate mine.csv --gold yours.csv', 'evaluate nothing', 'compare mine.csv mine.cvs', 'compare mine.csv runs'])
+def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path, words):
+    (tmp_path/'mine.csv').write_text('text,label\nA joy.,World\n'), (tmp_path/'runs').mkdir()
+    code = f"import sys; from synthlab.cli import main; assert main({words.split()!r}) == 2; assert not {{'torch', 'datasets'}} & set(sys.modules)"
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=ENVIRONMENT, check=True)
 
 
 @pytest.mark.parametrize('words, complaint', {

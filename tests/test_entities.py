@@ -180,7 +180,7 @@ def test_pronouns_are_words(words):
 
 
 def test_spacy_pipelines():
-    spacy = pytest.importorskip('spacy', reason="spaCy is not here: pip install 'synthlab[ner]'")
+    spacy = pytest.importorskip('spacy', reason='spaCy is not here: pip install "synthlab-text[ner]"')
     pipeline = spacy.blank('en')
     pipeline.add_pipe('entity_ruler').add_patterns([{'label': 'GPE', 'pattern': 'Oman'}])
     find = SpacyExtractor(pipeline)
@@ -191,7 +191,7 @@ def test_spacy_pipelines():
 
 def test_without_spacy(monkeypatch):
     monkeypatch.setitem(sys.modules, 'spacy', None)
-    with pytest.raises(ImportError, match=r"pip install 'synthlab\[ner\]'"): extractor('spacy')
+    with pytest.raises(ImportError, match=r'pip install "synthlab-text\[ner\]"'): extractor('spacy')
 
 
 def test_token_classification_models(tmp_path):

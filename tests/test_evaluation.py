@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import norm
 from synthlab.data import written_rows
 from synthlab.embeddings import EmbedderError
-from synthlab.evaluation import Rows, attempt, compare, evaluate, matched, sample_places, verdicts
+from synthlab.evaluation import Rows, attempt, matched, measure_rows, sample_places, side_by_side, verdicts
 from synthlab.measures import CannotMeasure, Metric
 from synthlab.students import Student
 from synthlab.tasks import load_task
@@ -37,7 +37,7 @@ class Missing:
 
 
 def record(rows=TEST[:40], test=TEST, train=TRAIN, shown=(), embedder=None, **others):
-    return evaluate(rows, NEWS, test, train, shown, embedder or Letters(), progress=False, **others)
+    return measure_rows(rows, NEWS, test, train, shown, embedder or Letters(), progress=False, **others)
 
 
 def entries(found): return {entry['name']: entry for section in found['sections'].values() for entry in section}
@@ -100,7 +100,7 @@ def test_rows_and_their_yardstick_have_equally_many_pairs():
 
 def test_without_the_extra_mauve_is_skipped(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mauve', None)
-    assert "pip install 'synthlab[mauve]'" in entries(record())['mauve']['skipped']
+    assert 'pip install "synthlab-text[mauve]"' in entries(record())['mauve']['skipped']
 
 
 def test_other_errors_are_not_hidden():
@@ -149,6 +149,6 @@ def test_verdicts_are_the_z_test_of_a_difference(a, b, se):
 
 
 def test_unequal_sizes_get_no_verdict_and_a_note():
-    lines = {line['name']: line for line in compare([record(), record(rows=TEST[:60])])}
+    lines = {line['name']: line for line in side_by_side([record(), record(rows=TEST[:60])])}
     assert lines['self_bleu']['verdicts'] == ['', ''] and '40, 60' in lines['self_bleu']['note']
-    assert not {line['name']: line for line in compare([record(), record()])}['self_bleu']['note']
+    assert not {line['name']: line for line in side_by_side([record(), record()])}['self_bleu']['note']

@@ -126,6 +126,15 @@ def test_card_cites_the_papers_of_its_method(method, papers):
     assert 'unknown; the recipe does not name it' in text and ('## Citation' in text) == bool(papers)
 
 
+def test_card_says_what_pocket_was_trained_on():
+    "The licence of pocket's data is known, and told; a server's model that is called pocket is another, and what a recipe tells counts."
+    def line(**teacher):
+        text = dataset_card(RECIPE | {'teacher': {'name': 'pocket'} | teacher}, COUNTS).text
+        return next(line for line in text.splitlines() if line.startswith('- Licence of the teacher'))
+    assert 'unknown' not in line() and 'research or non-commercial use only' in line() and 'AG News' in line() and 'states no licence' in line()
+    assert 'unknown; the recipe does not name it' in line(base_url='http://localhost/v1') and 'mit' in line(licence='mit') and 'research' not in line(licence='mit')
+
+
 @pytest.mark.parametrize('text', HOSTILE)
 def test_card_shows_texts_and_never_reads_them(text):
     counts = {'candidates': 1, 'accepted': {text: 1}, 'rejected': {text: 0}, 'failed': {}}

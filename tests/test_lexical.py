@@ -235,4 +235,4 @@ def test_hard_texts_give_a_number_or_a_reason(name, texts):
 def test_spacy_is_asked_for_by_its_extra(monkeypatch):
     lexical._spacy_tokenizer.cache_clear()
     monkeypatch.setitem(sys.modules, 'spacy', None)
-    with pytest.raises(ImportError, match=r"pip install 'synthlab\[ner\]'"): words('a b', 'spacy')
+    with pytest.raises(ImportError, match=r'pip install "synthlab-text\[ner\]"'): words('a b', 'spacy')

@@ -283,7 +283,7 @@ def test_without_the_extra_mauve_says_how_to_get_it(monkeypatch):
         if name.split('.')[0] == 'mauve': raise ModuleNotFoundError(name)
         return ordinary(name, *args, **kwargs)
     monkeypatch.setattr(builtins, '__import__', without)
-    with pytest.raises(ImportError, match=r"GPLv3.*pip install 'synthlab\[mauve\]'"): mauve(cloud(40, 4, 0), cloud(40, 4, 1))
+    with pytest.raises(ImportError, match=r'GPLv3.*pip install "synthlab-text\[mauve\]"'): mauve(cloud(40, 4, 0), cloud(40, 4, 1))
 
 
 # Teacher's features ----------------------------------------------------------------------------------------------------

@@ -358,5 +358,5 @@ def test_without_the_library_the_extra_is_named(teacher, monkeypatch):
     class Fresh(BaseModel): n: int
     for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
     grammar_module._tokens.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'synthlab\[structured\]'"): grammar(Fresh, teacher.tokenizer)
+    with pytest.raises(ImportError, match=r'pip install "synthlab-text\[structured\]"'): grammar(Fresh, teacher.tokenizer)
     grammar_module._tokens.cache_clear()

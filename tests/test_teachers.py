@@ -251,7 +251,7 @@ def test_without_the_library_the_extra_is_named(writer, monkeypatch):
     for name in ('llguidance', 'llguidance.hf'): monkeypatch.setitem(sys.modules, name, None)
     grammar_module._tokens.cache_clear()
     if writer.token_bound(request(1, schema=Fresh)) > 400: pytest.skip("the schema is too long for this model's context")
-    with pytest.raises(TeacherError, match=r"pip install 'synthlab\[structured\]'"): list(writer.ask(iter([request(1, schema=Fresh)])))
+    with pytest.raises(TeacherError, match=r'pip install "synthlab-text\[structured\]"'): list(writer.ask(iter([request(1, schema=Fresh)])))
     grammar_module._tokens.cache_clear()
 
 

@@ -58,7 +58,7 @@ def sections(labels, n, rng, shift=0.):
             metric('label_cosine', .148, .02, n, settings={'encoder': 'all-MiniLM-L6-v2'}, matrix=matrix(labels, .31, .12, rng), matrix_with_self_pairs=matrix(labels, .35, .12, rng), within=.31, between=.16)],
         'distribution': [
             metric('coverage', .641 - 2*shift, .06, n, settings={'k': 5}, measures={'precision': {'value': .91, 'interval': [.86, .95]}, 'recall': {'value': .44, 'interval': [.38, .5]}}, expected=.969),
-            {'name': 'mauve', 'skipped': "mauve-text is not installed: pip install 'synthlab[mauve]' (it is GPLv3, and so is optional)"},
+            {'name': 'mauve', 'skipped': 'mauve-text is not installed: pip install "synthlab-text[mauve]" (it is GPLv3, and so is optional)'},
             metric('entity_bias', .38, .07, n, 'lower', {'extractor': 'rules'}, noise_floor=.21)],
         'memorisation': [
             metric('novelty_demonstrations', .948 + shift/4, .03, n, references={'demonstrations': {'size': 20, 'copies': 5, 'cosine': quantiles, 'worst': copies}}),
