@@ -71,7 +71,8 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
     if who.get('kind') == 'chat':
         from synthlab.chat import ChatTeacher
         return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'), **machine.get('chat', {}))
-    return CausalTeacher(who['name'], dtype=who.get('dtype', 'auto'), device=machine.get('device', 'auto'), revision=who.get('revision'))
+    return CausalTeacher(who['name'], dtype=who.get('dtype', 'auto'), device=machine.get('device', 'auto'),
+                         revision=who.get('revision'))
 
 # %% ../nbs/15c_production.ipynb #253f6765
 def examples_hash(pool: Mapping[str, Any]) -> str:
