@@ -5,26 +5,32 @@
 >>> rows.column_names[:3]
 ['id', 'text', 'label']
 
-`dir(synthlab)` lists the names that a user needs; each is loaded when it is first used. `__init__.pyi` says where each of them lives.
+`dir(synthlab)` lists the names that a user needs; each is loaded when it is first used. `__init__.pyi` tells editors and type checkers the same.
 """
 import lazy_loader
 
 __version__ = "0.1.0"
 DISTRIBUTION = 'synthlab-text'             # name on the package index, where `synthlab` is somebody else's project; settings.ini has it too
 
-_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_HOMES = {
+    'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
+    'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'measures': ['CannotMeasure'],
+    'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'replies': ['Request'], 'report': ['show_run'],
+    'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'mauve', 'novelty', 'vendi_score'], 'students': ['Student'],
+    'targen': ['SelfCorrection', 'TarGEN'], 'tasks': ['Label', 'Task', 'load_task'], 'teachers': ['CausalTeacher'],
+    'uncertainty': ['UncertaintyTracker', 'coverage_rate']}
+_load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
 
 
 def __getattr__(name):
     "Load a public name when it is first used; suggest the nearest one for a name that there is none of."
-    try: return _load(name)
-    except AttributeError as error:
-        if name not in __all__: raise AttributeError(f"synthlab has no {name!r}{_nearest(name)}") from None
-        raise error
+    if name in __all__: return _load(name)
+    raise AttributeError(f"synthlab has no {name!r}{_nearest(name)}")
 
 
 def _nearest(name):
     "The public name most like a mistyped one."
     from difflib import get_close_matches
-    near = get_close_matches(name.lower(), spelt := {known.lower(): known for known in __all__}, n=1)
-    return f"; did you mean {spelt[near[0]]!r}?" if near else ''
+    spelt = {known.lower(): known for known in __all__}
+    near = get_close_matches(name.lower(), spelt, n=1)
+    return f'; did you mean {spelt[near[0]]!r}?' if near else ''

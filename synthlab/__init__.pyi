@@ -1,4 +1,4 @@
-"Where the public names of the package live; `__init__.py` loads each when it is first used."
+"The public names of the package, for editors and type checkers; `__init__.py` loads each when it is first used."
 from .alignment import MMDWeights as MMDWeights
 from .alignment import resample as resample
 from .bakeoff import bake_off as bake_off

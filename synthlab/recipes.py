@@ -471,6 +471,7 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
     given = {name: value for name, value in {'device': device, 'dtype': dtype}.items() if value is not None}
     if isinstance(teacher, str | Path): return make_teacher({'teacher': {'name': str(teacher), 'dtype': dtype or 'auto'}, 'machine': {'device': device or 'auto'}})
     if given: raise ValueError(f"{' and '.join(given)} are for a teacher given by name, and this {type(teacher).__name__} is made already: leave them out")
+    if not hasattr(teacher, 'identity'): raise ValueError(f'a {type(teacher).__name__} is no teacher yet: pass CausalTeacher(model, tokenizer) for a loaded model, ChatTeacher(model, base_url) for a server')
     return teacher
 
 

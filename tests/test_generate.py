@@ -63,7 +63,7 @@ def test_an_unknown_keyword_is_refused_with_the_nearest(tmp_path, wrong, said):
                                          ({'top_p': 0}, 'top_p'), ({'temperature': 1., 'sampling': Sampling()}, 'sampling is given whole'), ({'duplicates': 'word'}, "did you mean 'words'"),
                                          ({'recipe': 'simprompt', 'gold': FRAME}, 'looks at no real text'), ({'recipe': 'targen', 'max_new_tokens': 9}, 'follows from the task'),
                                          ({'corrector': ScriptedTeacher()}, 'corrects no labels'), ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'max_rows': 8}, 'max_rows is for a model'),
-                                         ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'device': 'cpu'}, 'made already'), ({'gold': 7}, 'holds no rows'), ({'n': 0}, 'at least 1')])
+                                         ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'device': 'cpu'}, 'made already'), ({'teacher': object()}, 'is no teacher yet'), ({'gold': 7}, 'holds no rows'), ({'n': 0}, 'at least 1')])
 def test_what_cannot_be_done_is_refused_before_the_folder_is_made(tmp_path, wrong, said):
     with pytest.raises(ValueError, match=said): generate('ag_news', **{'n': 4, 'out': tmp_path/'run', **wrong})
     assert not (tmp_path/'run').exists()
