@@ -15,6 +15,8 @@ from .lexical import near_duplicates as near_duplicates
 from .lexical import self_bleu as self_bleu
 from .measures import CannotMeasure as CannotMeasure
 from .mmd import mmd2 as mmd2
+from .quality import compare as compare
+from .quality import evaluate as evaluate
 from .recipes import Recipe as Recipe
 from .recipes import generate as generate
 from .recipes import load_recipe as load_recipe

@@ -314,12 +314,12 @@ def plan_group(method: FewGen | CFG | CorrSynth, teacher: CausalTeacher, briefs:
 
 # %% ../nbs/05_corrsynth.ipynb #81da3c4c
 def _cut_at(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
-    "Where the last token that may stay ends; a tokenizer written in Python does not say, and its tokens are taken to be of one length."
+    "Where the last token that may stay ends; a tokenizer written in Python does not say, and takes all of one length."
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
     n = len(found['input_ids'])
     if n <= max_tokens: return len(text)
     end = found['offset_mapping'][max_tokens - 1][1] if tokenizer.is_fast else len(text)*max_tokens//n
-    return min(end, len(text) - 1)                                        # tokens may share the last character: then it goes
+    return min(end, len(text) - 1)                      # tokens may share the last character: then it goes
 
 
 def shorten(text: str, teacher: CausalTeacher, max_tokens: int) -> str:

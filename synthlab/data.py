@@ -583,7 +583,8 @@ def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots
     """
     rows = pool.get(label, [])
     if not 0 <= shots <= len(rows): raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
-                                                    'write some into the task, give real rows (gold=), or ask for fewer shots: shots=0 needs none')
+                                                    'write some into the task, give real rows (gold=), or '
+                                                    'ask for fewer shots: shots=0 needs none')
     return [rows[i] for i in rng.choice(len(rows), shots, replace=False)] if shots else []
 
 # %% ../nbs/01_data.ipynb #cfffc9bc

@@ -198,6 +198,11 @@ def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', 
     References
     ----------
     Zhu et al., arXiv 1802.01886; CorrSynth, section 4.
+
+    Examples
+    --------
+    >>> round(float(self_bleu(['a red cat sat there', 'a red cat sat there', 'two blue dogs ran off'])), 2)
+    0.67
     """
     texts = check_texts(texts, least=2)
     scores = self_bleu_scores(texts, n, tokenizer, smoothing)
@@ -250,6 +255,11 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
     References
     ----------
     Li et al., arXiv 1510.03055.
+
+    Examples
+    --------
+    >>> float(distinct_n(['a red cat', 'a red dog'], n=2))           # 3 of 4 pairs of words are different
+    0.75
     """
     if n < 1: raise ValueError(f'n must be at least 1, got {n}')
     ids, text_of, lengths = _interned(_tokens(texts, tokenizer))
@@ -561,6 +571,11 @@ def near_duplicates(texts: Iterable[str], method: str = 'minhash', threshold: fl
     -------
     Metric
         A share. Details: number of such rows, and examples: the texts that most rows repeat, with one of these.
+
+    Examples
+    --------
+    >>> float(near_duplicates(['A red cat.', 'a red cat', 'two blue dogs', 'rain']))
+    0.25
     """
     texts = check_texts(texts)
     twins = earlier_twins(texts, method, threshold, n, tokenizer, num_perm, seed)

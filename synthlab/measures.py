@@ -26,6 +26,7 @@ class CannotMeasure(ValueError):
     --------
     >>> try: self_bleu(['the only text'])
     ... except CannotMeasure as why: print(why)
+    1 texts where at least 2 are needed
     """
 
 # %% ../nbs/13a_measures.ipynb #febe2d64

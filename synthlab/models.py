@@ -287,9 +287,10 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, model_eos: Sequence[int] = (), 
 def _address_fault(model: str) -> str:
     "What to do with the address of a server, which is no name of a model; empty for any other name."
     if not re.match(r'(?i)https?://|[\w.-]+:\d+(/|$)', model): return ''
-    if '://huggingface.co/' in model: return f'{model!r} is the address of a page: give the name of the model alone, such as "owner/name"'
-    return (f'{model!r} is the address of a server, not a model: take ChatTeacher(MODEL, base_url={model!r}) with the name of a model that the server has, '
-            f'or --base-url {model} --teacher MODEL on the command line')
+    if '://huggingface.co/' in model:
+        return f'{model!r} is the address of a page: give the name of the model alone, such as "owner/name"'
+    return (f'{model!r} is the address of a server, not a model: take ChatTeacher(MODEL, base_url={model!r}) with the '
+            f'name of a model that the server has, or --base-url {model} --teacher MODEL on the command line')
 
 
 def model_path(model: str) -> str:
@@ -433,12 +434,13 @@ def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: 
     return network.to(place).eval(), tokenizer
 
 # %% ../nbs/02_models.ipynb #52d3694a
-LOADED = 'loaded:'                                                        # no branch, tag or commit has a colon
-_VALUES = 64                                                              # of each tensor, at least, where there are as many
+LOADED = 'loaded:'                                              # no branch, tag or commit has a colon
+_VALUES = 64                                                    # of each tensor, at least, where there are as many
+_NO_MATTER = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 
 def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Fingerprint a model that is loaded already: configuration, some values of each tensor, vocabulary and chat template.
+    """Fingerprint a model that is loaded already: its configuration, some values of each tensor, the vocabulary.
 
     Parameters
     ----------
@@ -452,7 +454,7 @@ def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     str
         12 hexadecimal digits; the same on every device.
     """
-    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')}
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NO_MATTER}
     facts = [config, sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
@@ -467,7 +469,8 @@ def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 def _loaded_fault(model: Any) -> str:
     "Why an object is no model that continues texts; empty when it is one."
     if not isinstance(model, torch.nn.Module) or not hasattr(model, 'config'):
-        return f'the model must be a name, a folder, or a causal language model of transformers, got an object of type {type(model).__name__}'
+        return ('the model must be a name, a folder, or a causal language model of transformers, '
+                f'got an object of type {type(model).__name__}')
     if getattr(model.config, 'is_encoder_decoder', False) or not model.can_generate():
         return f'a {type(model).__name__} does not continue texts: load the model with AutoModelForCausalLM'
     return ''
@@ -477,15 +480,21 @@ def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
     "The tokenizer of a loaded model, by the name that the model was loaded by."
     name, cure = getattr(model.config, '_name_or_path', ''), 'give it too: CausalTeacher(model, tokenizer)'
     if not name: raise ValueError(f'this {type(model).__name__} does not say which tokenizer it has; {cure}')
-    try: return AutoTokenizer.from_pretrained(name, revision=getattr(model.config, '_commit_hash', None), trust_remote_code=False)
-    except (OSError, ValueError) as error: raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}; {cure}') from error
+    revision = getattr(model.config, '_commit_hash', None)
+    try: return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        told = str(error).strip().splitlines()[0]
+        raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {told}; {cure}') from error
 
 
 def _tokenizer_fault(tokenizer: Any, model: PreTrainedModel) -> str:
     "Why an object is no tokenizer of a model; empty when it may be."
-    if not isinstance(tokenizer, PreTrainedTokenizerBase): return f'the tokenizer must be one of transformers, such as AutoTokenizer.from_pretrained(name), got {tokenizer!r}'
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return ('the tokenizer must be one of transformers, such as AutoTokenizer.from_pretrained(name), '
+                f'got {tokenizer!r}')
     rows = model.get_input_embeddings().weight.shape[0]
-    return f'the tokenizer has {len(tokenizer)} tokens and the model {rows}: are they of one model?' if len(tokenizer) > rows else ''
+    if len(tokenizer) <= rows: return ''
+    return f'the tokenizer has {len(tokenizer)} tokens and the model {rows}: are they of one model?'
 
 
 def take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, name: str | None = None):
@@ -494,7 +503,8 @@ def take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     Parameters
     ----------
     model : PreTrainedModel
-        A causal language model; it is put into evaluation mode and stays otherwise as it is, also where it is and in its number type.
+        A causal language model; it is put into evaluation mode and stays otherwise as it is, also where it is and in
+        its number type.
     tokenizer : PreTrainedTokenizerBase or None
         Its tokenizer; None takes the one of the name or folder that the model was loaded by.
     name : str or None
@@ -514,25 +524,31 @@ def take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     tokenizer = _own_tokenizer(model) if tokenizer is None else tokenizer
     if fault := _tokenizer_fault(tokenizer, model): raise ValueError(fault)
     mark = weights_hash(model, tokenizer)
-    return model.eval(), tokenizer, name or getattr(model.config, '_name_or_path', '') or f'{model.config.model_type}-{mark}', f'{LOADED}{mark}'
+    name = name or getattr(model.config, '_name_or_path', '') or f'{model.config.model_type}-{mark}'
+    return model.eval(), tokenizer, name, f'{LOADED}{mark}'
 
 # %% ../nbs/02_models.ipynb #d4fdfadf
 def _take_named(model: str, dtype: str, device: str, revision: str | None):
     "A model by its name or folder, its tokenizer, its name and its revision."
     path = Path(model_path(model))
     if str(revision).startswith(LOADED):
-        raise ValueError(f'the model {str(model)!r} ({revision}) was given as an object, and cannot be loaded by name: load or train it as then, and pass the teacher, CausalTeacher(model, tokenizer)')
-    network, tokenizer = load_model(model, dtype, device, None if path.is_dir() else revision)
-    return network, tokenizer, str(model), files_hash(path) if path.is_dir() else revision or getattr(network.config, '_commit_hash', None)
+        raise ValueError(f'the model {str(model)!r} ({revision}) was given as an object, and cannot be loaded by name: '
+                         'load or train it as then, and pass the teacher, CausalTeacher(model, tokenizer)')
+    if path.is_dir(): return *load_model(model, dtype, device), str(model), files_hash(path)
+    network, tokenizer = load_model(model, dtype, device, revision)
+    return network, tokenizer, str(model), revision or getattr(network.config, '_commit_hash', None)
 
 
 def _check_options(named: bool, tokenizer: Any, name: str | None, **loading: Any) -> None:
     "Refuse options that are for a model of the other kind."
     if named and (tokenizer is not None or name is not None):
-        raise ValueError(f'a model that is given by its name brings its tokenizer and name, got tokenizer={tokenizer!r} and name={name!r}: leave them out, or give the loaded model itself. '
+        raise ValueError('a model that is given by its name brings its tokenizer and name, got '
+                         f'tokenizer={tokenizer!r} and name={name!r}: leave them out, or give the loaded model itself. '
                          'dtype, device and revision go by their names, such as dtype="bfloat16"')
     wrong = [key for key, value in loading.items() if value not in ('auto', None)]
-    if not named and wrong: raise ValueError(f'{wrong[0]}={loading[wrong[0]]!r} is for a model that is given by its name: a loaded one stays as it is, so change it before, with model.to(...)')
+    if not named and wrong:
+        raise ValueError(f'{wrong[0]}={loading[wrong[0]]!r} is for a model that is given by its name: a loaded one '
+                         'stays as it is, so change it before, with model.to(...)')
 
 # %% ../nbs/02_models.ipynb #958dfc43
 def context_length(config) -> int | None:
@@ -558,8 +574,8 @@ class CausalModel:
     Parameters
     ----------
     model : str or PreTrainedModel
-        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put into evaluation mode (no dropout), and stays otherwise
-        as it is: device and number type are its own.
+        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put
+        into evaluation mode (no dropout), and stays otherwise as it is: device and number type are its own.
     tokenizer : PreTrainedTokenizerBase or None
         Tokenizer of a loaded model; None takes the one of the name or folder that it was loaded by.
     dtype : str
@@ -569,7 +585,8 @@ class CausalModel:
     revision : str or None
         Branch, tag or commit on the Hub.
     name : str or None
-        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind and fingerprint.
+        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind
+        and fingerprint.
 
     Raises
     ------
@@ -581,11 +598,12 @@ class CausalModel:
     >>> model = CausalModel('pocket')
     """
 
-    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None, dtype: str = 'auto', device: str = 'auto',
-                 revision: str | None = None, name: str | None = None):
+    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
+                 dtype: str = 'auto', device: str = 'auto', revision: str | None = None, name: str | None = None):
         named = isinstance(model, (str, os.PathLike))
         _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision)
-        self.model, self.tokenizer, self.name, self.revision = _take_named(model, dtype, device, revision) if named else take_loaded(model, tokenizer, name)
+        taken = _take_named(model, dtype, device, revision) if named else take_loaded(model, tokenizer, name)
+        self.model, self.tokenizer, self.name, self.revision = taken
         self.device, self.dtype = self.model.device, self.model.dtype
         self.vocab_size = len(self.tokenizer)
         self.max_length = context_length(self.model.config.get_text_config())

@@ -22,7 +22,7 @@ from .embeddings import Embedder
 from .evaluation import Rows, count_pairs, measure_rows, sample_places, write_record
 from .inputs import existing_path
 from .report import Comparison, Evaluation, write_report
-from .runs import RunError, read_counts, read_recipe, read_rows
+from .runs import KEPT, KEPT_GOLD, RunError, read_counts, read_recipe, read_rows
 from .tasks import Label, Task, load_task
 
 # %% ../nbs/17a_quality.ipynb #d0f949f0
@@ -78,7 +78,7 @@ def _or_none(read: Any, *arguments: Any) -> Dataset | None:
         return None
 
 # %% ../nbs/17a_quality.ipynb #4a3e8c85
-def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike = '.') -> list[str]:
     """Find the demonstrations that stood in the prompts of a run.
 
     Parameters
@@ -87,6 +87,8 @@ def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         The run's recipe.
     rows : sequence of Mapping
         Its rows, each with the ids of its `demos`.
+    folder : path
+        Folder of the run, which keeps real rows that were handed over in Python.
 
     Returns
     -------
@@ -100,11 +102,18 @@ def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     """
     wanted, task = {demo for row in rows for demo in row.get('demos') or ()}, Task(**recipe['task'])
     if not wanted: return []
-    try: pool = demonstration_pool(task, _read_gold(recipe['gold'], task, 'train') if recipe.get('gold') else None)
+    try: pool = demonstration_pool(task, _shown_from(recipe, task, folder))
     except DataError as error:
         warnings.warn(f'the demonstrations of this run cannot be found, so copies of them go unseen: {error}')
         return []
     return list(dict.fromkeys(demo['text'] for demos in pool.values() for demo in demos if demo['id'] in wanted))
+
+
+def _shown_from(recipe: Mapping[str, Any], task: Task, folder: str | os.PathLike) -> Dataset | None:
+    "The real rows that a run draws its demonstrations from; None for those of the task."
+    if not recipe.get('gold'): return None
+    if recipe['gold'] == KEPT: return load_gold(Path(folder)/KEPT_GOLD, text='text', label='label')
+    return _read_gold(recipe['gold'], task, 'train')
 
 # %% ../nbs/17a_quality.ipynb #7a5ec438
 @dataclass(frozen=True)
@@ -123,12 +132,15 @@ class Subject:
         Where it comes from; for a run with its `recipe`.
     counts : Mapping or None
         How the candidates of a run ended; None for rows that were given.
+    folder : path
+        Folder of a run.
     """
     name: str
     rows: list[dict[str, Any]]
     task: Task
     source: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Any] | None = None
+    folder: str | os.PathLike = '.'
 
     def take(self, n: int | None = None, seed: int = 0) -> 'Subject':
         """Draw some of its rows, with the shares of the labels.
@@ -170,7 +182,7 @@ def run_subject(out: str | os.PathLike) -> Subject:
     recipe, rows, name = read_recipe(out), list(read_rows(out)), Path(out).name
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
     counts = {'asked': recipe['n']} | read_counts(out)
-    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts)
+    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out)
 
 # %% ../nbs/17a_quality.ipynb #2b896cca
 def _weights(table: Table) -> list[float] | None:
@@ -352,7 +364,7 @@ def _called(gold: Any) -> str:
 def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | None], **settings: Any) -> Evaluation:
     "The record of a dataset."
     recipe = subject.source.get('recipe')
-    shown = shown_texts(recipe, subject.rows) if recipe else ()
+    shown = shown_texts(recipe, subject.rows, subject.folder) if recipe else ()
     facts = {'name': subject.name, 'counts': subject.counts, 'provenance': {**subject.source, 'gold': _called(gold)}}
     return Evaluation(measure_rows(subject.rows, subject.task, *parts, shown, **facts, **settings))
 
@@ -457,6 +469,11 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
         If there is no such file, or a row has a fault; the message names the file, the place and the value.
     ValueError
         If there is no such task, student or extractor.
+
+    Examples
+    --------
+    >>> rows = [{'text': f'Goal {i} won the cup.', 'label': 'Sports'} for i in range(4)] + [{'text': f'Shares fell {i} percent.', 'label': 'Business'} for i in range(4)]
+    >>> record = evaluate(rows, student=None, progress=False)
     """
     [subject] = open_subjects([rows], task, [name], gold, text, label)
     parts = gold_parts(subject.task, gold, gold_train)
@@ -533,6 +550,11 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
         If there is no such file, or a row has a fault.
     ValueError
         If there are fewer than two datasets, the same one twice, or datasets of different tasks.
+
+    Examples
+    --------
+    >>> one, other = ([{'text': f'{word} number {i} fell.', 'label': label} for i in range(4) for label in ('up', 'down')] for word in ('Share', 'Bond'))
+    >>> records = compare({'shares': one, 'bonds': other}, student=None, progress=False)
     """
     found, names = _given(datasets)
     subjects = open_subjects(found, task, names, gold, text, label)

@@ -142,7 +142,8 @@ def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
     """
     try: return schema.model_json_schema()
     except PydanticUserError as error:
-        raise ValueError(f'the schema {schema.__name__} cannot be asked for: {str(error).splitlines()[0]}; take types that JSON has, such as str, int, list[str] or another model') from None
+        raise ValueError(f'the schema {schema.__name__} cannot be asked for: {str(error).splitlines()[0]}; take types '
+                         'that JSON has, such as str, int, list[str] or another model') from None
 
 
 def request_key(request: Request, teacher: Mapping[str, Any]) -> str:

@@ -186,6 +186,12 @@ def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], 
     References
     ----------
     CorrSynth, arXiv 2411.08553, Figure 3.
+
+    Examples
+    --------
+    >>> texts = ['The cup final', 'A late goal', 'Oil prices fell', 'Shares rose']
+    >>> float(label_cosine(texts, ['sport', 'sport', 'money', 'money'])) > 0
+    True
     """
     texts = _listed(texts)
     names, codes = _codes(labels, len(texts))
@@ -289,6 +295,11 @@ def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: floa
     References
     ----------
     Friedman and Dieng, arXiv 2210.02410; other orders: Pasarkar and Dieng, arXiv 2310.12952.
+
+    Examples
+    --------
+    >>> round(float(vendi_score(['a red cat', 'a red cat', 'oil prices fell'])), 1)        # three texts, not quite two different ones
+    1.9
     """
     if not q >= 0: raise ValueError(f'q must be 0 or more, got {q}')
     E = _rows(texts, embedder)
@@ -551,6 +562,11 @@ def mauve(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, sc
     References
     ----------
     Pillutla et al., arXiv 2102.01454 and 2212.14578.
+
+    Examples
+    --------
+    >>> real, fake = ([f'{word} number {i}' for i in range(40)] for word in ('cat', 'dog'))
+    >>> score = mauve(real, fake, seeds=[0])
     """
     if not scaling_factor > 0 or not len(seeds): raise ValueError(f'scaling_factor must be above 0 and seeds not empty, got {scaling_factor} and {seeds}')
     if num_buckets != 'auto' and not (isinstance(num_buckets, int) and num_buckets > 1): raise ValueError(f"num_buckets must be 'auto' or at least 2, got {num_buckets!r}")
@@ -660,6 +676,12 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
     ------
     ValueError
         If there are no references, or a threshold is out of range.
+
+    Examples
+    --------
+    >>> texts = ['The mill burned down on Monday.', 'Rain fell all day.']
+    >>> float(novelty(texts, {'train': ['The mill burned down on Monday.']}))                     # one of two copies nothing
+    0.5
     """
     if not references: raise ValueError("references is empty: name at least one, such as {'train': texts}")
     if not 0 < similarity <= 1 or shared_words < 1: raise ValueError(f'similarity must be in (0, 1] and shared_words at least 1, got {similarity} and {shared_words}')

@@ -331,7 +331,8 @@ class Student:
 
     Examples
     --------
-    >>> student = Student('minilm', recipe='quick')
+    >>> rows = [{'text': 'so good', 'label': 'yes'}, {'text': 'so bad', 'label': 'no'}]*8
+    >>> student = Student('minilm', recipe='quick').fit(rows)
     """
     progress: bool | None = None
 

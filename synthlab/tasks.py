@@ -151,43 +151,54 @@ def _unknown_key(key: tuple, kind: type[BaseModel]) -> str:
     "What to say of a key that nobody reads: the one that was meant, or whose it is, or which there are."
     word, known = key[-1], _kind_at(key, kind).model_fields
     homes = [other.__name__ for other in _Data.__subclasses__() if word in other.model_fields]
-    cure = f", which is a key of {' and '.join(homes)}" if homes else did_you_mean(word, known) or f"; there are {', '.join(known)}"
-    return f'unknown key {_dotted(key)!r}{cure}'
+    near, home = did_you_mean(word, known), f" (a key of {' and '.join(homes)})" if homes else ''
+    return f'unknown key {_dotted(key)!r}{home}' + (near if near or home else f"; there are {', '.join(known)}")
 
 
 def _missing_key(key: tuple, kind: type[BaseModel]) -> str:
     "What to say of a key that is not there."
-    if key == ('instruction',): return "no key 'instruction', which a task with several fields needs: a jinja2 template that asks for them"
+    if key == ('instruction',):
+        return "no key 'instruction', which a task with several fields needs: a jinja2 template that asks for them"
     home = {'Targeted': 'table [targen]'}.get(kind.__name__, kind.__name__.lower())
     return f'no key {_dotted(key)!r}' + (f', which every {home} needs' if len(key) == 1 else '')
 
 # %% ../nbs/00_tasks.ipynb #cb05f378
-_EXPECTED = {'tuple_type': 'a list', 'string_type': 'a string', 'int_type': 'a whole number', 'int_parsing': 'a whole number', 'int_from_float': 'a whole number',
-             'greater_than': 'at least 1', 'model_type': 'a table of keys', 'dict_type': 'a table of keys', 'too_short': 'at least one entry'}
+_EXPECTED = {
+    'tuple_type': 'a list', 'string_type': 'a string', 'model_type': 'a table of keys', 'dict_type': 'a table of keys',
+    'int_type': 'a whole number', 'int_parsing': 'a whole number', 'int_from_float': 'a whole number',
+    'greater_than': 'at least 1', 'too_short': 'at least one entry'}
 _CURES = {('labels',): ', such as ["spam", "ham"]', ('fields',): ', such as ["text"]'}
 
 
 def _fault_line(fault: dict, kind: type[BaseModel]) -> str:
     "One line for one of pydantic's errors: the key, what is wrong, the value, the cure."
     place, sort, expected = fault['loc'], fault['type'], fault['msg'].removeprefix('Input should be ')
-    key, cure = _dotted(place), ', or a name alone' if place[:1] == ('labels',) and len(place) == 2 else _CURES.get(place, '')
+    key, value, cure = _dotted(place), reprlib.repr(fault['input']), _CURES.get(place, '')
+    if place[:1] == ('labels',) and len(place) == 2: cure = ', or a name alone'
     if sort == 'extra_forbidden': return _unknown_key(place, kind)
     if sort == 'missing': return _missing_key(place, kind)
-    if sort == 'frozen_instance': return f'{key} is frozen, and stays what it is: make another {kind.__name__}, with the {key} that you want'
+    if sort == 'frozen_instance':
+        return f'{key} is frozen, and stays what it is: make another {kind.__name__}, with the {key} that you want'
     if sort == 'value_error': return f'{key} {fault["ctx"]["error"]}'.strip()
-    if sort not in _EXPECTED and expected == fault['msg']: return f'{key} {expected}; got {reprlib.repr(fault["input"])}'.strip()
-    return f'{key} must be {_EXPECTED.get(sort, expected)}{cure}, got {reprlib.repr(fault["input"])}'.strip()
+    if sort not in _EXPECTED and expected == fault['msg']: return f'{key} {expected}; got {value}'.strip()
+    return f'{key} must be {_EXPECTED.get(sort, expected)}{cure}, got {value}'.strip()
+
+
+def _is_ours(part: str | int) -> bool:
+    "Whether a part of a key is written by somebody; not so pydantic's words for alternatives."
+    return isinstance(part, int) or not re.search(r'[\[(]', part) and part != 'str'
 
 
 def _told(error: ValidationError, kind: type[BaseModel]) -> Iterator[tuple[tuple, str]]:
     "The key of each fault of something that was to be of a kind, and one line for it."
     seen = set()
     for fault in error.errors():
-        fault['loc'] = tuple(part for part in fault['loc'] if isinstance(part, int) or not re.search(r'[\[(]', part) and part != 'str')      # without pydantic's words for alternatives
+        fault['loc'] = tuple(filter(_is_ours, fault['loc']))
         if fault['loc'] in seen: continue
         seen.add(fault['loc'])
         places = getattr(fault.get('ctx', {}).get('error'), 'places', None)
-        yield from ([(place, f'{_dotted(place)} {told}') for place, told in places] if places else [(fault['loc'], _fault_line(fault, kind))])
+        if not places: yield fault['loc'], _fault_line(fault, kind)
+        else: yield from ((place, f'{_dotted(place)} {told}') for place, told in places)
 
 
 @contextlib.contextmanager
@@ -195,8 +206,8 @@ def _plainly(kind: type[BaseModel]) -> Iterator[None]:
     "Turn pydantic's error about one of our classes into a plain one, in the words of the caller."
     try: yield
     except ValidationError as error:
-        faults = [told for _, told in _told(error, kind)]
-        raise ValueError(f'{kind.__name__}: {faults[0]}' if len(faults) == 1 else '\n  '.join([f'{kind.__name__}:', *faults])) from None
+        name, faults = f'{kind.__name__}:', [told for _, told in _told(error, kind)]
+        raise ValueError(f'{name} {faults[0]}' if len(faults) == 1 else '\n  '.join([name, *faults])) from None
 
 # %% ../nbs/00_tasks.ipynb #d4a9a875
 class _Data(BaseModel):
@@ -205,10 +216,12 @@ class _Data(BaseModel):
 
     def __init__(self, /, *_, **data):
         kind, first = type(self).__name__, next(iter(type(self).model_fields))
-        if _: raise ValueError(f'{kind}: every part is given by its name: write {kind}({first}={reprlib.repr(_[0])}, ...)')
+        if _: raise ValueError(f'{kind}: every part is given by its name: '
+                               f'write {kind}({first}={reprlib.repr(_[0])}, ...)')
         with _plainly(type(self)): super().__init__(**data)
 
-    __init__.__pydantic_base_init__ = True           # as pydantic marks its own: what is part of another model is read by pydantic, which then knows the whole key
+    # As pydantic marks its own: it then reads the parts of a model itself, and knows the whole key of a fault.
+    __init__.__pydantic_base_init__ = True
 
     @classmethod
     def model_validate(cls, *args, **options):
@@ -278,11 +291,19 @@ def _spoken(name) -> dict:
 def _is_name(label) -> bool: return isinstance(label, (str, int, float)) and not isinstance(label, bool)
 
 
+def _label_table(name, told) -> dict:
+    "A label as a table, from its name and its description, if any, or whatever else is told of it."
+    if isinstance(told, Mapping): return {'name': name, **told}
+    return _spoken(name) | ({'description': told} if told else {})
+
+
 def _label_tables(labels):
     "Labels as a list of tables, from a list or a table of names; what is neither stays, for pydantic to refuse."
-    if isinstance(labels, (set, frozenset)): raise _Faults([(('labels',), f'stand in a set, which has no order: give a list, such as {sorted(map(str, labels))}')])
-    if isinstance(labels, Mapping) and not ('name' in labels and labels.keys() <= Label.model_fields.keys()):            # the table of one label is a mistake
-        return [{'name': name, **told} if isinstance(told, Mapping) else _spoken(name) | ({'description': told} if told else {}) for name, told in labels.items()]
+    if isinstance(labels, (set, frozenset)):
+        told = f'stand in a set, which has no order: give a list, such as {sorted(map(str, labels))}'
+        raise _Faults([(('labels',), told)])
+    one_label = isinstance(labels, Mapping) and 'name' in labels and labels.keys() <= Label.model_fields.keys()
+    if isinstance(labels, Mapping) and not one_label: return [_label_table(*item) for item in labels.items()]
     if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Iterable): return labels
     return [_spoken(label) if _is_name(label) else label for label in labels]
 
@@ -531,8 +552,8 @@ class Task(_Data):
     description : str
         What the label says about the text, in a few words.
     instruction : str
-        jinja2 template that asks for a text; it may use `verbalisation`, `label`, `description` and `task`. A task with one field needs none: then it asks for a short text
-        with the label, and says what is known of task and label.
+        jinja2 template that asks for a text; it may use `verbalisation`, `label`, `description` and `task`. A task
+        with one field needs none: then it asks for a short text with the label, and says what is known of both.
     cue : str
         Words after which the text begins.
     question : str
@@ -550,7 +571,8 @@ class Task(_Data):
     targen : Targeted or None
         How rows are written without examples; None leaves it to the usual way for single texts.
     labels : tuple[Label, ...]
-        The labels, in order. A label may be written short, as its name; or all of them as a table from name to description.
+        The labels, in order. A label may be written short, as its name; or all of them as a table from name to
+        description.
 
     Examples
     --------
@@ -577,7 +599,8 @@ class Task(_Data):
         if not isinstance(data, Mapping): return data
         data, fields = dict(data), data.get('fields', ('text',))
         if 'labels' in data: data['labels'] = _label_tables(data['labels'])
-        if isinstance(fields, (list, tuple)) and len(fields) == 1: data.setdefault('instruction', _usual_instruction(data.get('labels')))
+        if isinstance(fields, (list, tuple)) and len(fields) == 1:
+            data.setdefault('instruction', _usual_instruction(data.get('labels')))
         return data
 
     @model_validator(mode='after')
@@ -751,12 +774,13 @@ def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
 # %% ../nbs/00_tasks.ipynb #b18df60b
 def _parse_task(data: bytes, where: str) -> Task:
     "The task that a TOML file holds; `where` names the file in messages."
-    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))                  # pydantic's own error knows the places
+    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))      # whose error has places
     except UnicodeDecodeError as error: raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
     except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}') from None
     except ValidationError as error:
         lines = _toml_lines(data.decode('utf-8-sig'))
-        raise ValueError('\n  '.join([f'{where}: not a task', *(f'line {_line(lines, place)}: {told}' for place, told in _told(error, Task))])) from None
+        told = [f'line {_line(lines, place)}: {fault}' for place, fault in _told(error, Task)]
+        raise ValueError('\n  '.join([f'{where}: not a task', *told])) from None
     task._origin = (where, _toml_lines(data.decode('utf-8-sig')))
     return task
 

@@ -150,8 +150,8 @@ class CausalTeacher(CausalModel, TextTeacher):
     Parameters
     ----------
     model : str or PreTrainedModel
-        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put into evaluation mode (no dropout), and stays otherwise
-        as it is: device and number type are its own.
+        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put
+        into evaluation mode (no dropout), and stays otherwise as it is: device and number type are its own.
     tokenizer : PreTrainedTokenizerBase or None
         Tokenizer of a loaded model; None takes the one of the name or folder that it was loaded by.
     dtype : str
@@ -163,7 +163,8 @@ class CausalTeacher(CausalModel, TextTeacher):
     max_rows : int
         Most requests that are answered at the same time.
     name : str or None
-        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind and fingerprint.
+        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind
+        and fingerprint.
 
     Raises
     ------
@@ -175,8 +176,9 @@ class CausalTeacher(CausalModel, TextTeacher):
     >>> teacher = CausalTeacher('pocket')
     """
 
-    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None, dtype: str = 'auto', device: str = 'auto',
-                 revision: str | None = None, max_rows: int = 64, name: str | None = None):
+    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
+                 dtype: str = 'auto', device: str = 'auto', revision: str | None = None, max_rows: int = 64,
+                 name: str | None = None):
         super().__init__(model, tokenizer, dtype, device, revision, name)
         self.max_rows = max_rows
 

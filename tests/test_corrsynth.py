@@ -130,7 +130,8 @@ def bytewise(normalizer=None):
 
 
 TOKENIZERS = {'bytes': bytewise, 'bytes, spelt out': lambda: bytewise(normalizers.NFKC()), 'in Python': ByT5Tokenizer}
-CUT = {'chinese': '今天天气很好'*10, 'letters': 'the dog ran home again '*10, 'mixed': 'Perú, 今天 🦊 '*12, 'accents': 'e\u0301'*60, 'ligatures': 'ﷺ'*3 + 'ﬃ'*40, 'short': '今天', 'empty': ''}
+CUT = {'chinese': '今天天气很好'*10, 'letters': 'the dog ran home again '*10, 'mixed': 'Perú, 今天 🦊 '*12,
+       'accents': 'e\u0301'*60, 'ligatures': 'ﷺ'*3 + 'ﬃ'*40, 'short': '今天', 'empty': ''}
 
 
 @pytest.mark.parametrize('most', [1, 2, 16, 64])
@@ -143,7 +144,7 @@ def test_a_demonstration_has_no_more_tokens_than_a_text(kind, text, most):
     assert size(found) <= most and text.startswith(found)
     assert found == text or size(text) > most
     longer = [text[:end] for end in range(len(found) + 1, len(text) + 1) if text[:end].rstrip() != found]
-    if kind == 'bytes' and longer: assert size(longer[0].rstrip()) > most                                      # and none is wasted
+    if kind == 'bytes' and longer: assert size(longer[0].rstrip()) > most                  # and none is wasted
 
 
 def test_sixty_chinese_characters_are_not_sixty_tokens():

@@ -191,8 +191,9 @@ def test_remembered_prompts_change_nothing(teacher):
     "Six groups with the same prompts, read once or twice in all, draw what each draws alone."
     same = [DecodePlan(WORDS['unequal'], range(4), contrast_weights(LABELS, delta=.4), .01, LABELS, seed, name=seed) for seed in range(6)]
     run = decode(teacher, same, Sampling(max_new_tokens=8), max_rows=8)
-    together = {plan.name: [c.token_ids for c in completions] for plan, completions in run}
-    assert {len(prompt) for prompt in run.batch.memory.known} == set(map(len, teacher.encode(WORDS['unequal'])))
+    together, memory = {}, None
+    for plan, completions in run: together[plan.name], memory = [c.token_ids for c in completions], run.batch.memory
+    assert {len(prompt) for prompt in memory.known} == set(map(len, teacher.encode(WORDS['unequal'])))
     for plan in same:
         [(_, alone)] = decode(teacher, [plan], Sampling(max_new_tokens=8))
         assert together[plan.name] == [c.token_ids for c in alone]

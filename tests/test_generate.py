@@ -254,3 +254,15 @@ def test_a_mistyped_name_is_told_without_torch(tmp_path, words):
 def test_the_command_line_knows_the_presets():
     from synthlab.cli import PRESET_NAMES
     assert PRESET_NAMES == tuple(PRESETS)
+
+
+def test_a_report_knows_the_demonstrations_that_the_run_keeps(tmp_path, pocket):
+    from synthlab.quality import evaluate, shown_texts
+    generate('ag_news', 4, 'fewgen', gold=FRAME, out=tmp_path/'run', teacher=pocket, max_new_tokens=9)
+    rows = list(read_rows(tmp_path/'run'))
+    shown = shown_texts(read_recipe(tmp_path/'run'), rows, tmp_path/'run')
+    assert len(shown) == len({demo for row in rows for demo in row['demos']}) and set(shown) <= set(FRAME.text)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        warnings.filterwarnings('ignore', message='.*few')
+        evaluate(tmp_path/'run', student=None, progress=False)

@@ -267,8 +267,8 @@ def test_a_loaded_model_scores_as_the_same_by_name(folder):
     ours = CausalModel(model, tokenizer)
     assert ours.model is model and ours.tokenizer is tokenizer and ours.name == str(folder)
     assert torch.equal(ours.next_logits([[2, 7, 8]]), CausalModel(folder).next_logits([[2, 7, 8]]))
-    assert ours.next_logits([[2, 7, 8]])[:, 12_288:].isneginf().all()                                    # a vocabulary that is padded
-    assert CausalModel(model).revision == ours.revision                                                  # its tokenizer is found by its name
+    assert ours.next_logits([[2, 7, 8]])[:, 12_288:].isneginf().all()            # a vocabulary that is padded
+    assert CausalModel(model).revision == ours.revision                          # its tokenizer is found by its name
     assert (CausalModel(model.bfloat16(), tokenizer).dtype, model.dtype) == (torch.bfloat16, torch.bfloat16)
 
 
@@ -280,8 +280,10 @@ def test_a_loaded_model_is_put_into_evaluation_mode(folder):
 def test_the_revision_of_a_loaded_model_is_that_of_its_weights(folder, tmp_path):
     (model, tokenizer), (again, _) = loaded(folder), loaded(folder)
     first = CausalModel(model, tokenizer)
-    assert re.fullmatch('loaded:[0-9a-f]{12}', first.revision) and CausalModel(again, tokenizer).revision == first.revision
-    changes = [lambda: again.lm_head.weight.mul_(1.01), lambda: again.model.layers[0].self_attn.q_proj.weight.add_(1e-3)]
+    assert re.fullmatch('loaded:[0-9a-f]{12}', first.revision)
+    assert CausalModel(again, tokenizer).revision == first.revision
+    layer = again.model.layers[0].self_attn.q_proj
+    changes = [lambda: again.lm_head.weight.mul_(1.01), lambda: layer.weight.add_(1e-3)]
     with torch.no_grad():
         for change in changes:
             change()
@@ -300,7 +302,8 @@ def test_a_model_without_a_name_gets_one_that_lasts(folder):
     names = [CausalModel(made(seed), tokenizer).name for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2] and names[0].startswith('llama-')
     assert CausalModel(made(0), tokenizer, name='mine').name == 'mine'
-    with pytest.raises(ValueError, match=r'does not say which tokenizer it has; give it too: CausalTeacher\(model, tokenizer\)'): CausalModel(made(0))
+    with pytest.raises(ValueError, match=r'does not say which tokenizer it has; give it too: CausalTeacher'):
+        CausalModel(made(0))
 
 
 def cut_vocabulary(model):
@@ -309,15 +312,29 @@ def cut_vocabulary(model):
 
 
 REFUSED = {
-    'arguments the wrong way round': (lambda model, tokenizer: CausalModel(tokenizer, model), ['model must be a name, a folder', 'TokenizersBackend|PreTrainedTokenizerFast']),
-    'a name as tokenizer': (lambda model, tokenizer: CausalModel(model, 'pocket'), ['tokenizer must be', "got 'pocket'"]),
-    'no output': (lambda model, tokenizer: CausalModel(model.model, tokenizer), ['LlamaModel does not continue texts', 'AutoModelForCausalLM']),
-    'another vocabulary': (lambda model, tokenizer: CausalModel(cut_vocabulary(model), tokenizer), ['12288 tokens and the model 100', 'one model']),
-    'a type': (lambda model, tokenizer: CausalModel(model, tokenizer, dtype='bfloat16'), ["dtype='bfloat16'", 'stays as it is', 'model.to']),
-    'a device': (lambda model, tokenizer: CausalModel(model, tokenizer, device='cpu'), ["device='cpu'", 'stays as it is']),
-    'a name with a tokenizer': (lambda model, tokenizer: CausalModel('pocket', tokenizer), ['brings its tokenizer', 'leave them out']),
-    'options by position': (lambda model, tokenizer: CausalModel('pocket', 'float32', 'cpu'), ["tokenizer='float32'", 'go by their names']),
-    'by name, later': (lambda model, tokenizer: CausalModel('mine', revision='loaded:0123456789ab'), ["'mine'", 'cannot be loaded by name', 'pass the teacher']),
+    'arguments the wrong way round': (
+        lambda model, tokenizer: CausalModel(tokenizer, model),
+        ['model must be a name, a folder', 'TokenizersBackend|PreTrainedTokenizerFast']),
+    'a name as tokenizer': (
+        lambda model, tokenizer: CausalModel(model, 'pocket'), ['tokenizer must be', "got 'pocket'"]),
+    'no output': (
+        lambda model, tokenizer: CausalModel(model.model, tokenizer),
+        ['LlamaModel does not continue texts', 'AutoModelForCausalLM']),
+    'another vocabulary': (
+        lambda model, tokenizer: CausalModel(cut_vocabulary(model), tokenizer),
+        ['12288 tokens and the model 100', 'one model']),
+    'a type': (
+        lambda model, tokenizer: CausalModel(model, tokenizer, dtype='bfloat16'),
+        ["dtype='bfloat16'", 'stays as it is', 'model.to']),
+    'a device': (
+        lambda model, tokenizer: CausalModel(model, tokenizer, device='cpu'), ["device='cpu'", 'stays as it is']),
+    'a name with a tokenizer': (
+        lambda model, tokenizer: CausalModel('pocket', tokenizer), ['brings its tokenizer', 'leave them out']),
+    'options by position': (
+        lambda model, tokenizer: CausalModel('pocket', 'float32', 'cpu'), ["tokenizer='float32'", 'go by their names']),
+    'by name, later': (
+        lambda model, tokenizer: CausalModel('mine', revision='loaded:0123456789ab'),
+        ["'mine'", 'cannot be loaded by name', 'pass the teacher']),
 }
 
 
@@ -327,14 +344,17 @@ def test_what_cannot_be_taken_is_told(folder, call, parts):
     for part in parts: assert re.search(part, str(refusal.value)), str(refusal.value)
 
 
-@pytest.mark.parametrize('address', ['http://localhost:8000/v1', 'https://api.example.com/v1', 'HTTP://10.0.0.1', 'localhost:11434', '127.0.0.1:8000/v1'])
+@pytest.mark.parametrize('address', ['http://localhost:8000/v1', 'https://api.example.com/v1', 'HTTP://10.0.0.1',
+                                     'localhost:11434', '127.0.0.1:8000/v1'])
 def test_the_address_of_a_server_is_told_what_to_pass(address):
     with pytest.raises(ValueError) as refusal: CausalModel(address)
-    for part in (repr(address), f'ChatTeacher(MODEL, base_url={address!r})', f'--base-url {address} --teacher MODEL'): assert part in str(refusal.value)
+    for part in (repr(address), f'ChatTeacher(MODEL, base_url={address!r})', f'--base-url {address} --teacher MODEL'):
+        assert part in str(refusal.value)
 
 
 def test_the_page_of_a_model_is_no_server():
-    with pytest.raises(ValueError, match='give the name of the model alone'): CausalModel('https://huggingface.co/owner/name')
+    with pytest.raises(ValueError, match='give the name of the model alone'):
+        CausalModel('https://huggingface.co/owner/name')
 
 
 def test_tokens_that_only_the_template_marks(folder):

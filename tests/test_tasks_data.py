@@ -23,7 +23,8 @@ from synthlab import data
 from synthlab.data import DataError, demonstration_pool, draw_demonstrations, load_gold, read_table, written_rows
 from synthlab.decoding import Sampling
 from synthlab.recipes import Recipe
-from synthlab.tasks import Attribute, Check, GoldSource, Label, Part, Targeted, Task, derive_seed, label_counts, load_task, messages, render, task_names, text_fault
+from synthlab.tasks import (Attribute, Check, GoldSource, Label, Part, Targeted, Task, derive_seed, label_counts,
+                            load_task, messages, render, task_names, text_fault)
 from synthlab.teachers import CausalTeacher
 
 ROOT = Path(__file__).parents[1]
@@ -286,12 +287,21 @@ def test_any_tests_round_trip(values):
 MINIMAL = 'name = "t"\ninstruction = "{{ verbalisation }}"\n'
 BAD_TASKS = {
     'unknown key': (MINIMAL + '[[labels]]\nname = "a"\nalias = ["0"]\n', ["unknown key 'labels[0].alias'", "did you mean 'aliases'?"]),
-    'missing key': ('name = "t"\nfields = ["a", "b"]\n[[labels]]\nname = "a"\n', ["line 1: no key 'instruction'", 'several fields']),
-    'no name and no labels': ('description = "t"\n', ["no key 'name', which every task needs", "no key 'labels', which every task needs"]),
-    'key of two words': (MINIMAL + '"my key" = 3\n[[labels]]\nname = "a"\n', ["line 3: unknown key 'my key'", 'there are name, description']),
-    'key of a label': (MINIMAL + 'aliases = ["0"]\n[[labels]]\nname = "a"\n', ["line 3: unknown key 'aliases', which is a key of Label"]),
-    'one label as a table': (MINIMAL + '[labels]\nname = "a"\ndescription = "b"\n', ['line 3: labels must be a list, such as ["spam", "ham"]', "'name': 'a'"]),
-    'labels in one string': (MINIMAL + 'labels = "a, b"\n', ['line 3: labels must be a list, such as ["spam", "ham"]', "'a, b'"]),
+    'missing key': (
+        'name = "t"\nfields = ["a", "b"]\n[[labels]]\nname = "a"\n', [
+            "line 1: no key 'instruction'", 'several fields']),
+    'no name and no labels': (
+        'description = "t"\n', ["no key 'name', which every task needs", "no key 'labels', which every task needs"]),
+    'key of two words': (
+        MINIMAL + '"my key" = 3\n[[labels]]\nname = "a"\n', [
+            "line 3: unknown key 'my key'", 'there are name, description']),
+    'key of a label': (
+        MINIMAL + 'aliases = ["0"]\n[[labels]]\nname = "a"\n', ["line 3: unknown key 'aliases' (a key of Label)"]),
+    'one label as a table': (
+        MINIMAL + '[labels]\nname = "a"\ndescription = "b"\n', [
+            'line 3: labels must be a list, such as ["spam", "ham"]', "'name': 'a'"]),
+    'labels in one string': (
+        MINIMAL + 'labels = "a, b"\n', ['line 3: labels must be a list, such as ["spam", "ham"]', "'a, b'"]),
     'empty label name': ('name = "t"\nlabels = ["a", " "]\n', ["line 2: labels[1].name is empty: ' '"]),
     'names alike': ('name = "t"\nlabels = ["a", "A"]\n', ["'a' stands for 2 labels: a, A"]),
     'label without a name': (MINIMAL + '[[labels]]\ndescription = "a"\n', ["no key 'labels[0].name'"]),
@@ -338,20 +348,23 @@ SPAM = Task(name='spam', labels=['spam', 'not_spam'])
 def test_a_name_is_a_label():
     assert SPAM.label_names == ('spam', 'not_spam') and SPAM.find_label('NOT_SPAM') == 'not_spam'
     assert [label.verbalisation for label in SPAM.labels] == ['spam', 'not spam']
-    assert [label.description for label in SPAM.labels] == ['A text that belongs under "spam".', 'A text that belongs under "not spam".']
+    told = ['A text that belongs under "spam".', 'A text that belongs under "not spam".']
+    assert [label.description for label in SPAM.labels] == told
     assert SPAM.write_instruction('not_spam') == 'Write a short text with the label "not spam".'
     assert SPAM.ask_instruction() == 'Which label fits this text: spam, not_spam?' and SPAM.cue == 'Text:'
     assert Task(name='n', labels=[0, 1]).label_names == ('0', '1')
-    for names in (('spam', 'not_spam'), (name for name in ('spam', 'not_spam')), {'spam': '', 'not_spam': None}): assert Task(name='spam', labels=names) == SPAM
+    for names in (('spam', 'not_spam'), iter(['spam', 'not_spam']), {'spam': '', 'not_spam': None}):
+        assert Task(name='spam', labels=names) == SPAM
 
 
 def test_labels_as_a_table():
     told = {'spam': 'Advertising.', 'ham': {'description': 'Other mail.', 'demonstrations': ['See you at six.']}}
     task = Task(name='mail', description='Kind of a mail', labels=told)
-    assert task == Task(name='mail', description='Kind of a mail', labels=['spam', Label(name='ham', **told['ham'])]).model_copy(update={'labels': task.labels, 'instruction': task.instruction})
     assert task.label('ham').demonstrations == ('See you at six.',) and task.label('spam').description == 'Advertising.'
-    assert task.write_instruction('spam') == 'Write a short text with the label "spam" (Kind of a mail). That means: Advertising.'
-    assert Task(name='mail', labels=[Label(name='ham')]).write_instruction('ham') == 'Write a short text with the label "ham".'
+    asked = 'Write a short text with the label "spam" (Kind of a mail). That means: Advertising.'
+    assert task.write_instruction('spam') == asked
+    bare = Task(name='mail', labels=[Label(name='ham')])
+    assert bare.write_instruction('ham') == 'Write a short text with the label "ham".'
 
 
 def test_a_label_in_full_and_an_instruction_stay_as_they_are():
@@ -362,13 +375,16 @@ def test_a_label_in_full_and_an_instruction_stay_as_they_are():
 
 def test_a_short_task_is_a_whole_one(tmp_path):
     (tmp_path/'spam.toml').write_text('name = "spam"\nlabels = ["spam", "not_spam"]\n', encoding='utf-8')
-    assert load_task(tmp_path/'spam.toml') == SPAM == pickle.loads(pickle.dumps(SPAM)) == copy.deepcopy(SPAM) == Task(**SPAM.model_dump()) == Task.model_validate_json(SPAM.model_dump_json())
+    copies = [pickle.loads(pickle.dumps(SPAM)), copy.deepcopy(SPAM), Task(**SPAM.model_dump()),
+              Task.model_validate(SPAM), Task.model_validate_json(SPAM.model_dump_json()), load_task(tmp_path/'spam.toml')]
+    assert copies == [SPAM]*len(copies)
     assert len({SPAM, Task(**SPAM.model_dump())}) == 1
     (tmp_path/'whole.toml').write_text(SPAM.to_toml(), encoding='utf-8')
     assert load_task(tmp_path/'whole.toml') == SPAM
 
 
-@pytest.mark.parametrize('recipe', [Recipe.simprompt(), Recipe.fewgen(shots=0), Recipe.targen(correct='none')], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize('recipe', [Recipe.simprompt(), Recipe.fewgen(shots=0), Recipe.targen(correct='none')],
+                         ids=lambda recipe: recipe.name)
 def test_a_short_task_goes_with_recipes_that_need_no_examples(tmp_path, recipe):
     rows = recipe.generate(SPAM, n=4, out=tmp_path/'run', teacher=ScriptedTeacher())
     assert Counter(rows['label']) == {'spam': 2, 'not_spam': 2} and all(rows['text'])
@@ -376,38 +392,59 @@ def test_a_short_task_goes_with_recipes_that_need_no_examples(tmp_path, recipe):
 
 @pytest.mark.parametrize('recipe', [Recipe.fewgen(shots=0), Recipe.corrsynth(shots=0)], ids=lambda recipe: recipe.name)
 def test_a_short_task_goes_with_a_local_teacher(tmp_path, recipe):
-    rows = recipe.generate(SPAM, n=2, out=tmp_path/'run', teacher=CausalTeacher('pocket'), sampling=Sampling(max_new_tokens=12))
+    teacher, sampling = CausalTeacher('pocket'), Sampling(max_new_tokens=12)
+    rows = recipe.generate(SPAM, n=2, out=tmp_path/'run', teacher=teacher, sampling=sampling)
     assert sorted(rows['label']) == ['not_spam', 'spam']
 
 
 def test_a_task_without_examples_says_what_few_shots_need(tmp_path):
-    with pytest.raises(DataError) as refusal: Recipe.fewgen(shots=3).generate(SPAM, n=2, out=tmp_path/'run', teacher=ScriptedTeacher())
-    for part in ("3 demonstrations of label 'spam', which has 0", 'write some into the task', 'gold=', 'shots=0'): assert part in str(refusal.value)
+    with pytest.raises(DataError) as refusal:
+        Recipe.fewgen(shots=3).generate(SPAM, n=2, out=tmp_path/'run', teacher=ScriptedTeacher())
+    for part in ("3 demonstrations of label 'spam', which has 0", 'write some into the task', 'gold=', 'shots=0'):
+        assert part in str(refusal.value)
 
 
 PYTHON = {
-    'unknown key': (lambda: Task(name='t', labls=['a']), ["unknown key 'labls'; did you mean 'labels'?", "no key 'labels', which every task needs"]),
+    'unknown key': (
+        lambda: Task(name='t', labls=['a']),
+        ["unknown key 'labls'; did you mean 'labels'?", "no key 'labels', which every task needs"]),
     'unknown key of a label': (lambda: Label(name='a', alias=['0']), ["unknown key 'alias'; did you mean 'aliases'?"]),
-    'unknown key within': (lambda: Task(name='t', labels=[{'name': 'a', 'alias': ['0']}]), ["unknown key 'labels[0].alias'; did you mean 'aliases'?"]),
-    'key of another class': (lambda: Label(name='a', instruction='x'), ["unknown key 'instruction', which is a key of Task"]),
-    'key like no other': (lambda: Check(that='x', message='y', zzz=1), ["unknown key 'zzz'; there are that, message, labels"]),
+    'unknown key within': (
+        lambda: Task(name='t', labels=[{'name': 'a', 'alias': ['0']}]),
+        ["unknown key 'labels[0].alias'; did you mean 'aliases'?"]),
+    'key of another class': (lambda: Label(name='a', instruction='x'), ["unknown key 'instruction' (a key of Task)"]),
+    'key near one here and one elsewhere': (
+        lambda: Task(name='t', label=['a']), ["unknown key 'label' (a key of GoldSource); did you mean 'labels'?"]),
+    'key like no other': (
+        lambda: Check(that='x', message='y', zzz=1), ["unknown key 'zzz'; there are that, message, labels"]),
     'missing key': (lambda: Label(), ["no key 'name', which every label needs"]),
     'nothing at all': (lambda: Targeted(), ["no key 'contexts'", "no key 'seeds'", "no key 'write'"]),
     'by position': (lambda: Label('a'), ["given by its name: write Label(name='a', ...)"]),
-    'a set': (lambda: Task(name='t', labels={'b', 'a'}), ["a set, which has no order: give a list, such as ['a', 'b']"]),
-    'one string': (lambda: Task(name='t', labels='a, b'), ['labels must be a list, such as ["spam", "ham"], got \'a, b\'']),
-    'no label': (lambda: Task(name='t', labels=['a', None]), ['labels[1] must be a table of keys, or a name alone, got None']),
+    'a set': (
+        lambda: Task(name='t', labels={'b', 'a'}), ["a set, which has no order: give a list, such as ['a', 'b']"]),
+    'one string': (
+        lambda: Task(name='t', labels='a, b'), ['labels must be a list, such as ["spam", "ham"], got \'a, b\'']),
+    'no label': (
+        lambda: Task(name='t', labels=['a', None]), ['labels[1] must be a table of keys, or a name alone, got None']),
     'truth values': (lambda: Task(name='t', labels=[True, False]), ['labels[0] must be', 'got True']),
-    'texts for a label': (lambda: Task(name='t', labels={'a': ['One.']}), ["labels[0].description must be a string, got ['One.']"]),
+    'texts for a label': (
+        lambda: Task(name='t', labels={'a': ['One.']}), ["labels[0].description must be a string, got ['One.']"]),
     'one text': (lambda: Label(name='a', demonstrations='One.'), ["demonstrations must be a list, got 'One.'"]),
     'empty text': (lambda: Label(name='a', tests=['One.', ' ']), ["tests[1] is empty: ' '"]),
-    'no whole number': (lambda: Task(name='t', labels=['a'], max_new_tokens=1.5), ['max_new_tokens must be a whole number, got 1.5']),
-    'a choice': (lambda: Targeted(contexts='a', seeds='b', seed={'x': 'y'}, write={'z': 'y'}, labels_per_seed='two'), ["labels_per_seed must be 'one' or 'all', got 'two'"]),
+    'no whole number': (
+        lambda: Task(name='t', labels=['a'], max_new_tokens=1.5), ['max_new_tokens must be a whole number, got 1.5']),
+    'a choice': (
+        lambda: Targeted(contexts='a', seeds='b', seed={'x': 'y'}, write={'z': 'y'}, labels_per_seed='two'),
+        ["labels_per_seed must be 'one' or 'all', got 'two'"]),
     'a part': (lambda: Part(meaning='x', longest=0), ['longest must be at least 1, got 0']),
-    'a part of a table': (lambda: Targeted(contexts='a', seeds='b', seed={'my-part': {'meaning': 'x', 'lngest': 3}}, write={'z': 'y'}), ["unknown key 'seed.my-part.lngest'; did you mean 'longest'?"]),
+    'a part of a table': (
+        lambda: Targeted(contexts='a', seeds='b', seed={'my-part': {'meaning': 'x', 'lngest': 3}}, write={'z': 'y'}),
+        ["unknown key 'seed.my-part.lngest'; did you mean 'longest'?"]),
     'an attribute': (lambda: Attribute(meaning='x', values='y'), ["values must be a list, got 'y'"]),
     'gold': (lambda: GoldSource(colum='x'), ["unknown key 'colum'; there are name, hub, text, label"]),
-    'a template': (lambda: Task(name='t', labels=['a'], instruction='{{ lable }}'), ["instruction template '{{ lable }}': 'lable' is undefined; it may use verbalisation, label"]),
+    'a template': (
+        lambda: Task(name='t', labels=['a'], instruction='{{ lable }}'),
+        ["instruction template '{{ lable }}': 'lable' is undefined; it may use verbalisation, label"]),
     'another type': (lambda: Task.model_validate(['a']), ["must be a table of keys, got ['a']"]),
     'no JSON': (lambda: Task.model_validate_json('{'), ['Invalid JSON']),
     'a new value': (lambda: setattr(SPAM, 'name', 'ham'), ['name is frozen', 'make another Task']),

@@ -1,0 +1,103 @@
+"What a run took it gives back: caches die with their decoding, and a process that makes many runs does not grow."
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from synthlab import decoding
+from synthlab.contrast import contrast_weights
+from synthlab.decoding import DecodePlan, RowCache, Sampling, decode
+from synthlab.recipes import Recipe
+from synthlab.teachers import CausalTeacher
+
+LABELS = list('abcd')
+RUNS = '''
+import re, sys
+from pathlib import Path
+from synthlab.decoding import Sampling
+from synthlab.recipes import Recipe
+from synthlab.teachers import CausalTeacher
+teacher = CausalTeacher('pocket')
+for seed in range(10):
+    Recipe.corrsynth(shots=1).generate('ag_news', n=64, out=Path(sys.argv[1])/f'{seed}', teacher=teacher, seed=seed, sampling=Sampling(max_new_tokens=12 + 4*(seed % 3)))
+    print(re.search(r'VmRSS:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])
+'''
+
+
+@pytest.fixture(scope='module')
+def teacher(): return CausalTeacher('pocket')
+
+
+@pytest.fixture
+def caches(monkeypatch):
+    "The caches that are made, as weak references; the garbage collector is off meanwhile."
+    made = []
+    class Watched(RowCache):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+    monkeypatch.setattr(decoding, 'RowCache', Watched)
+    gc.disable()
+    yield lambda: [cache() for cache in made if cache() is not None and cache().layers]
+    gc.enable()
+
+
+def plans(n):
+    return [DecodePlan(['A film:', 'The weather in the north:', 'Sport:', 'On'], range(4), contrast_weights(LABELS, delta=.4), .01, LABELS, seed) for seed in range(n)]
+
+
+@pytest.mark.parametrize('texts', [None, 1], ids=['to its end', 'broken off'])
+def test_no_cache_outlives_its_decoding(teacher, caches, texts):
+    run = decode(teacher, plans(4), Sampling(max_new_tokens=8), max_rows=8)
+    assert list(islice(run, texts)) and bool(caches()) == (texts is not None)       # at its end it lets go, even where someone keeps it
+    del run
+    assert not caches()
+
+
+def test_no_cache_outlives_a_failed_decoding(teacher, caches, monkeypatch):
+    def failing(): yield plans(1)[0]; yield None; raise ValueError('no more plans')
+    with pytest.raises(ValueError, match='no more plans'): list(decode(teacher, failing(), Sampling(max_new_tokens=8)))
+    assert not caches()
+
+
+def test_an_iterator_that_failed_is_over(teacher):
+    def failing(): raise ValueError('no plans'); yield
+    run = decode(teacher, failing())
+    with pytest.raises(ValueError, match='no plans'): next(run)
+    with pytest.raises(StopIteration): next(run)
+
+
+def test_no_cache_outlives_a_run(teacher, caches, tmp_path):
+    Recipe.corrsynth(shots=1).generate('ag_news', n=8, out=tmp_path/'run', teacher=teacher, sampling=Sampling(max_new_tokens=12))
+    assert not caches()
+
+
+def test_layers_share_one_block(teacher):
+    "Of rows and of prompts; so it is given back as a whole, and the heap does not grow."
+    [prompt] = decoding.read_prompts(teacher, teacher.encode(['The weather:']))
+    cache = RowCache(2)
+    cache.reserve(prompt, 8)
+    for tensors in ([*prompt.keys, *prompt.values], [part for layer in cache.layers for part in (layer.keys, layer.values)]):
+        assert len(tensors) == 12 and len({part.untyped_storage().data_ptr() for part in tensors}) == 1
+
+
+def test_tensors_of_another_shape_get_memory_of_their_own():
+    shelf, g = decoding.Shelf(3), torch.Generator().manual_seed(0)
+    given = [torch.rand(*shape, generator=g).transpose(1, 2) for shape in ((2, 5, 3, 4), (2, 5, 1, 4), (2, 5, 3, 4), (2, 5, 3, 4))]
+    kept = [shelf.keep(states) for states in given]
+    assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(kept, given))
+    assert len({states.untyped_storage().data_ptr() for states in kept}) == 3
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='resident memory is read from /proc')
+def test_a_process_that_makes_many_runs_does_not_grow(tmp_path):
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(Path(decoding.__file__).parents[1]), os.environ.get('PYTHONPATH', '')])}
+    done = subprocess.run([sys.executable, '-c', RUNS, str(tmp_path)], env=env, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-2000:]
+    kib = [int(line) for line in done.stdout.split()]
+    assert len(kib) == 10 and kib[-1] <= 1.1*kib[1], kib
