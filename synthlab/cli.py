@@ -600,7 +600,8 @@ def _judge_demo(runs: Mapping[str, Any], page: Path) -> list[dict[str, Any]]:
     from synthlab.evaluation import write_record
     from synthlab.quality import compare
     from synthlab.report import write_report
-    records = compare([done.out for done in runs.values()], out=page, seeds=range(3), controls=False, embedder=kept_embedder())
+    outs = [done.out for done in runs.values()]
+    records = compare(outs, out=page, seeds=range(3), controls=False, embedder=kept_embedder())
     for record, done in zip(records, runs.values()):
         write_record(record, done.out/'metrics.json')
         write_report(record, done.out/'report.html')

@@ -23,6 +23,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, load_dataset
 from pyarrow import parquet
 
+from .inputs import is_missing
 from .tasks import GoldSource, Task, derive_seed, did_you_mean, text_fault
 
 # %% ../nbs/01_data.ipynb #002b7b31
@@ -321,8 +322,7 @@ def _native(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)): value = value.tolist()
     if isinstance(value, Mapping): return {key: _native(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)): return [_native(entry) for entry in value]
-    missing = type(value).__name__ in ('NAType', 'NaTType') or isinstance(value, float) and value != value
-    return None if missing else value
+    return None if is_missing(value) else value
 
 def _is_frame(rows: Any) -> bool:
     "Whether a value is a pandas DataFrame; nobody has one who has not imported pandas, so it is not imported here."
@@ -339,7 +339,8 @@ def _frame_columns(frame: Any) -> dict[str, list]:
 def _mappings(rows: Iterable, name: str) -> list[Mapping]:
     "The rows, if all are dictionaries."
     found = list(rows)
-    _refuse(name, _some([f'row {i}: {reprlib.repr(row)} is no dictionary' for i, row in enumerate(found, 1) if not isinstance(row, Mapping)]))
+    _refuse(name, _some([f'row {i}: {reprlib.repr(row)} is no dictionary' for i, row in enumerate(found, 1)
+                         if not isinstance(row, Mapping)]))
     return found
 
 def _dict_columns(rows: Sequence[Mapping]) -> dict[str, list]:

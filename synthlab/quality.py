@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from .data import DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, written_rows
 from .embeddings import Embedder
@@ -34,7 +34,8 @@ def gold_parts(task: Task, gold: Any = None, gold_train: Any = None) -> tuple[Da
     task : Task
         Gives the labels, and the texts written by hand.
     gold : str, Path, DataFrame, Dataset, DatasetDict, list of dict, or None
-        As for `load_gold`: a folder or DatasetDict with parts, a file or frame of rows to test on, a name on the Hub; None takes the texts written into the task.
+        As for `load_gold`: a folder or DatasetDict with parts, a file or frame of rows to test on, a name on the Hub;
+        None takes the texts written into the task.
     gold_train : as `gold`
         Rows to train on, where `gold` has no part `train`; None then takes the demonstrations written into the task.
 
@@ -100,7 +101,8 @@ def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], fo
         If the data that they were drawn from is not there any more.
     """
     wanted, task = {demo for row in rows for demo in row.get('demos') or ()}, Task(**recipe['task'])
-    try: pool = demonstration_pool(task, _shown_from(recipe, task, folder)) if wanted else {}
+    if not wanted: return []
+    try: pool = demonstration_pool(task, _shown_from(recipe, task, folder))
     except DataError as error:
         warnings.warn(f'the demonstrations of this run cannot be found, so copies of them go unseen: {error}')
         return []
@@ -179,7 +181,8 @@ def run_subject(out: str | os.PathLike) -> Subject:
     """
     recipe, rows, name = read_recipe(out), list(read_rows(out)), Path(out).name
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
-    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, {'asked': recipe['n']} | read_counts(out), out)
+    counts = {'asked': recipe['n']} | read_counts(out)
+    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out)
 
 # %% ../nbs/17a_quality.ipynb #2b896cca
 def _weights(table: Table) -> list[float] | None:
@@ -189,7 +192,8 @@ def _weights(table: Table) -> list[float] | None:
     for i, value in enumerate(values):
         try: fine = math.isfinite(float(value)) and float(value) >= 0
         except (TypeError, ValueError): fine = False
-        if not fine: raise DataError(f'{table.name}, {table.place(i)}: weight is {value!r}, and must be a number, not negative; leave the column out, or name it otherwise')
+        if not fine: raise DataError(f'{table.name}, {table.place(i)}: weight is {value!r}, and must be a number, '
+                                     'not negative; mend it, or leave the column out')
     return list(map(float, values))
 
 
@@ -204,7 +208,8 @@ def _checked(table: Table, task: Task, text: str | None, label: str | None) -> I
     return labelled_rows(replace(table, columns=columns), task, text, label)
 
 
-def table_subject(table: Table, task: Task, name: str | None = None, text: str | None = None, label: str | None = None) -> Subject:
+def table_subject(table: Table, task: Task, name: str | None = None, text: str | None = None,
+                  label: str | None = None) -> Subject:
     """Check rows that are to be measured.
 
     Parameters
@@ -258,11 +263,15 @@ def plain_task(labels: Iterable[str], where: str = 'the rows') -> Task:
     """
     labels = list(labels)
     names = sorted(set(labels))
-    if len(names) > max(_MOST_LABELS, len(labels)//2): raise DataError(f'{where}: {len(names)} different labels in {len(labels)} rows, so this is no column of labels; name the right one with label=..., or the task with task=...')
-    try: return Task(name='labels as given', instruction='Write a text with the label {{ label }}.', labels=[Label(name=name) for name in names])
+    if len(names) > max(_MOST_LABELS, len(labels)//2):
+        raise DataError(f'{where}: {len(names)} different labels in {len(labels)} rows, so this is no column of labels; '
+                        'name the right one with label=..., or the task with task=...')
+    shape = {'name': 'labels as given', 'instruction': 'Write a text with the label {{ label }}.'}
+    try: return Task(**shape, labels=[Label(name=name) for name in names])
     except ValueError as error:
         fault = error.errors()[0]['msg'] if hasattr(error, 'errors') else error
-        raise DataError(f'{where}: the labels make no task: {fault}; mend them, or name the task with task=...') from None
+        cure = 'mend them, or name the task with task=...'
+        raise DataError(f'{where}: the labels make no task: {fault}; {cure}') from error
 
 # %% ../nbs/17a_quality.ipynb #47122952
 def _opened(rows: Any) -> Subject | Table:
@@ -273,26 +282,31 @@ def _opened(rows: Any) -> Subject | Table:
     return run_subject(path) if path.is_dir() else read_table(path)
 
 
-def _task_of(found: Sequence[Subject | Table], task: Task | None, gold: Any, text: str | None, label: str | None) -> Task:
+def _task_of(found: Sequence[Subject | Table], task: Task | None, gold: Any, text: str | None,
+             label: str | None) -> Task:
     "The task of all datasets; it has to be one."
     runs = [part for part in found if isinstance(part, Subject)]
     names = list(dict.fromkeys([*([task.name] if task else []), *(run.task.name for run in runs)]))
-    if len(names) > 1: raise ValueError(f"these are of different tasks ({', '.join(names)}): only datasets of one task can be measured together")
+    if len(names) > 1: raise ValueError(f"these are of different tasks ({', '.join(names)}): "
+                                        'only datasets of one task can be measured together')
     if task or runs: return task or runs[0].task
-    sets = [labelled_rows(table, None, text, label)['label'] for table in found] + ([] if gold is None else [load_gold(gold)['label']])
+    sets = [labelled_rows(table, None, text, label)['label'] for table in found]
+    if gold is not None: sets.append(load_gold(gold)['label'])
     return plain_task([name for labels in sets for name in labels], found[0].name)
 
 
-def open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | None = None, names: Sequence[str | None] | None = None, gold: Any = None,
-                  text: str | None = None, label: str | None = None) -> list[Subject]:
+def open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | None = None,
+                  names: Sequence[str | None] | None = None, gold: Any = None, text: str | None = None,
+                  label: str | None = None) -> list[Subject]:
     """Open datasets of one task that are to be measured.
 
     Parameters
     ----------
     datasets : sequence
-        Folders of runs, files (`.csv`, `.tsv`, `.jsonl`, `.parquet`), DataFrames, Datasets, lists of dictionaries, in any mixture.
+        Folders of runs, files (`.csv`, `.tsv`, `.jsonl`, `.parquet`), DataFrames, Datasets, lists of dictionaries.
     task : Task, str, path or None
-        The task, the name of a built-in one, or a TOML file. None takes that of the runs, or makes a plain one of the labels that are there.
+        The task, the name of a built-in one, or a TOML file. None takes that of the runs, or makes a plain one of the
+        labels that are there.
     names : sequence of (str or None), or None
         What the report calls them; None takes the names of the files.
     gold : as for `load_gold`, or None
@@ -315,7 +329,10 @@ def open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | None
     task = task if task is None or isinstance(task, Task) else load_task(task)
     found, names = list(map(_opened, datasets)), names or [None]*len(datasets)
     task = _task_of(found, task, gold, text, label)
-    return [replace(part, name=name or part.name) if isinstance(part, Subject) else table_subject(part, task, name, text, label) for part, name in zip(found, names)]
+    def subject(part: Subject | Table, name: str | None) -> Subject:
+        if isinstance(part, Table): return table_subject(part, task, name, text, label)
+        return replace(part, name=name or part.name)
+    return list(map(subject, found, names))
 
 # %% ../nbs/17a_quality.ipynb #6202a590
 def make_student(model: Any = 'minilm', recipe: str = 'quick') -> Any:
@@ -348,7 +365,8 @@ def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | 
     "The record of a dataset."
     recipe = subject.source.get('recipe')
     shown = shown_texts(recipe, subject.rows, subject.folder) if recipe else ()
-    return Evaluation(measure_rows(subject.rows, subject.task, *parts, shown, name=subject.name, counts=subject.counts, provenance={**subject.source, 'gold': _called(gold)}, **settings))
+    facts = {'name': subject.name, 'counts': subject.counts, 'provenance': {**subject.source, 'gold': _called(gold)}}
+    return Evaluation(measure_rows(subject.rows, subject.task, *parts, shown, **facts, **settings))
 
 # %% ../nbs/17a_quality.ipynb #078f1a30
 def judged_by_its_own(out: str | os.PathLike, gold: Any) -> bool:
@@ -390,21 +408,27 @@ def report_files(out: str | os.PathLike) -> tuple[Path, Path]:
     return out.with_name(f'{stem}-metrics.json' if stem else 'metrics.json'), out
 
 # %% ../nbs/17a_quality.ipynb #d6b1d09f
-def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any = None, gold_train: Any = None, *, name: str | None = None, text: str | None = None, label: str | None = None,
-             student: Any = 'minilm', student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False, extractor: Any = 'rules', n: int | None = None,
-             most: int = 2000, seed: int = 0, embedder: Embedder | None = None, out: str | os.PathLike | None = None, progress: bool = True) -> Evaluation:
-    """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
+def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any = None, gold_train: Any = None, *,
+             name: str | None = None, text: str | None = None, label: str | None = None, student: Any = 'minilm',
+             student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
+             extractor: Any = 'rules', n: int | None = None, most: int = 2000, seed: int = 0,
+             embedder: Embedder | None = None, out: str | os.PathLike | None = None,
+             progress: bool = True) -> Evaluation:
+    """Measure a dataset: is it varied, true to its labels, like real data, not copied, and of use to a student?
 
     Parameters
     ----------
     rows : path, DataFrame, Dataset, or list of dict
-        The folder of a run, or rows: a file (`.csv`, `.tsv`, `.jsonl`, `.parquet`) or a table in memory, with columns for text and label and perhaps `weight`. Of a DatasetDict, "train" is taken.
+        The folder of a run, or rows: a file (`.csv`, `.tsv`, `.jsonl`, `.parquet`) or a table in memory, with columns
+        for text and label and perhaps `weight`. Of a DatasetDict, "train" is taken.
     task : Task, str, path or None
-        The task, the name of a built-in one, or a TOML file. A run knows its own; for rows, None makes a plain task of the labels that are there.
+        The task, the name of a built-in one, or a TOML file. A run knows its own; for rows, None makes a plain task of
+        the labels that are there.
     gold : str, path, DataFrame, Dataset, DatasetDict, list of dict, or None
         Real data, as for `load_gold`; None takes the texts written into the task.
     gold_train : as `gold`
-        Real rows to learn from, where `gold` has no part `train`; None then takes the demonstrations written into the task.
+        Real rows to learn from, where `gold` has no part `train`; None then takes the demonstrations written into the
+        task.
     name : str or None
         What the report calls the dataset; None takes the name of the file or folder.
     text, label : str or None
@@ -453,11 +477,19 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
     """
     [subject] = open_subjects([rows], task, [name], gold, text, label)
     parts = gold_parts(subject.task, gold, gold_train)
-    if 'run' in subject.source and judged_by_its_own(rows, gold): warnings.warn(f'{rows} has learnt from {gold}: its examples or weights come from the rows that it is measured by now, so likeness to real data looks better than it is. Name other rows')
-    record = _record(subject.take(n, seed), gold, parts, student=make_student(student, student_recipe), seeds=seeds, controls=controls, deep=deep, extractor=extractor, most=most, seed=seed,
-                     embedder=embedder, progress=progress)
+    if _is_path(rows) and 'run' in subject.source: _warn_of_its_own(rows, gold)
+    settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
+                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe)}
+    record = _record(subject.take(n, seed), gold, parts, **settings)
     if out is not None: _write(record, out)
     return record
+
+
+def _warn_of_its_own(out: str | os.PathLike, gold: Any) -> None:
+    "Warn of a run that is measured by what it has learnt from."
+    if judged_by_its_own(out, gold):
+        warnings.warn(f'{out} has learnt from {gold}: its examples or weights come from the rows that it is measured '
+                      'by now, so likeness to real data looks better than it is. Name other rows')
 
 
 def _write(record: Evaluation, out: str | os.PathLike) -> None:
@@ -468,28 +500,40 @@ def _write(record: Evaluation, out: str | os.PathLike) -> None:
     write_report(record, page)
 
 # %% ../nbs/17a_quality.ipynb #612d41f5
+def _is_row(value: Any) -> bool:
+    "Whether this is one row, a dictionary, and not a dataset with its parts."
+    return isinstance(value, Mapping) and not isinstance(value, DatasetDict)
+
+
 def _given(datasets: Any) -> tuple[list[Any], list[str | None]]:
     "Datasets and their names; one alone, and the same one twice, are refused."
-    if _is_path(datasets) or not isinstance(datasets, (Mapping, list, tuple)) or isinstance(datasets, list) and datasets and isinstance(datasets[0], Mapping):
-        raise ValueError(f'a comparison needs a list of datasets, or a dict of them by name, got one {type(datasets).__name__}')
-    names, found = (list(map(str, datasets)), list(datasets.values())) if isinstance(datasets, Mapping) else ([None]*len(datasets), list(datasets))
+    named, several = isinstance(datasets, Mapping), isinstance(datasets, (list, tuple))
+    if not (named or several) or several and any(_is_row(rows) for rows in datasets):
+        raise ValueError('a comparison needs a list of datasets, or a dict of them by name, '
+                         f'got one {type(datasets).__name__}')
+    names = list(map(str, datasets)) if named else [None]*len(datasets)
+    found = list(datasets.values() if named else datasets)
     if len(found) < 2: raise ValueError(f'a comparison needs two runs or more, or other datasets, got {len(found)}')
     keys = [Path(rows).resolve() if _is_path(rows) else id(rows) for rows in found]
     if len(set(keys)) < len(keys): raise ValueError('a run or dataset was named twice')
     return found, names
 
 # %% ../nbs/17a_quality.ipynb #d038f733
-def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.PathLike | None = None, gold: Any = None, gold_train: Any = None, *, text: str | None = None, label: str | None = None,
-            student: Any = 'minilm', student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False, extractor: Any = 'rules', n: int | None = None,
-            most: int = 2000, seed: int = 0, embedder: Embedder | None = None, out: str | os.PathLike | None = None, progress: bool = True) -> Comparison:
+def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.PathLike | None = None, gold: Any = None,
+            gold_train: Any = None, *, text: str | None = None, label: str | None = None, student: Any = 'minilm',
+            student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
+            extractor: Any = 'rules', n: int | None = None, most: int = 2000, seed: int = 0,
+            embedder: Embedder | None = None, out: str | os.PathLike | None = None, progress: bool = True) -> Comparison:
     """Measure datasets of one task on equally many rows, side by side.
 
     Parameters
     ----------
     datasets : sequence, or Mapping by name
         Two or more of what `evaluate` takes, in any mixture: runs, files, frames.
-    task, gold, gold_train, text, label, student, student_recipe, seeds, controls, deep, extractor, most, seed, embedder, progress
+    task, gold, gold_train, text, label
         As for `evaluate`. Without a task, that of the runs is taken, or a plain one made of all labels.
+    student, student_recipe, seeds, controls, deep, extractor, most, seed, embedder, progress
+        As for `evaluate`.
     n : int or None
         Rows of each to measure; None takes the size of the smallest.
     out : path or None
@@ -516,8 +560,9 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
     subjects = open_subjects(found, task, names, gold, text, label)
     parts, size = gold_parts(subjects[0].task, gold, gold_train), n or min(len(subject.rows) for subject in subjects)
     subjects = [subject.take(size, seed) for subject in subjects]
-    pairs = min(count_pairs(Rows.of(subject.rows)) for subject in subjects)
-    records = Comparison(_record(subject, gold, parts, student=make_student(student, student_recipe), seeds=seeds, controls=controls, deep=deep, extractor=extractor, most=most, seed=seed,
-                                 embedder=embedder, pairs=pairs, progress=progress) for subject in subjects)
+    settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
+                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe),
+                'pairs': min(count_pairs(Rows.of(subject.rows)) for subject in subjects)}
+    records = Comparison(_record(subject, gold, parts, **settings) for subject in subjects)
     if out is not None: write_report(records, out)
     return records

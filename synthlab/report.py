@@ -401,7 +401,7 @@ def _total(by_name: Mapping[str, int]) -> int: return sum(by_name.values())
 
 def _counts_words(counts: Mapping[str, Any]) -> str:
     accepted, rejected, failed = (_total(counts[status]) for status in _STATUSES)
-    if counts['asked'] is None: return f"{accepted:,} rows, measured as they were given."           # a file or a frame: nobody counted what else was written
+    if counts['asked'] is None: return f'{accepted:,} rows, measured as they were given.'             # of a file or frame
     short = counts['asked'] - accepted
     return (f"{counts['asked']:,} rows were asked for. The teacher wrote {counts['candidates']:,} texts: {accepted:,} were accepted, {rejected:,} rejected, {failed:,} failed."
             + (f' That is {short:,} short of what was asked.' if short > 0 else ''))
@@ -415,7 +415,8 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
         if total: parts.append({'kind': status, 'x': round(start, 3), 'width': round(100*total/whole, 3), 'shown': f'{total:,}'})
         start += 100*total/(whole or 1)
     fault = '' if whole == counts['candidates'] else f"The counts do not add up: {counts['candidates']:,} texts were written, {whole:,} are accounted for."
-    titles = {'accepted': ('Rows, by label' if counts['asked'] is None else 'Accepted, by label', 'label'), 'rejected': ('Rejected, by reason', 'reason'), 'failed': ('Failed, by error', 'error')}
+    first = 'Rows, by label' if counts['asked'] is None else 'Accepted, by label'
+    titles = {'accepted': (first, 'label'), 'rejected': ('Rejected, by reason', 'reason'), 'failed': ('Failed, by error', 'error')}
     tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1]) for s in _STATUSES if counts[s]]
     return {'words': _counts_words(counts), 'parts': parts, 'fault': fault, 'tables': tables}
 
@@ -449,7 +450,8 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     found, counts = _entries(evaluation), evaluation['counts']
     def share(value: float) -> str: return number_text(value, 'share')
-    lines = [(f"{_total(counts['accepted']):,}", 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked")]
+    what = 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked"
+    lines = [(f"{_total(counts['accepted']):,}", what)]
     for name in ('label_preservation', 'coverage'):
         if name in found: lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
     copies = {name.removeprefix('novelty_'): 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
@@ -812,13 +814,7 @@ def _with_interval(entry: Mapping[str, Any]) -> str:
 
 
 class Evaluation(dict):
-    """The record of a dataset, which shows itself: as a table in a notebook, as lines elsewhere.
-
-    Parameters
-    ----------
-    *record, **entries
-        As for `dict`.
-    """
+    """The record of a dataset, a dict, which shows itself: as a table in a notebook, as lines elsewhere."""
     def __repr__(self) -> str:
         lines = [f"{entry['name']}: {_with_interval(entry)}" for entry in _entries(self).values()]
         return '\n  '.join([f"{self['name']} (task {self['task']}): {_counts_words(self['counts'])}", *lines])
@@ -831,19 +827,23 @@ class Comparison(list):
 
     Parameters
     ----------
-    records : iterable of Mapping
+    iterable : iterable of Mapping
         The records.
     """
     def _lines(self) -> list[tuple[str, list[str]]]:
         "Name of each measure that was taken, and its value for each dataset, the best marked."
         from synthlab.evaluation import side_by_side
-        def cell(entry: Mapping[str, Any], verdict: str) -> str: return _with_interval(entry) + ' ●'*(verdict == 'best') if _is_measured(entry) else '–'
-        return [(line['name'], list(map(cell, line['entries'], line['verdicts']))) for line in side_by_side(self) if any(map(_is_measured, line['entries']))]
+        def cell(entry: Mapping[str, Any], verdict: str) -> str:
+            return _with_interval(entry) + ' ●'*(verdict == 'best') if _is_measured(entry) else '–'
+        taken = [line for line in side_by_side(self) if any(map(_is_measured, line['entries']))]
+        return [(line['name'], list(map(cell, line['entries'], line['verdicts']))) for line in taken]
 
     def __repr__(self) -> str:
         names = _names(self)
-        return '\n'.join([', '.join(names), *(f"  {name}: {'; '.join(f'{who} {cell}' for who, cell in zip(names, cells))}" for name, cells in self._lines())])
+        def told(cells: list[str]) -> str: return '; '.join(map(' '.join, zip(names, cells)))
+        return '\n'.join([', '.join(names), *(f'  {name}: {told(cells)}' for name, cells in self._lines())])
 
     def _repr_html_(self) -> str:
         lines = [(meaning_of(name)['title'], cells) for name, cells in self._lines()]
-        return fragment('side_by_side.html', {'task': self[0]['task'] if self else '', 'names': _names(self), 'lines': lines})
+        task = self[0]['task'] if self else ''
+        return fragment('side_by_side.html', {'task': task, 'names': _names(self), 'lines': lines})

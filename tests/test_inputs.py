@@ -193,8 +193,8 @@ def test_what_is_no_text_is_refused_with_its_place(name):
 
 @pytest.mark.parametrize('name', OF_LABELS)
 def test_a_missing_label_is_refused_with_its_place(name):
-    for bad in (None, np.nan):
-        with pytest.raises(ValueError, match=r'labels\[1\] is (None|nan), not a label'): OF_LABELS[name](pd.Series([LABELS[0], bad, *LABELS[2:]], dtype=object))
+    for bad in (None, np.nan, pd.NA, pd.NaT):
+        with pytest.raises(ValueError, match=r'labels\[1\] is (None|nan|<NA>|NaT), not a label'): OF_LABELS[name](pd.Series([LABELS[0], bad, *LABELS[2:]], dtype=object))
 
 
 def test_numbers_are_labels_as_they_are_written():

@@ -208,7 +208,8 @@ def test_what_cannot_be_evaluated_is_told_at_once(tmp_path, run):
         (lambda: evaluate(tmp_path/'mine.csv', 'mine.toml'), 'mine.toml'), (lambda: evaluate(run, 'imdb'), 'different tasks (imdb, ag_news)'), (lambda: evaluate(pd.Series(['a']), 'ag_news'), 'of type Series, holds no rows'),
         (lambda: evaluate(pd.DataFrame({'review': ['a'], 'stars': [1]}), 'ag_news'), "no column 'text'; the columns are 'review', 'stars'; name the right one with text="),
         (lambda: compare([tmp_path/'mine.csv', tmp_path/'yours.csv'], 'ag_news'), 'no run and no file'), (lambda: compare(pd.DataFrame()), 'needs a list of datasets, or a dict of them by name, got one DataFrame'),
-        (lambda: compare('mine.csv'), 'got one str'), (lambda: compare(list(TEXTS)), 'got one list')]:
+        (lambda: compare('mine.csv'), 'got one str'), (lambda: compare(list(TEXTS)), 'got one list'), (lambda: compare(Dataset.from_list(list(TEXTS))), 'got one Dataset'),
+        (lambda: compare([run]), 'two runs or more'), (lambda: compare([TEXTS, TEXTS]), 'named twice')]:
         with pytest.raises(ValueError, match=re.escape(message)): ask()
     with pytest.raises(TypeError, match='studnet'): evaluate(run, studnet=None)
     with pytest.raises(TypeError, match='path'): compare([run, run], path='x.html')
