@@ -242,7 +242,7 @@ def check_group(method: FewGen | CFG | CorrSynth, labels: Sequence[str], max_row
     if len(plan.prompts) > max_rows:
         raise ValueError(f"a group of {method.name} has {len(plan.prompts)} rows, and max_rows is {max_rows}: raise max_rows, lower repeats, or take another mode")
     if not plan.alpha and plan.weights.count_nonzero() > len(labels):
-        warnings.warn("alpha = 0 with contrast: a text may end early, or run on, because the others are not about to end; alpha = 0.001 prevents it", stacklevel=3)
+        warnings.warn("alpha = 0 with contrast: a text may end early, or run on, because the others are not about to end; alpha = 0.001 makes that rarer", stacklevel=3)
     return len(plan.prompts)
 
 # %% ../nbs/06a_generation.ipynb #7a42cab3
