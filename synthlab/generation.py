@@ -96,6 +96,8 @@ class Screen:
 
     def __init__(self, *checks: Any): self.checks = checks
 
+    def __repr__(self) -> str: return f"Screen({', '.join(f'{type(check).__name__}()' for check in self.checks)})"
+
     def __call__(self, rows: Iterable[dict], decided: bool = False) -> list[dict]:
         """Judge the accepted rows of a group, one after the other.
 

@@ -397,7 +397,7 @@ def load_recipe(name: str | Path) -> Recipe:
     if str(name).endswith('.toml') or Path(name).is_file(): return Recipe.from_toml(name)
     raise ValueError(f"no recipe {str(name)!r}{did_you_mean(str(name), PRESETS)}; there are {', '.join(PRESETS)}, and TOML files")
 
-# %% ../nbs/16_recipes.ipynb #6f4340e8
+# %% ../nbs/16_recipes.ipynb #ad6b6092
 def unknown_keyword(names: Iterable[str], known: Iterable[str]) -> str:
     """Word the refusal of keywords.
 
@@ -425,7 +425,7 @@ def _preset_with(option: str) -> str:
     "A preset whose choices have an option."
     return next((name for name in ("corrsynth", *PRESETS) if any(hasattr(getattr(PRESETS[name](), stage), option) for stage in CHOICES)), 'corrsynth')
 
-
+# %% ../nbs/16_recipes.ipynb #a9729c6c
 def new_folder(name: str, place: str | Path = 'runs') -> Path:
     """Make a folder that nothing lies in yet.
 
@@ -447,7 +447,7 @@ def new_folder(name: str, place: str | Path = 'runs') -> Path:
         except FileExistsError: continue
         return folder
 
-
+# %% ../nbs/16_recipes.ipynb #e00750a0
 def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None = None) -> Any:
     """Load a teacher that is given by name.
 
@@ -474,7 +474,7 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
     if not hasattr(teacher, 'identity'): raise ValueError(f'a {type(teacher).__name__} is no teacher yet: pass CausalTeacher(model, tokenizer) for a loaded model, ChatTeacher(model, base_url) for a server')
     return teacher
 
-
+# %% ../nbs/16_recipes.ipynb #3e334dd7
 def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | None], prices: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
     """Write down where rows are made and what may be spent.
 
@@ -505,7 +505,7 @@ def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | 
     said = {'max_rows': max_rows, 'device': device, 'prices': prices and dict(prices), 'limits': {name: limit for name, limit in limits.items() if limit is not None}}
     return {name: value for name, value in said.items() if value}
 
-
+# %% ../nbs/16_recipes.ipynb #d98d4c0f
 def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None, out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None,
              seed: int = 0, proportions: Mapping[str, float] | None = None, temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
              max_new_tokens: int | None = None, sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None, max_cost: float | None = None,
