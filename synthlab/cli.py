@@ -39,8 +39,12 @@ _Gold = Annotated[str, _what('Take examples from real data, and align with them:
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
-_Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what('Which texts repeat an earlier row, and are replaced: those that equal it but for case and spaces (exact), nearly so (words), those that mean the same (meaning), or none (keep).', metavar='NAME')]
-_Decontaminate = Annotated[str, _what('Real rows that no row may copy, not even nearly, such as your test rows: as for --gold, part test.', metavar='SPEC', show_default=False)]
+_Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what(
+    'Which texts repeat an earlier row, and are replaced: those that equal it but for case and spaces (exact), '
+    'nearly so (words), those that mean the same (meaning), or none (keep).', metavar='NAME')]
+_Decontaminate = Annotated[str, _what(
+    'Real rows that no row may copy, not even nearly, such as your test rows: as for --gold, part test.',
+    metavar='SPEC', show_default=False)]
 
 # %% ../nbs/19_cli.ipynb #b5fd908d
 _stage = partial(option, 'Stages of the recipe', show_default=False)
@@ -127,7 +131,8 @@ _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and star
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
 
 # %% ../nbs/19_cli.ipynb #f5d234bb
-PRESET_NAMES = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')       # `recipes.PRESETS`, whose import takes seconds
+# The names of `recipes.PRESETS`, whose import takes seconds.
+PRESET_NAMES = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout', 'whole_schema')
 OPTIONS = {name: name for name in ('select', 'prompt', 'decode', 'correct', 'align', 'contexts', 'seeds_per_call', 'labels_per_seed', 'retries', 'explain', 'contexts_from', 'seeds_from', 'show_explanation', 'votes', 'policy', 'shots', 'scale', 'per_record', 'keep', 'candidates', 'ridge', 'gamma', 'delta', 'alpha', 'mode', 'repeats',
@@ -140,9 +145,10 @@ def _flag(name: str) -> str:
 
 
 def _check_file(name: str, value: Any) -> None:
-    "Refuse a file that is not there; a name without a known suffix may be something else, such as a folder or a name on the Hub."
+    "Refuse a file that is not there; a name without a known suffix may be a folder or a name on the Hub."
     places = [Path(value), *([Path(root)/value] if (root := os.environ.get('SYNTHLAB_GOLD')) else [])]
-    if Path(value).suffix.lower() in _FILES and not any(place.exists() for place in places): raise ValueError(f'{_flag(name)} {value}: no such file')
+    if Path(value).suffix.lower() in _FILES and not any(place.exists() for place in places):
+        raise ValueError(f'{_flag(name)} {value}: no such file')
 
 
 def _check_names(asked: SimpleNamespace) -> None:
@@ -151,7 +157,9 @@ def _check_names(asked: SimpleNamespace) -> None:
     for recipe in asked.recipe.split(',') if hasattr(asked, 'recipe') else asked.recipes.split(','):
         preset, known = recipe.split('-no-')[0], Path(recipe).suffix == '.toml' or Path(recipe).exists()
         if known: _check_file('recipe', recipe)
-        elif preset not in PRESET_NAMES: raise ValueError(f"no recipe {recipe!r}{did_you_mean(preset, PRESET_NAMES)}; there are {', '.join(PRESET_NAMES)}, and TOML files")
+        elif preset not in PRESET_NAMES:
+            near = did_you_mean(preset, PRESET_NAMES)
+            raise ValueError(f"no recipe {recipe!r}{near}; there are {', '.join(PRESET_NAMES)}, and TOML files")
     for name in ('gold', 'gold_train', 'show', 'contexts_from', 'seeds_from', 'records', 'prices', 'decontaminate'):
         if value := getattr(asked, name, None): _check_file(name, value)
     if getattr(asked, 'fork', None): read_recipe(asked.fork)
@@ -253,8 +261,9 @@ def _request(asked: SimpleNamespace) -> Any:
     check_fields(stages, task)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
-    request = write_recipe(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold, pool=pool, seed=asked.seed, proportions=proportions,
-                           budget=asked.budget, machine=machine, corrector=corrector, duplicates=asked.duplicates, decontaminate=test_rows, copies=copies,
+    request = write_recipe(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
+                           pool=pool, seed=asked.seed, proportions=proportions, budget=asked.budget, machine=machine,
+                           corrector=corrector, duplicates=asked.duplicates, decontaminate=test_rows, copies=copies,
                            made_by=asked.made_by, language='en' if asked.task in task_names() else None)
     return check(request, teacher, corrector, pool, copies)
 
@@ -263,7 +272,9 @@ def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the dataset that is asked for; tells what came of it, and the recipe."
     with user_errors(): request = _request(asked)
     recipe = request.recipe
-    return carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork, retry_failed=asked.retry_failed), recipe
+    done = carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork,
+                     retry_failed=asked.retry_failed)
+    return done, recipe
 
 
 def _show_estimate(asked: SimpleNamespace) -> None:

@@ -244,7 +244,8 @@ def check_group(method: FewGen | CFG | CorrSynth, labels: Sequence[str], max_row
     if len(plan.prompts) > max_rows:
         raise ValueError(f"a group of {method.name} has {len(plan.prompts)} rows, and max_rows is {max_rows}: raise max_rows, lower repeats, or take another mode")
     if not plan.alpha and plan.weights.count_nonzero() > len(labels):
-        warnings.warn("alpha = 0 with contrast: a text may end early, or run on, because the others are not about to end; alpha = 0.001 makes that rarer", stacklevel=3)
+        warnings.warn('alpha = 0 with contrast: a text may end early, or run on, because the others are not about to '
+                      'end; alpha = 0.001 makes that rarer', stacklevel=3)
     return len(plan.prompts)
 
 # %% ../nbs/06a_generation.ipynb #7a42cab3
@@ -898,7 +899,8 @@ class Generation:
         "What to change, by the commonest reason."
         if self.counts['repeats an earlier row'] <= self.counts.total()/2: return self.writer.advice
         greedy = self.writer.setting.sampling.temperature == 0
-        return 'The teacher repeats itself: ' + ('at temperature 0 it can only do so; raise it' if greedy else 'raise the temperature, or show it more and other examples')
+        cure = 'at temperature 0 it can only do so; raise it' if greedy else 'raise it, or show more and other examples'
+        return f'The teacher repeats itself (temperature {self.writer.setting.sampling.temperature}): {cure}'
 
 # %% ../nbs/06a_generation.ipynb #37997049
 def check_teacher(method: FewGen | CFG | CorrSynth, teacher: Any) -> None:
@@ -997,7 +999,9 @@ def settle_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, 
         If both are given, or a value is out of its range.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    if sampling is not None and given: raise ValueError(f"sampling is given whole, and {', '.join(given)} besides: say it in one place, as in sampling=Sampling({next(iter(given))}=...)")
+    if sampling is not None and given:
+        raise ValueError(f"sampling is given whole, and {', '.join(given)} besides: say it in one place, as in "
+                         f'sampling=Sampling({next(iter(given))}=...)')
     return replace(usual_sampling(task, teacher), **given) if sampling is None else sampling
 
 # %% ../nbs/06a_generation.ipynb #f39bd9b7

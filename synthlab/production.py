@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import tomli_w
 from tqdm.auto import tqdm
 
-from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment, generation, instances, passages, prompting, replies, screening, seeds, specs,
-                      structured, tasks, wordtasks)
+from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
+                      generation, instances, passages, prompting, replies, screening, seeds, specs, structured, tasks,
+                      wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
 from .data import demonstration_pool, load_gold, read_table
@@ -38,7 +39,8 @@ from .embeddings import EmbedderError
 from .generation import Generation, Screen, check_teacher, generate, usual_sampling
 from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
 from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
-from .runs import KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall, texts_wanted
+from .runs import (KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
+                           shortfall, texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
 from .stages import Attributes, Stages
 from .superglue import read_gold, text_to_text, write_official
@@ -53,7 +55,8 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
     Parameters
     ----------
     recipe : Mapping
-        Its table `teacher` tells who: `kind` ("causal", "chat" or "own"), `name`, `revision`, `dtype` or `base_url`; its table `machine` where and how fast.
+        Its table `teacher` tells who: `kind` ("causal", "chat" or "own"), `name`, `revision`, `dtype` or `base_url`;
+        its table `machine` where and how fast.
 
     Returns
     -------
@@ -67,7 +70,8 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
     """
     who, machine = recipe['teacher'], recipe.get('machine', {})
     if who.get('kind') == 'own' or who.get('kind') == 'chat' and 'base_url' not in who:
-        raise ValueError(f"the teacher {who['name']!r} is an object of your own, which a recipe cannot make: pass it, as in teacher={who.get('class', 'MyTeacher')}(...)")
+        raise ValueError(f"the teacher {who['name']!r} is an object of your own, which a recipe cannot make: "
+                         f"pass it, as in teacher={who.get('class', 'MyTeacher')}(...)")
     if who.get('kind') == 'chat':
         from synthlab.chat import ChatTeacher
         return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'), **machine.get('chat', {}))
@@ -107,7 +111,8 @@ def source_name(rows: Any) -> str | None:
     return None if rows is None else str(rows) if isinstance(rows, str | Path) else KEPT
 
 
-def make_pool(gold: Any, task: Task, needed: bool = True, known: str | None = None, folder: str | Path | None = None) -> dict[str, list[dict]]:
+def make_pool(gold: Any, task: Task, needed: bool = True, known: str | None = None,
+              folder: str | Path | None = None) -> dict[str, list[dict]]:
     """Collect the real examples: those that prompts may use, and that rows are aligned with.
 
     Parameters
@@ -135,7 +140,8 @@ def make_pool(gold: Any, task: Task, needed: bool = True, known: str | None = No
     """
     pool = demonstration_pool(task, _real_rows(gold, task, folder)) if needed else {}
     if known and examples_hash(pool) != known:
-        raise ValueError(f"the demonstrations in {source_name(gold) or 'the task'} are not those that the run began with: bring the old ones back, or start a run in another folder")
+        raise ValueError(f"the demonstrations in {source_name(gold) or 'the task'} are not those that the run began "
+                         'with: bring the old ones back, or start a run in another folder')
     return pool
 
 
@@ -145,7 +151,8 @@ def _real_rows(gold: Any, task: Task, folder: str | Path | None) -> Any:
     if not isinstance(gold, str) or gold != KEPT: return read_gold(gold, task, 'train')
     path = Path(folder or '.')/KEPT_GOLD
     if not folder or not path.is_file():
-        raise ValueError(f"the real rows of this run were handed over in Python, and {path} is not there: pass them again (gold=...)")
+        raise ValueError(f'the real rows of this run were handed over in Python, and {path} is not there: '
+                         'pass them again (gold=...)')
     return load_gold(path, text='text', label='label')
 
 
@@ -177,7 +184,8 @@ def describe_teacher(teacher: Any) -> dict[str, Any]:
     """
     identity = teacher.identity
     if hasattr(teacher, 'next_logits'): return {'kind': 'causal', **identity}
-    return {'kind': 'chat', **identity} if 'base_url' in identity else {'kind': 'own', 'class': type(teacher).__name__, **identity}
+    if 'base_url' in identity: return {'kind': 'chat', **identity}
+    return {'kind': 'own', 'class': type(teacher).__name__, **identity}
 
 
 def idle_options(stages: Stages, task: Task) -> dict[str, str]:
@@ -198,13 +206,16 @@ def idle_options(stages: Stages, task: Task) -> dict[str, str]:
     idle = {}
     if not stages.needs_real:
         shown = stages.prompt.choice == 'few-shot'
-        idle['gold'] = 'with shots = 0 no examples are shown' if shown else f'the recipe {stages.name} looks at no real text'
-    if stages.prompt.choice == 'targeted': idle['max_new_tokens'] = f'how long a row may be follows from the task {task.name!r}'
-    if stages.correct.choice == 'none': idle['corrector'] = f'{stages.name} corrects no labels (correct = "self-correction" does)'
+        without = f'the recipe {stages.name} looks at no real text'
+        idle['gold'] = 'with shots = 0 no examples are shown' if shown else without
+    if stages.prompt.choice == 'targeted':
+        idle['max_new_tokens'] = f'how long a row may be follows from the task {task.name!r}'
+    if stages.correct.choice == 'none':
+        idle['corrector'] = f'{stages.name} corrects no labels (correct = "self-correction" does)'
     return idle
 
 
-def refuse_idle(stages: Stages, task: Task, given: Iterable[str]) -> None:
+def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     """Refuse options that were given and would do nothing.
 
     Parameters
@@ -213,22 +224,25 @@ def refuse_idle(stages: Stages, task: Task, given: Iterable[str]) -> None:
         The recipe.
     task : Task
         What is written.
-    given : iterable of str
-        Names of the options that were given.
+    **options
+        Options by name; None was not given.
 
     Raises
     ------
     ValueError
         If there are any; with the reason of each.
     """
-    idle = idle_options(stages, task)
-    if found := [f'{name}: {idle[name]}' for name in given if name in idle]: raise ValueError(f"{'; '.join(found)}. Leave it out")
+    idle, given = idle_options(stages, task), [name for name, value in options.items() if value is not None]
+    found = [f'{name}: {idle[name]}' for name in given if name in idle]
+    if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
 
-def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: Sampling | None = None, gold: Any = None, pool: Mapping[str, Any] | None = None, seed: int = 0,
-                 proportions: Mapping[str, float] | None = None, budget: int | None = None, machine: Mapping[str, Any] | None = None, corrector: Any = None,
-                 duplicates: str = 'exact', decontaminate: Any = None, copies: Sequence[str] = (), candidate_tokens: int | None = None, made_by: str | None = None,
-                 language: str | None = None) -> dict[str, Any]:
+def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: Sampling | None = None,
+                 gold: Any = None, pool: Mapping[str, Any] | None = None, seed: int = 0,
+                 proportions: Mapping[str, float] | None = None, budget: int | None = None,
+                 machine: Mapping[str, Any] | None = None, corrector: Any = None, duplicates: str = 'exact',
+                 decontaminate: Any = None, copies: Sequence[str] = (), candidate_tokens: int | None = None,
+                 made_by: str | None = None, language: str | None = None) -> dict[str, Any]:
     """Write down what is asked, whole.
 
     Parameters
@@ -287,16 +301,30 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     """
     check_teacher(stages.decode, teacher)
     check_fields(stages, task)
-    refuse_idle(stages, task, [name for name, value in {'gold': gold, 'corrector': corrector}.items() if value is not None])
+    refuse_idle(stages, task, gold=gold, corrector=corrector)
     pool, sampling = make_pool(gold, task, stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
-        if gold is None: warnings.warn(f"{stages.name} learns from real data, and there is none: it takes the {sum(map(len, pool.values()))} examples written in the task {task.name!r}. Give real rows (gold)")
-        elif few := {label: len(rows) for label, rows in pool.items() if len(rows) < 20}: warnings.warn(f'few real rows to learn from: {few}. With fewer than 20 of a label, the weights and picks follow the accidents of those')
-    told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate), 'decontaminated': texts_hash(copies) if copies else None,
-            'candidate_tokens': candidate_tokens, 'made_by': made_by, 'language': language, **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
+        if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
+    told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
+            'decontaminated': texts_hash(copies) if copies else None, 'candidate_tokens': candidate_tokens,
+            'made_by': made_by, 'language': language,
+            **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
             'corrector': None if corrector is None else describe_teacher(corrector)}
-    return plain_recipe({'synthlab': __version__, 'n': n, 'seed': seed, 'proportions': proportions, 'budget': budget, 'gold': source_name(gold), 'examples': examples_hash(pool), **told,
-                         'method': stages.table, 'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}), 'task': task.model_dump(mode='json')})
+    return plain_recipe({
+        'synthlab': __version__, 'n': n, 'seed': seed, 'proportions': proportions, 'budget': budget,
+        'gold': source_name(gold), 'examples': examples_hash(pool), **told, 'method': stages.table,
+        'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}),
+        'task': task.model_dump(mode='json')})
+
+
+def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) -> str:
+    "What to say where there are few real rows to learn from; empty where there are enough."
+    if by_hand:
+        return (f'{stages.name} learns from real data, and there is none: it takes the '
+                f'{sum(map(len, pool.values()))} examples written in the task {task.name!r}. Give real rows (gold)')
+    few = {label: len(rows) for label, rows in pool.items() if len(rows) < 20}
+    return few and (f'few real rows to learn from: {few}. With fewer than 20 of a label, the weights and picks follow '
+                    'the accidents of those')
 
 # %% ../nbs/15c_production.ipynb #7e59d5d2
 class Asked(NamedTuple):
@@ -371,7 +399,8 @@ def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = 
     return teacher
 
 
-def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None, pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
+def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
+                 pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
                  folder: str | Path | None = None) -> Asked:
     """Make the objects that a recipe describes, and refuse a recipe that is no longer what it was.
 
@@ -441,13 +470,18 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
     """
     if (source := recipe.get('decontaminate')) is None: return []
     kept = Path(folder or '.')/KEPT_COPIES
-    if source == KEPT and not (folder and kept.is_file()): raise ValueError(f'the texts that no row may copy were handed over in Python, and {kept} is not there: pass them again (decontaminate=...)')
+    if source == KEPT and not (folder and kept.is_file()):
+        raise ValueError(f'the texts that no row may copy were handed over in Python, and {kept} is not there: '
+                         'pass them again (decontaminate=...)')
     texts = read_table(kept).columns['text'] if source == KEPT else read_copies(source, task)
-    if texts_hash(texts) != recipe['decontaminated']: raise ValueError(f'the texts in {source} are not those that the run began with: bring the old ones back, or start a run in another folder')
+    if texts_hash(texts) != recipe['decontaminated']:
+        raise ValueError(f'the texts in {source} are not those that the run began with: bring the old ones back, '
+                         'or start a run in another folder')
     return texts
 
 
-def begin(request: 'Mapping[str, Any] | Asked', teacher: Any = None, prepared: Prepared | None = None, **others: Any) -> Generation:
+def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Prepared | None = None,
+          **others: Any) -> Generation:
     """Start what is asked for; nothing is asked of the teacher yet.
 
     Parameters
@@ -478,7 +512,8 @@ def begin(request: 'Mapping[str, Any] | Asked', teacher: Any = None, prepared: P
                     max_rows=recipe.get('machine', {}).get('max_rows', 64), budget=recipe.get('budget'), wrap=asked.wrap, screen=asked.screen, **others)
 
 
-def resolved(request: 'Mapping[str, Any] | Asked', teacher: Any = None, corrector: Any = None, folder: str | Path | None = None) -> Asked:
+def resolved(request: Mapping[str, Any] | Asked, teacher: Any = None, corrector: Any = None,
+             folder: str | Path | None = None) -> Asked:
     """Make the objects of a recipe, unless they have been made.
 
     Parameters
@@ -496,8 +531,8 @@ def resolved(request: 'Mapping[str, Any] | Asked', teacher: Any = None, correcto
     return request if isinstance(request, Asked) else read_request(request, teacher, corrector, folder=folder)
 
 # %% ../nbs/15c_production.ipynb #65e60825
-def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None, pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
-          folder: str | Path | None = None) -> Asked:
+def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None, pool: Mapping[str, Any] | None = None,
+          copies: Sequence[str] | None = None, folder: str | Path | None = None) -> Asked:
     """Refuse a recipe that cannot be met, before anything is written or asked.
 
     Parameters
@@ -527,7 +562,8 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
-_DERIVING = (tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt, attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
+_DERIVING = (tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
+             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
 
 
 def code_without_words(source: str) -> str:
@@ -545,7 +581,8 @@ def code_without_words(source: str) -> str:
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(getattr(node, 'body', None), list): node.body = [part for part in node.body if not _is_words(part)] or [ast.Pass()]
+        if isinstance(getattr(node, 'body', None), list):
+            node.body = [part for part in node.body if not _is_words(part)] or [ast.Pass()]
     return ast.unparse(tree)
 
 
@@ -563,7 +600,8 @@ def derivation() -> str:
     str
         16 hexadecimal digits, the same for code that does the same.
     """
-    return hashlib.sha256('\0'.join(code_without_words(inspect.getsource(module)) for module in _DERIVING).encode()).hexdigest()[:16]
+    code = '\0'.join(code_without_words(inspect.getsource(module)) for module in _DERIVING)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../nbs/15c_production.ipynb #b8de5a37
 def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget:
@@ -803,7 +841,8 @@ def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: 
     if not complete:
         with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)): return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
-        generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls, spending=spending)
+        generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
+                           spending=spending)
         try:
             for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
         finally: run.note(**generation.writer.keep(run.path))
@@ -814,8 +853,9 @@ def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: 
     run.finish(spending.spent, complete=complete)
 
 # %% ../nbs/15c_production.ipynb #fe569556
-def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = None, overwrite: bool = False, fork: str | Path | None = None,
-            watch: Callable | None = None, retry_failed: bool = False, embedder: Any = None, corrector: Any = None) -> Produced:
+def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = None, overwrite: bool = False,
+            fork: str | Path | None = None, watch: Callable | None = None, retry_failed: bool = False,
+            embedder: Any = None, corrector: Any = None) -> Produced:
     """Write the dataset that a recipe asks for; what an earlier session has done is not done again.
 
     Parameters
@@ -858,7 +898,8 @@ def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = 
     recipe = asked.recipe
     with Run(out, recipe, overwrite, fork, derivation()) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
-        if recipe.get('decontaminate') == KEPT: write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
+        if recipe.get('decontaminate') == KEPT:
+            write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe, run.facts.get('inherited', {})))
         if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
@@ -961,7 +1002,8 @@ def _written_again(writer: Any, row: Mapping[str, Any], calls: Mapping, budget: 
     return None if rows is None else rows[row['member']]['text']
 
 # %% ../nbs/15c_production.ipynb #fd027c3d
-def estimate(request: Mapping[str, Any] | Asked, teacher: Any = None, out: str | Path | None = None, most: int = 500, corrector: Any = None) -> Estimate:
+def estimate(request: Mapping[str, Any] | Asked, teacher: Any = None, out: str | Path | None = None, most: int = 500,
+             corrector: Any = None) -> Estimate:
     """Estimate what a recipe will take.
 
     Parameters

@@ -29,7 +29,8 @@ from .production import check, make_pool, make_teacher, produce, refuse_idle, wr
 from .runs import plain_recipe
 from .sampling import Sampling
 from .screening import read_copies
-from .stages import CHOICES, Attributes, FewShot, MMDAlignment, NoSelection, RandomSelection, Simple, Stages, Targeted, UncertaintySelection, choice_name, who_has
+from .stages import (CHOICES, Attributes, FewShot, MMDAlignment, NoSelection, RandomSelection, Simple, Stages,
+                             Targeted, UncertaintySelection, choice_name, who_has)
 from .tasks import Task, did_you_mean, load_task
 
 # %% ../nbs/16_recipes.ipynb #448df591
@@ -312,18 +313,24 @@ class Recipe(Stages):
         examples = {'select': RandomSelection()} if stage == 'prompt' and self.select.choice == 'none' else {}              # the few-shot prompt needs some
         return self.having(**{stage: getattr(Stages(), stage)} | examples, name=f'{self.name}-no-{stage}')
 
-    def generate(self, task: str | Path | Task, gold: Any = None, n: int = 100, out: str | Path | None = 'runs/dataset', teacher: Any = 'pocket', corrector: Any = None, *, seed: int = 0,
-                 proportions: Mapping[str, float] | None = None, temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
-                 max_new_tokens: int | None = None, sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
-                 max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None, duplicates: str = 'exact', decontaminate: Any = None,
-                 overwrite: bool = False, fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None, dtype: str | None = None,
-                 max_rows: int | None = None, embedder: Any = None, **unknown: Any) -> Dataset:
+    def generate(self, task: str | Path | Task, gold: Any = None, n: int = 100, out: str | Path | None = 'runs/dataset',
+                 teacher: Any = 'pocket', corrector: Any = None, *, seed: int = 0,
+                 proportions: Mapping[str, float] | None = None, temperature: float | None = None,
+                 top_p: float | None = None, top_k: int | None = None, max_new_tokens: int | None = None,
+                 sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
+                 max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
+                 duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
+                 fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
+                 dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, **unknown: Any) -> Dataset:
         """Write a dataset; what an earlier call with the same request has done is not done again.
 
         Parameters
         ----------
-        task, gold, n, teacher, corrector, seed, proportions, temperature, top_p, top_k, max_new_tokens, sampling, max_calls, max_tokens, max_cost, prices, budget, duplicates, \
-decontaminate, overwrite, fork, retry_failed, device, dtype, max_rows, embedder
+        task, gold, n, teacher, corrector, seed, proportions, temperature, top_p, top_k, max_new_tokens, sampling
+            As for `generate`, which lists them.
+        max_calls, max_tokens, max_cost, prices, budget, duplicates, decontaminate, overwrite, fork, retry_failed
+            As for `generate`.
+        device, dtype, max_rows, embedder
             As for `generate`, which lists them.
         out : path or None
             Folder of the run; None takes a new one.
@@ -344,10 +351,12 @@ decontaminate, overwrite, fork, retry_failed, device, dtype, max_rows, embedder
         TypeError
             If a keyword is unknown; with the nearest one.
         """
-        return generate(task, n, self, gold=gold, out=out, teacher=teacher, corrector=corrector, seed=seed, proportions=proportions, temperature=temperature, top_p=top_p, top_k=top_k,
-                        max_new_tokens=max_new_tokens, sampling=sampling, max_calls=max_calls, max_tokens=max_tokens, max_cost=max_cost, prices=prices, budget=budget,
-                        duplicates=duplicates, decontaminate=decontaminate, overwrite=overwrite, fork=fork, retry_failed=retry_failed, device=device, dtype=dtype,
-                        max_rows=max_rows, embedder=embedder, **unknown)
+        return generate(
+            task, n, self, gold=gold, out=out, teacher=teacher, corrector=corrector, seed=seed, proportions=proportions,
+            temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, sampling=sampling,
+            max_calls=max_calls, max_tokens=max_tokens, max_cost=max_cost, prices=prices, budget=budget,
+            duplicates=duplicates, decontaminate=decontaminate, overwrite=overwrite, fork=fork,
+            retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, **unknown)
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
@@ -413,17 +422,17 @@ def unknown_keyword(names: Iterable[str], known: Iterable[str]) -> str:
     str
         What is wrong, and the nearest keyword, or where such an option belongs.
     """
-    known, said = list(known), []
-    for name in names:
-        holders = who_has(name) if name not in known else []
-        belongs = f", which belongs to the recipe, as in recipe=Recipe.{_preset_with(name)}({name}=...)" if holders else ''
-        said.append(f"{name!r}{belongs or did_you_mean(name, known)}")
-    return f"generate() has no keyword {' and none '.join(said)}"
+    known = list(known)
+    def told(name): return f'{name!r}{_where_it_belongs(name) or did_you_mean(name, known)}'
+    return f"generate() has no keyword {' and none '.join(map(told, names))}"
 
 
-def _preset_with(option: str) -> str:
-    "A preset whose choices have an option."
-    return next((name for name in ("corrsynth", *PRESETS) if any(hasattr(getattr(PRESETS[name](), stage), option) for stage in CHOICES)), 'corrsynth')
+def _where_it_belongs(option: str) -> str:
+    "That an option is one of a recipe, with a preset that has it; empty for other words."
+    if not who_has(option): return ''
+    def has(preset): return any(hasattr(getattr(PRESETS[preset](), stage), option) for stage in CHOICES)
+    preset = next(filter(has, ('corrsynth', *PRESETS)), 'corrsynth')
+    return f', which belongs to the recipe, as in recipe=Recipe.{preset}({option}=...)'
 
 # %% ../nbs/16_recipes.ipynb #a9729c6c
 def new_folder(name: str, place: str | Path = 'runs') -> Path:
@@ -468,14 +477,20 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
     ValueError
         If it cannot be loaded, or is loaded already and a device or type is given.
     """
-    given = {name: value for name, value in {'device': device, 'dtype': dtype}.items() if value is not None}
-    if isinstance(teacher, str | Path): return make_teacher({'teacher': {'name': str(teacher), 'dtype': dtype or 'auto'}, 'machine': {'device': device or 'auto'}})
-    if given: raise ValueError(f"{' and '.join(given)} are for a teacher given by name, and this {type(teacher).__name__} is made already: leave them out")
-    if not hasattr(teacher, 'identity'): raise ValueError(f'a {type(teacher).__name__} is no teacher yet: pass CausalTeacher(model, tokenizer) for a loaded model, ChatTeacher(model, base_url) for a server')
+    if isinstance(teacher, str | Path):
+        place = {'device': device or 'auto'}
+        return make_teacher({'teacher': {'name': str(teacher), 'dtype': dtype or 'auto'}, 'machine': place})
+    kind, given = type(teacher).__name__, {'device': device, 'dtype': dtype}
+    if idle := ' and '.join(name for name, value in given.items() if value is not None):
+        raise ValueError(f'{idle}: for a teacher that is given by name, and this {kind} is made already: leave it out')
+    if not hasattr(teacher, 'identity'):
+        raise ValueError(f'a {kind} is not a teacher: pass CausalTeacher(model, tokenizer) for a loaded model, '
+                         'ChatTeacher(model, base_url) for a server')
     return teacher
 
 # %% ../nbs/16_recipes.ipynb #3e334dd7
-def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | None], prices: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
+def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | None],
+               prices: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
     """Write down where rows are made and what may be spent.
 
     Parameters
@@ -501,17 +516,23 @@ def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | 
     ValueError
         If `max_rows` is said of a teacher that makes no forward passes here.
     """
-    if max_rows is not None and not hasattr(teacher, 'next_logits'): raise ValueError(f'max_rows is for a model in this process, and a {type(teacher).__name__} answers in text: leave it out')
-    said = {'max_rows': max_rows, 'device': device, 'prices': prices and dict(prices), 'limits': {name: limit for name, limit in limits.items() if limit is not None}}
+    if max_rows is not None and not hasattr(teacher, 'next_logits'):
+        raise ValueError(f'max_rows is for a model in this process, and a {type(teacher).__name__} answers in text: '
+                         'leave it out')
+    said = {'max_rows': max_rows, 'device': device, 'prices': prices and dict(prices),
+            'limits': {name: limit for name, limit in limits.items() if limit is not None}}
     return {name: value for name, value in said.items() if value}
 
 # %% ../nbs/16_recipes.ipynb #d98d4c0f
-def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None, out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None,
-             seed: int = 0, proportions: Mapping[str, float] | None = None, temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
-             max_new_tokens: int | None = None, sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None, max_cost: float | None = None,
-             prices: Mapping[str, Any] | None = None, budget: int | None = None, duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
-             fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None, dtype: str | None = None, max_rows: int | None = None,
-             embedder: Any = None, **unknown: Any) -> Dataset:
+def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None,
+             out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None, seed: int = 0,
+             proportions: Mapping[str, float] | None = None, temperature: float | None = None,
+             top_p: float | None = None, top_k: int | None = None, max_new_tokens: int | None = None,
+             sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
+             max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
+             duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
+             fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
+             dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, **unknown: Any) -> Dataset:
     """Write a labelled dataset.
 
     Parameters
@@ -523,9 +544,11 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     recipe : str, path or Recipe
         A preset, such as "fewgen", "corrsynth", "synalign", "targen" or "combined", a TOML file, or a recipe.
     gold : path, DataFrame, Dataset, list of dict, or None
-        Real rows to show and to align with: a file, a folder with a part named train, a Hub name, or the rows; None takes those written by hand in the task.
+        Real rows to show and to align with: a file, a folder with a part named train, a Hub name, or the rows. None
+        takes those written by hand in the task.
     out : path or None
-        Folder of the run; the same call goes on there where it was stopped. None takes a new folder below `runs` and says which.
+        Folder of the run; the same call goes on there where it was stopped. None takes a new folder below `runs` and
+        says which.
     teacher : str, CausalTeacher or TextTeacher
         Who writes: "pocket", a folder or Hub name of a local model, or a teacher such as a `ChatTeacher`.
     corrector : CausalTeacher, TextTeacher or None
@@ -553,7 +576,8 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     budget : int or None
         Most texts written, rejected ones included; None is four times what is needed if none is.
     duplicates : str
-        Which rows count as repeated, and are replaced: "exact" (but for case and spaces), "words" (nearly the same words), "meaning" (nearly the same embedding), or "keep" for none.
+        Which rows count as repeated, and are replaced: "exact" (but for case and spaces), "words" (nearly the same
+        words), "meaning" (nearly the same embedding), or "keep" for none.
     decontaminate : path, DataFrame, Dataset, list, or None
         Real rows that no row may copy, such as your test rows.
     overwrite : bool
@@ -592,14 +616,18 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     ['Business', 'Sci/Tech', 'Sports', 'World']
     """
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
-    task, recipe = load_task(task) if isinstance(task, str | Path) else task, recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    refuse_idle(recipe, task, [name for name, value in {'gold': gold, 'corrector': corrector, 'max_new_tokens': max_new_tokens}.items() if value is not None])
-    limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
-    pool, copies = make_pool(gold, task, recipe.needs_real), [] if decontaminate is None else read_copies(decontaminate, task)
+    task = load_task(task) if isinstance(task, str | Path) else task
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens)
+    pool = make_pool(gold, task, recipe.needs_real)
+    copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)
-    drawn = settle_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens)
-    request = write_recipe(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, proportions=proportions, budget=budget, corrector=corrector,
-                           machine=machine_of(teacher, max_rows, limits, prices, device), duplicates=duplicates, decontaminate=decontaminate, copies=copies)
+    limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
+    drawn = settle_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
+                            max_new_tokens=max_new_tokens)
+    request = write_recipe(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
+                           proportions=proportions, machine=machine_of(teacher, max_rows, limits, prices, device),
+                           corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
     asked = check(request, teacher, corrector, pool, copies)
     if out is None: print(f"Writing to {(out := new_folder(f'{task.name}-{recipe.name}'))}")
     done = produce(asked, out, overwrite=overwrite, fork=fork, retry_failed=retry_failed, embedder=embedder)

@@ -183,8 +183,8 @@ def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder:
     Parameters
     ----------
     duplicates : str
-        "exact" rejects texts that equal an earlier row but for case and spaces; "words" those that nearly do, too; "meaning" those whose embedding is close to that of an earlier
-        row, too; "keep" none.
+        "exact" rejects texts that equal an earlier row but for case and spaces; "words" those that nearly do, too;
+        "meaning" those whose embedding is close to that of an earlier row, too; "keep" none.
     copies : sequence of str
         Texts that no row may copy, not even nearly.
     embedder : Embedder or None
@@ -200,6 +200,9 @@ def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder:
     ValueError
         If `duplicates` is something else.
     """
-    kinds = {'keep': [], 'exact': [Repeats], 'words': [Repeats, NearRepeats], 'meaning': [Repeats, lambda: SameMeaning(embedder=embedder)]}
-    if duplicates not in kinds: raise ValueError(f'duplicates must be one of {", ".join(kinds)}, got {duplicates!r}{did_you_mean(duplicates, kinds)}')
+    kinds = {'keep': [], 'exact': [Repeats], 'words': [Repeats, NearRepeats],
+             'meaning': [Repeats, lambda: SameMeaning(embedder=embedder)]}
+    if duplicates not in kinds:
+        near = did_you_mean(duplicates, kinds)
+        raise ValueError(f'duplicates must be one of {", ".join(kinds)}, got {duplicates!r}{near}')
     return Screen(*(make() for make in kinds[duplicates]), *([Copies(copies)] if copies else []))
