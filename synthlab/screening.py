@@ -96,7 +96,7 @@ class SameMeaning:
         vector = self.embedder.encode([text])[0]
         if self._size == len(self._vectors):
             grown = np.zeros((max(64, 2*self._size), len(vector)), vector.dtype)
-            grown[:self._size] = self._vectors[:self._size]
+            if self._size: grown[:self._size] = self._vectors
             self._vectors = grown
         self._vectors[self._size], self._size = vector, self._size + 1
 

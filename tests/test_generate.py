@@ -266,3 +266,11 @@ def test_a_report_knows_the_demonstrations_that_the_run_keeps(tmp_path, pocket):
         warnings.simplefilter('error', UserWarning)
         warnings.filterwarnings('ignore', message='.*few')
         evaluate(tmp_path/'run', student=None, progress=False)
+
+
+def test_rows_that_mean_the_same_are_rejected(tmp_path):
+    spoken = ['Oil prices fell sharply on Tuesday.', 'Oil prices fell sharply Tuesday.', 'A late goal won the cup for Porto.']
+    rows = generate('ag_news', 2, 'simprompt', out=tmp_path/'run', teacher=Parrot(spoken), duplicates='meaning', proportions=WORLD)
+    assert sorted(rows['text']) == sorted([spoken[0], spoken[2]])
+    ended = Counter(row['reason'] for row in read_rows(tmp_path/'run', None))
+    assert ended['means the same as an earlier row'] == 1
