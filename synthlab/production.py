@@ -12,6 +12,7 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
 # %% ../nbs/15c_production.ipynb #030d2942
 import ast
 import contextlib
+import copy
 import hashlib
 import inspect
 import json
@@ -210,6 +211,8 @@ def idle_options(stages: Stages, task: Task) -> dict[str, str]:
         idle['gold'] = 'with shots = 0 no examples are shown' if shown else without
     if stages.prompt.choice == 'targeted':
         idle['max_new_tokens'] = f'how long a row may be follows from the task {task.name!r}'
+    if not stages.plans and stages.align.choice == 'none':
+        idle['embedder'] = f'{stages.name} embeds no text: it neither chooses examples nor aligns rows'
     if stages.correct.choice == 'none':
         idle['corrector'] = f'{stages.name} corrects no labels (correct = "self-correction" does)'
     return idle
@@ -359,10 +362,15 @@ class Asked(NamedTuple):
     copies: Sequence[str] = ()
     recipe: Mapping[str, Any] = {}
 
-    @property
-    def screen(self) -> Screen:
-        """What rejects texts that may not be in the dataset; a new one, which knows no row yet."""
-        return make_screen(self.recipe.get('duplicates', 'exact'), self.copies)
+    def screen(self, embedder: Any = None) -> Screen:
+        """Make what rejects texts that may not be in the dataset; it knows no row yet.
+
+        Parameters
+        ----------
+        embedder : Embedder or None
+            For texts that mean the same; None takes all-MiniLM-L6-v2.
+        """
+        return make_screen(self.recipe.get('duplicates', 'exact'), self.copies, embedder)
 
     @property
     def wrap(self) -> Callable | None:
@@ -433,6 +441,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
     missing = [part for part in ('task', 'method', 'teacher', 'sampling', 'n', 'seed') if part not in recipe]
     if missing: raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(stages, task, teacher, n)")
     stages, task, teacher = Stages.from_table(recipe['method']), Task(**recipe['task']), find_teacher(recipe, given=teacher)
+    teacher = _with_rows(teacher, recipe.get('machine', {}).get('max_rows'))
     corrector = find_teacher(recipe, 'corrector', corrector) if 'corrector' in recipe else teacher
     for what, path in getattr(stages.prompt, 'files', {}).items():
         if file_hash(path, what) != recipe.get(what, ''): raise ValueError(f'the {what} in {path} are not those that the run began with: bring the old ones back, or start a run in another folder')
@@ -444,6 +453,14 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
         pool = make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples'), folder)
     if copies is None: copies = find_copies(recipe, task, folder)
     return Asked(stages, task, teacher, pool, wanted, corrector, copies, recipe)
+
+
+def _with_rows(teacher: Any, max_rows: int | None) -> Any:
+    "The same teacher with another number of rows in a forward pass; the caller's own stays as it is."
+    if max_rows is None or getattr(teacher, 'max_rows', max_rows) == max_rows: return teacher
+    teacher = copy.copy(teacher)
+    teacher.max_rows = max_rows
+    return teacher
 
 
 def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None = None) -> list[str]:
@@ -481,7 +498,7 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
 
 
 def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Prepared | None = None,
-          **others: Any) -> Generation:
+          embedder: Any = None, **others: Any) -> Generation:
     """Start what is asked for; nothing is asked of the teacher yet.
 
     Parameters
@@ -492,6 +509,8 @@ def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Pre
         Who writes; None makes the recipe's own.
     prepared : Prepared or None
         Plan and records; None takes random examples and draft records, enough to check and to count.
+    embedder : Embedder or None
+        For texts that mean the same, where the recipe rejects those.
     **others
         For `generate`: `done`, `calls`, `spending`, `observe`.
 
@@ -509,7 +528,8 @@ def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Pre
     recipe, prepared = asked.recipe, prepared or Prepared(records=draft_records(asked.task))
     return generate(asked.stages.decode, asked.task, asked.teacher, texts_wanted(recipe), sampling=Sampling(**recipe['sampling']), seed=recipe['seed'],
                     prompts=asked.stages.prompt.prompts(asked.task, asked.pool, prepared.plan, prepared.records), recipe=asked.stages.name, proportions=recipe.get('proportions'),
-                    max_rows=recipe.get('machine', {}).get('max_rows', 64), budget=recipe.get('budget'), wrap=asked.wrap, screen=asked.screen, **others)
+                    max_rows=getattr(asked.teacher, 'max_rows', 64), budget=recipe.get('budget'), wrap=asked.wrap,
+                    screen=asked.screen(embedder), **others)
 
 
 def resolved(request: Mapping[str, Any] | Asked, teacher: Any = None, corrector: Any = None,
@@ -842,7 +862,7 @@ def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: 
         with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)): return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
         generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
-                           spending=spending)
+                           spending=spending, embedder=embedder)
         try:
             for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
         finally: run.note(**generation.writer.keep(run.path))

@@ -589,9 +589,9 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     device, dtype : str or None
         For a teacher given by name: where it runs and its type of numbers; None chooses.
     max_rows : int or None
-        Most rows in one forward pass; None is 64. It does not change the texts.
+        Most rows in one forward pass; None leaves what the teacher has, 64 as a rule. It does not change the texts.
     embedder : Embedder or None
-        Sentence encoder for selection and alignment; None takes the one that the recipe names.
+        Sentence encoder for selection, alignment and rows that mean the same; None takes the one that the recipe names.
     **unknown
         Refused.
 
@@ -618,7 +618,8 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
     task = load_task(task) if isinstance(task, str | Path) else task
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens)
+    refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
+                embedder=None if duplicates == 'meaning' else embedder)
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)

@@ -63,7 +63,7 @@ def test_an_unknown_keyword_is_refused_with_the_nearest(tmp_path, wrong, said):
                                          ({'top_p': 0}, 'top_p'), ({'temperature': 1., 'sampling': Sampling()}, 'sampling is given whole'), ({'duplicates': 'word'}, "did you mean 'words'"),
                                          ({'recipe': 'simprompt', 'gold': FRAME}, 'looks at no real text'), ({'recipe': 'targen', 'max_new_tokens': 9}, 'follows from the task'),
                                          ({'corrector': ScriptedTeacher()}, 'corrects no labels'), ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'max_rows': 8}, 'max_rows is for a model'),
-                                         ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'device': 'cpu'}, 'made already'), ({'teacher': object()}, 'is no teacher yet'), ({'gold': 7}, 'holds no rows'), ({'n': 0}, 'at least 1')])
+                                         ({'teacher': ScriptedTeacher(), 'recipe': 'fewgen', 'device': 'cpu'}, 'made already'), ({'teacher': object()}, 'is not a teacher'), ({'embedder': object()}, 'embeds no text'), ({'gold': 7}, 'holds no rows'), ({'n': 0}, 'at least 1')])
 def test_what_cannot_be_done_is_refused_before_the_folder_is_made(tmp_path, wrong, said):
     with pytest.raises(ValueError, match=said): generate('ag_news', **{'n': 4, 'out': tmp_path/'run', **wrong})
     assert not (tmp_path/'run').exists()
@@ -274,3 +274,13 @@ def test_rows_that_mean_the_same_are_rejected(tmp_path):
     assert sorted(rows['text']) == sorted([spoken[0], spoken[2]])
     ended = Counter(row['reason'] for row in read_rows(tmp_path/'run', None))
     assert ended['means the same as an earlier row'] == 1
+
+
+@pytest.mark.parametrize('recipe', ['fewgen', 'simprompt', 'targen'])
+def test_the_most_rows_of_a_pass_hold_for_every_recipe(tmp_path, monkeypatch, recipe):
+    from synthlab import decoding
+    most, step = [], decoding.step
+    def watched(teacher, token_ids, cache): most.append(len(token_ids)); return step(teacher, token_ids, cache)
+    monkeypatch.setattr(decoding, 'step', watched)
+    generate('sst2', 6, recipe, out=tmp_path/'run', max_rows=2)
+    assert max(most) == 2 and read_recipe(tmp_path/'run')['machine']['max_rows'] == 2
