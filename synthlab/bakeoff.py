@@ -13,7 +13,6 @@ __all__ = ['FIRST_ROWS', 'MARGIN', 'MOST_LEGS', 'MEASURES', 'TABLES', 'token_cou
 # %% ../nbs/17b_bakeoff.ipynb #b248fa8c
 import contextlib
 import csv
-import gc
 import hashlib
 import json
 import math
@@ -1483,7 +1482,6 @@ def _write_cells(out: Path, contest: Contest, tell: Callable[[str, float], None]
         def so_far(tokens: int) -> None: tell(f'{name}: {tokens:,} of {contest.budget:,} tokens', (number + min(1., tokens/contest.budget))/len(contest.cells))
         tell(name, number/len(contest.cells))
         write_cell(out, contest, recipe, seed, so_far)
-        gc.collect()                                                         # the caches of a finished run stand in cycles, some hundred megabytes each
 
 
 def _record(out: Path, contest: Contest, tell: Callable[[str, float], None]) -> dict[str, Any]:

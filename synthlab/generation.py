@@ -861,6 +861,9 @@ class Generation:
 
     def __next__(self) -> GroupResult: return next(self._groups)
 
+    def close(self):
+        """End the run here, if it goes on; what decoding has taken is given back at once."""
+        self._groups.close()
     @property
     def stats(self) -> DecodeStats:
         """What decoding has cost; only where the teacher shows its logits."""

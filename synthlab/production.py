@@ -865,7 +865,9 @@ def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: 
                            spending=spending, embedder=embedder)
         try:
             for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
-        finally: run.note(**generation.writer.keep(run.path))
+        finally:
+            generation.close()                                                   # `watch` may have had enough: nobody asks for the rest, and a cache waits for it
+            run.note(**generation.writer.keep(run.path))
         complete = not generation.stopped
         if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
         if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
