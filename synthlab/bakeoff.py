@@ -1448,7 +1448,7 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
 
     Examples
     --------
-    >>> done = bake_off('ag_news', ['fewgen', 'corrsynth'], budget=400, seeds=1, out='runs/bakeoff', student='none')
+    >>> done = bake_off('ag_news', ['fewgen', 'corrsynth'], budget=100, seeds=1, out='runs/bakeoff', student='none')
     """
     out = Path(out)
     contest = make_contest(task, recipes, budget, gold, seeds, out, teacher, gold_train=gold_train, show=show, mixed=mixed, student=student, sampling=sampling, machine=machine, corrector=corrector, embedder=embedder)

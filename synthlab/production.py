@@ -13,6 +13,7 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
 import ast
 import contextlib
 import copy
+import ctypes
 import hashlib
 import inspect
 import json
@@ -855,6 +856,18 @@ def _told_apart(run: Run) -> Iterator[None]:
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
+@contextlib.contextmanager
+def _memory_given_back() -> Iterator[None]:
+    """Hand what a run has freed back to the system.
+
+    glibc keeps small freed blocks that lie between others, and a process with many runs would grow by them. Other
+    systems' libraries have no such call, and need none.
+    """
+    try: yield
+    finally:
+        with contextlib.suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
+
+
 def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -918,7 +931,7 @@ def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = 
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Asked) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with Run(out, recipe, overwrite, fork, derivation()) as run:
+    with _memory_given_back(), Run(out, recipe, overwrite, fork, derivation()) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)

@@ -68,7 +68,8 @@ class Words:
     def encode(self, prompts): return [list(range(len(p.split()))) for p in prompts]
     def tokenizer(self, text, **_):
         ends = [len(' '.join(text.split()[:i + 1])) for i in range(len(text.split()))]
-        return {'offset_mapping': [(0, end) for end in ends]}
+        return {'input_ids': list(range(len(ends))), 'offset_mapping': [(0, end) for end in ends]}
+    tokenizer.is_fast = True
 
 
 def fake_decode(bad, order):
