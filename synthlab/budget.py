@@ -345,7 +345,7 @@ def limits_fault(limits: Mapping[str, float | None], model: str, price: float | 
         if limit is None: continue
         if isinstance(limit, bool) or not isinstance(limit, kind) or not 0 < limit < math.inf: return f'{name} must be {wanted} above 0, or None for no limit, got {limit!r}'
     if limits['max_cost'] is None: return ''
-    if price is None: return f"max_cost needs a price, and that of {model!r} is not known: give prices=Prices({{{model!r}: {{'prompt': ..., 'completion': ...}}}}), or on the command line --prices FILE with a table [\"{model}\"] that has prompt and completion"
+    if price is None: return f"max_cost needs a price, and that of {model!r} is not known: give prices={{{model!r}: {{'prompt': ..., 'completion': ...}}}} (dollars for a million tokens), or on the command line --prices FILE with a table [\"{model}\"] that has prompt and completion"
     return '' if spent.cost is not None else 'max_cost needs to know what was spent before, and that cost is unknown: give max_tokens or max_calls instead'
 
 # %% ../nbs/04c_budget.ipynb #e0dd7d96

@@ -597,7 +597,7 @@ DEMO = ('fewgen', 'combined')
 _DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'mmd', 'student_synthetic')
 _NEXT = {'generate ag_news --recipe synalign --n 40 --out runs/synalign': 'examples that cover the data, their attributes, texts from these, weights',
          'generate ag_news --recipe targen --n 40 --out runs/targen': 'no example at all: contexts, seeds, rows, a second look at each label',
-         'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --gold my_rows.csv --out runs/mine'}
+         'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --teacher MODEL --out runs/mine (pocket knows the built-in tasks only)'}
 
 
 def _asked(**options: Any) -> SimpleNamespace:
@@ -642,7 +642,7 @@ def _show_demo(runs: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
 def _show_next() -> None:
     "Print what to try next."
     program = 'synthlab' if shutil.which('synthlab') else sys.argv[0]
-    say('Next, each offline as well:')
+    say('Next, offline as well but for the last:')
     for command, what in _NEXT.items(): say(f'  {program} {command}    # {what}')
 
 

@@ -276,7 +276,7 @@ def _pick_columns(table: Table, text: str | None, label: str | None, gold: GoldS
     wanted = {'text': [text] if text else [gold.text, 'text'], 'label': [label] if label else ['label_text', gold.label, 'label']}
     picked = {role: next((name for name in names if name in table.columns), None) for role, names in wanted.items()}
     _refuse(table.name, [f'no column {" or ".join(map(repr, dict.fromkeys(wanted[role])))}; the columns are '
-                         f'{", ".join(map(repr, table.columns))}; name the right one with {role}=...'
+                         f'{", ".join(map(repr, table.columns))}; call the right one {role!r}, or name it where that can be said ({role}=..., --{role})'
                          for role, name in picked.items() if name is None])
     return picked['text'], picked['label']
 
@@ -584,7 +584,7 @@ def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots
     rows = pool.get(label, [])
     if not 0 <= shots <= len(rows): raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
                                                     'write some into the task, give real rows (gold=), or '
-                                                    'ask for fewer shots: shots=0 needs none')
+                                                    'ask for fewer shots, as in Recipe.corrsynth(shots=0) or --shots 0')
     return [rows[i] for i in rng.choice(len(rows), shots, replace=False)] if shots else []
 
 # %% ../nbs/01_data.ipynb #cfffc9bc

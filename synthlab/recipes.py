@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'meanings', 'explained', 'added_stages', 'Recipe', 'leave_one_out', 'load_recipe',
-           'unknown_keyword', 'new_folder', 'find_teacher_of', 'machine_of', 'generate']
+           'unknown_keyword', 'new_folder', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'settle_shares',
+           'generate']
 
 # %% ../nbs/16_recipes.ipynb #50b31db9
 import inspect
+import operator
 import re
 import textwrap
 import tomllib
@@ -478,8 +480,10 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
         If it cannot be loaded, or is loaded already and a device or type is given.
     """
     if isinstance(teacher, str | Path):
-        place = {'device': device or 'auto'}
-        return make_teacher({'teacher': {'name': str(teacher), 'dtype': dtype or 'auto'}, 'machine': place})
+        who, place = {'name': str(teacher), 'dtype': dtype or 'auto'}, {'device': device or 'auto'}
+        try: return make_teacher({'teacher': who, 'machine': place})
+        except (AssertionError, RuntimeError) as error:                        # torch's ways to say that there is no such device
+            raise ValueError(f'device {device!r} cannot be used here: {str(error).splitlines()[0]}; None takes what there is') from error
     kind, given = type(teacher).__name__, {'device': device, 'dtype': dtype}
     if idle := ' and '.join(name for name, value in given.items() if value is not None):
         raise ValueError(f'{idle}: for a teacher that is given by name, and this {kind} is made already: leave it out')
@@ -523,6 +527,82 @@ def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | 
             'limits': {name: limit for name, limit in limits.items() if limit is not None}}
     return {name: value for name, value in said.items() if value}
 
+# %% ../nbs/16_recipes.ipynb #9189e935
+def as_task(task: Any) -> Task:
+    """Take a task, or load the one that is named.
+
+    Parameters
+    ----------
+    task : Task, str or path
+        The task, a built-in name, or a TOML file.
+
+    Returns
+    -------
+    Task
+        The task.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or there is no such task.
+    """
+    if isinstance(task, Task): return task
+    if isinstance(task, str | Path): return load_task(task)
+    raise ValueError(f'a task is a name, a TOML file or a Task, as in Task(name="mine", labels=["spam", "ham"]), got {task!r}')
+
+
+def whole(name: str, value: Any) -> int:
+    """Take a whole number of whatever type.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for the message.
+    value : object
+        The number.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try: return operator.index(value)
+    except TypeError: raise ValueError(f'{name} must be a whole number, got {value!r}') from None
+
+
+def settle_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str, float] | None:
+    """Give every label its share.
+
+    Parameters
+    ----------
+    proportions : mapping of str to float, or None
+        Shares by name or alias; None for all alike.
+    task : Task
+        Gives the labels.
+
+    Returns
+    -------
+    dict of str to float, or None
+        A share for each label, 0 for those left out.
+
+    Raises
+    ------
+    ValueError
+        If a name is no label.
+    """
+    if proportions is None: return None
+    for name in proportions:
+        if task.find_label(name) is None:
+            raise ValueError(f'proportions names {name!r}, which is no label of {task.name!r}'
+                             f"{did_you_mean(name, task.label_names)}; there are {', '.join(task.label_names)}")
+    shares = {task.find_label(name): share for name, share in proportions.items()}
+    return {label: shares.get(label, 0.) for label in task.label_names}
+
 # %% ../nbs/16_recipes.ipynb #d98d4c0f
 def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None,
              out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None, seed: int = 0,
@@ -556,7 +636,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     seed : int
         The same seed gives the same rows.
     proportions : mapping of str to float, or None
-        Share of each label; None is balanced.
+        Share of each label; labels left out get none. None is balanced.
     temperature : float or None
         Divides the scores before a token is drawn; 0 takes the likeliest. None is 0.95.
     top_p : float or None
@@ -564,7 +644,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     top_k : int or None
         Draw among this many of the likeliest tokens; None or 0 is no limit.
     max_new_tokens : int or None
-        Longest text, in tokens; None takes the task's own limit.
+        Longest text, in tokens; None takes the task's own limit. Not for targeted rows, whose length the task says.
     sampling : Sampling or None
         The last four in one.
     max_calls, max_tokens : int or None
@@ -616,8 +696,8 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     ['Business', 'Sci/Tech', 'Sports', 'World']
     """
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
-    task = load_task(task) if isinstance(task, str | Path) else task
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    n, seed, proportions = whole('n', n), whole('seed', seed), settle_shares(proportions, task)
     refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
                 embedder=None if duplicates == 'meaning' else embedder)
     pool = make_pool(gold, task, recipe.needs_real)

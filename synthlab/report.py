@@ -799,6 +799,8 @@ def show_run(path: str | os.PathLike) -> RunView:
     >>> made = generate('ag_news', n=4, out='runs/shown')
     >>> page = show_run('runs/shown')                                # in Jupyter: the report, or the rows where there is none
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f'show_run takes the folder of a run, got a {type(path).__name__}: evaluate(rows, task) measures rows and shows what it finds')
     folder = Path(path)
     if not (folder/'metrics.json').exists():
         next(read_rows(folder, None), None)                       # says so if there is no run

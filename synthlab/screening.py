@@ -6,13 +6,16 @@
 __all__ = ['NearRepeats', 'SameMeaning', 'Copies', 'read_copies', 'texts_hash', 'make_screen']
 
 # %% ../nbs/14c_screening.ipynb #1ba0ac2d
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .data import as_table
 from .embeddings import Embedder
 from .generation import Repeats, Screen
+from .inputs import as_texts
 from .lexical import ShingleIndex
 from .superglue import read_gold
 from .tasks import Task, did_you_mean, prompt_hash, same_text
@@ -142,8 +145,8 @@ def read_copies(rows: Any, task: Task) -> list[str]:
 
     Parameters
     ----------
-    rows : path, DataFrame, Dataset, list of dict, or list of str
-        Real rows, such as a test set: its part "test", if it has parts.
+    rows : path, DataFrame, Dataset, list of dict, or texts
+        Real rows, such as a test set: its part "test", if it has parts; labels are not needed. Or texts alone.
     task : Task
         What is written.
 
@@ -157,8 +160,18 @@ def read_copies(rows: Any, task: Task) -> list[str]:
     ValueError
         If they cannot be read.
     """
-    if isinstance(rows, list | tuple) and rows and all(isinstance(text, str) for text in rows): return list(rows)
-    return list(read_gold(rows, task, 'test')['text'])
+    if isinstance(rows, str | Path) or len(task.fields) > 1: return list(read_gold(rows, task, 'test')['text'])
+    if not _is_table(rows): return as_texts(rows, 'decontaminate')
+    columns = as_table(rows, 'test').columns
+    column = next((name for name in (task.gold.text, 'text') if name in columns), None)
+    if column is None: raise ValueError(f"decontaminate has no column 'text'; its columns are {', '.join(columns)}")
+    return as_texts(columns[column], 'decontaminate')
+
+
+def _is_table(rows: Any) -> bool:
+    "Whether rows are more than texts: a frame, a Dataset, parts of one, or dictionaries."
+    return isinstance(rows, Mapping) or hasattr(rows, 'columns') or hasattr(rows, 'column_names') or (
+        isinstance(rows, list | tuple) and any(isinstance(row, Mapping) for row in rows))
 
 
 def texts_hash(texts: Sequence[str]) -> str:

@@ -686,6 +686,7 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
     if not references: raise ValueError("references is empty: name at least one, such as {'train': texts}")
     if not 0 < similarity <= 1 or shared_words < 1: raise ValueError(f'similarity must be in (0, 1] and shared_words at least 1, got {similarity} and {shared_words}')
     texts = check_texts(texts)
+    if not isinstance(references, Mapping): raise ValueError(f'references must be texts by name, such as {{"train": texts}}, got {type(references).__name__}')
     references = {name: check_texts(others, what=f'reference texts ({name})') for name, others in references.items()}
     E, copied, details = _rows(texts, embedder, 1), np.zeros(len(texts), bool), {}
     for name, others in references.items():

@@ -284,3 +284,26 @@ def test_the_most_rows_of_a_pass_hold_for_every_recipe(tmp_path, monkeypatch, re
     monkeypatch.setattr(decoding, 'step', watched)
     generate('sst2', 6, recipe, out=tmp_path/'run', max_rows=2)
     assert max(most) == 2 and read_recipe(tmp_path/'run')['machine']['max_rows'] == 2
+
+
+@pytest.mark.parametrize('wrong, said', [({'n': '4'}, 'n must be a whole number'), ({'seed': 'a'}, 'seed must be a whole number'), ({'task': ['spam', 'ham']}, r'labels=\["spam", "ham"\]'),
+                                         ({'proportions': {'World': 1, 'Sport': 1}}, "did you mean 'Sports'"), ({'device': 'cuda:77'}, "device 'cuda:77' cannot be used here")])
+def test_what_a_newcomer_mistypes_is_told_plainly(tmp_path, wrong, said):
+    with pytest.raises(ValueError, match=said): generate(**{'task': 'ag_news', 'n': 4, 'out': tmp_path/'run', **wrong})
+
+
+def test_labels_that_are_left_out_get_no_rows(tmp_path, pocket):
+    rows = generate('ag_news', 4, 'fewgen', out=tmp_path/'run', teacher=pocket, max_new_tokens=9, proportions={'sports': 3, 'World': 1})
+    assert Counter(rows['label']) == {'Sports': 3, 'World': 1}
+
+
+@pytest.mark.parametrize('texts', [pd.Series([FOX]), [FOX], pd.DataFrame({'text': [FOX]}), FRAME.text.to_numpy()[:1]], ids=['Series', 'list', 'frame without labels', 'array'])
+def test_copies_come_in_any_form(texts):
+    from synthlab.screening import read_copies
+    assert len(read_copies(texts, NEWS)) == 1
+
+
+def test_what_is_no_run_and_no_references_is_told():
+    import synthlab
+    with pytest.raises(TypeError, match='folder of a run, got a DataFrame'): synthlab.show_run(FRAME)
+    with pytest.raises(ValueError, match='texts by name'): synthlab.novelty(['a', 'b'], ['c'])
