@@ -206,7 +206,7 @@ def test_what_cannot_be_evaluated_is_told_at_once(tmp_path, run):
     for ask, message in [
         (lambda: evaluate(tmp_path/'mine.cvs', 'ag_news'), "no run and no file of this name is there; did you mean 'mine.csv'?"), (lambda: evaluate(tmp_path/'mine.csv', 'agnews'), "no task 'agnews'; did you mean 'ag_news'"),
         (lambda: evaluate(tmp_path/'mine.csv', 'mine.toml'), 'mine.toml'), (lambda: evaluate(run, 'imdb'), 'different tasks (imdb, ag_news)'), (lambda: evaluate(pd.Series(['a']), 'ag_news'), 'of type Series, holds no rows'),
-        (lambda: evaluate(pd.DataFrame({'review': ['a'], 'stars': [1]}), 'ag_news'), "no column 'text'; the columns are 'review', 'stars'; name the right one with text="),
+        (lambda: evaluate(pd.DataFrame({'review': ['a'], 'stars': [1]}), 'ag_news'), "no column 'text'; the columns are 'review', 'stars'; call the right one 'text', or name it where that can be said (text="),
         (lambda: compare([tmp_path/'mine.csv', tmp_path/'yours.csv'], 'ag_news'), 'no run and no file'), (lambda: compare(pd.DataFrame()), 'needs a list of datasets, or a dict of them by name, got one DataFrame'),
         (lambda: compare('mine.csv'), 'got one str'), (lambda: compare(list(TEXTS)), 'got one list'), (lambda: compare(Dataset.from_list(list(TEXTS))), 'got one Dataset'),
         (lambda: compare([run]), 'two runs or more'), (lambda: compare([TEXTS, TEXTS]), 'named twice')]:
