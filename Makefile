@@ -7,7 +7,7 @@ WORKERS ?= 2
 FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
 NB ?=
 # Seconds that the notebooks, and then the other tests, may take.
-LIMIT ?= 1000
+LIMIT ?= 800
 
 bin := .venv/bin
 limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
