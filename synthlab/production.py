@@ -245,7 +245,7 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
                  gold: Any = None, pool: Mapping[str, Any] | None = None, seed: int = 0,
                  proportions: Mapping[str, float] | None = None, budget: int | None = None,
                  machine: Mapping[str, Any] | None = None, corrector: Any = None, duplicates: str = 'exact',
-                 decontaminate: Any = None, copies: Sequence[str] = (), candidate_tokens: int | None = None,
+                 decontaminate: Any = None, copies: Sequence[str] | None = None, candidate_tokens: int | None = None,
                  made_by: str | None = None, language: str | None = None) -> dict[str, Any]:
     """Write down what is asked, whole.
 
@@ -279,8 +279,8 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
         Which rows count as repeated and are replaced, see `screening.make_screen`.
     decontaminate : path, DataFrame, Dataset, list, or None
         Real rows that no row may copy, such as test rows.
-    copies : sequence of str
-        Their texts, if they have been read.
+    copies : sequence of str, or None
+        Their texts, if they have been read already.
     candidate_tokens : int or None
         Tokens that a bake-off lets this recipe write for rows.
     made_by : str or None
@@ -306,11 +306,12 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     check_teacher(stages.decode, teacher)
     check_fields(stages, task)
     refuse_idle(stages, task, gold=gold, corrector=corrector)
+    if decontaminate is not None and copies is None: copies = read_copies(decontaminate, task)
     pool, sampling = make_pool(gold, task, stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
-            'decontaminated': texts_hash(copies) if copies else None, 'candidate_tokens': candidate_tokens,
+            'decontaminated': None if decontaminate is None else texts_hash(copies), 'candidate_tokens': candidate_tokens,
             'made_by': made_by, 'language': language,
             **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
             'corrector': None if corrector is None else describe_teacher(corrector)}

@@ -7,6 +7,7 @@ __all__ = ['NearRepeats', 'SameMeaning', 'Copies', 'read_copies', 'texts_hash', 
 
 # %% ../nbs/14c_screening.ipynb #1ba0ac2d
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,15 @@ class Copies:
         Least Jaccard similarity of the sets of runs of three words, in (0, 1].
     """
 
-    def __init__(self, texts: Iterable[str], threshold: float = .8):
-        self._checks = Repeats(), NearRepeats(threshold)
-        for text in texts:
-            for check in self._checks: check.add(text)
+    def __init__(self, texts: Iterable[str], threshold: float = .8): self.texts, self.threshold = texts, threshold
+
+    @cached_property
+    def _checks(self) -> tuple[Repeats, NearRepeats]:
+        "Made when the first row is judged: a run is checked several times before it writes."
+        checks = Repeats(), NearRepeats(self.threshold)
+        for text in self.texts:
+            for check in checks: check.add(text)
+        return checks
 
     def fault(self, text: str) -> str:
         """Return why a text is rejected; empty if it is not.
@@ -161,6 +167,8 @@ def read_copies(rows: Any, task: Task) -> list[str]:
         If they cannot be read.
     """
     if isinstance(rows, str | Path) or len(task.fields) > 1: return list(read_gold(rows, task, 'test')['text'])
+    if hasattr(rows, '__len__') and not len(rows):
+        raise ValueError('decontaminate has no rows: leave it out, or give those that no row may copy')
     if not _is_table(rows): return as_texts(rows, 'decontaminate')
     columns = as_table(rows, 'test').columns
     column = next((name for name in (task.gold.text, 'text') if name in columns), None)

@@ -307,3 +307,13 @@ def test_what_is_no_run_and_no_references_is_told():
     import synthlab
     with pytest.raises(TypeError, match='folder of a run, got a DataFrame'): synthlab.show_run(FRAME)
     with pytest.raises(ValueError, match='texts by name'): synthlab.novelty(['a', 'b'], ['c'])
+
+
+def test_a_recipe_that_is_written_by_itself_reads_the_test_rows(tmp_path):
+    def parrot(): return Parrot([FOX, 'Rain.', 'Snow.'])
+    recipe = write_recipe(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[FOX], proportions=WORLD)
+    with pytest.raises(ValueError, match='handed over in Python'): check(recipe, parrot())           # no run keeps them yet
+    produce(check(recipe, parrot(), copies=[FOX]), tmp_path/'run')
+    assert sorted(row['text'] for row in read_rows(tmp_path/'run')) == ['Rain.', 'Snow.']
+    assert produce(read_recipe(tmp_path/'run'), tmp_path/'run', parrot()).rows == 0
+    with pytest.raises(ValueError, match='decontaminate has no rows'): write_recipe(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[])
