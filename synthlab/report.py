@@ -29,7 +29,7 @@ from markupsafe import Markup, escape
 from . import __version__
 from .measures import find_measure
 from .runs import read_rows
-from .tasks import whole_file
+from .util import html_cell, html_table, show_number, whole_file
 
 # %% ../nbs/17_report.ipynb #c2ebb00a
 _UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]')
@@ -50,12 +50,11 @@ def number_text(value: Any, unit: str = '') -> str:
     """Write a number to three digits, with the unit "share" as a percentage; anything else as text."""
     if value is None: return '–'
     if isinstance(value, bool): return 'yes' if value else 'no'
-    if not isinstance(value, (int, float)): return str(value)
-    if not math.isfinite(value): return str(value)
+    if not isinstance(value, (int, float)) or not math.isfinite(value): return str(value)
+    # 100% means all of them, and 100.0% nearly all
     if unit == 'share': return f'{100*value:.0f}%' if value in (0, 1) else f'{100*value:.1f}%'
-    if isinstance(value, int) or abs(value) >= 999.5: return f'{value:,.0f}'
-    if value == int(value): return str(int(value))
-    return f'{value:.3f}' if 1e-3 <= abs(value) < 1 else f'{value:#.3g}'.rstrip('.')
+    if value == int(value): return show_number(int(value))
+    return f'{value:.3f}' if 1e-3 <= abs(value) < 1 else show_number(value)
 
 # %% ../nbs/17_report.ipynb #c54b9102
 def _resource(name: str) -> str: return files('synthlab').joinpath('resources/report', name).read_text(encoding='utf-8')
@@ -646,10 +645,14 @@ class RunView:
 
     def _repr_html_(self) -> str:
         record = self.evaluation
-        views = [_metric_view(entry) for name, entry in _entries(record).items() if meaning_of(name)['main']]
-        samples = [(label, rows[0]['text']) for label, rows in (record.get('samples') or {}).items() if rows]
+        main = [(meaning_of(name)['title'], _with_interval(entry), number_text(entry.get('n')))
+                for name, entry in _entries(record).items() if meaning_of(name)['main']]
+        samples = [(label, visible(rows[0]['text'])) for label, rows in (record.get('samples') or {}).items() if rows]
         missing = f'Not evaluated yet: synthlab evaluate {self.path} --gold …' if self.path else 'Not evaluated yet.'
-        return fragment('run.html', {'name': record['name'], 'task': record['task'], 'words': _counts_words(record['counts']), 'metrics': views, 'samples': samples[:_MOST_LABELS], 'missing': missing})
+        name, task, words = (html_cell(visible(part)) for part in (record['name'], record['task'], _counts_words(record['counts'])))
+        measures = html_table(('Measure', 'Value', 'n'), main, len(main)) if main else f'<p>{html_cell(missing)}</p>'
+        texts = html_table(('Label', 'The first of its texts'), samples, _MOST_LABELS) if samples else ''
+        return f'<p><b>{name}</b>, task {task}: {words}</p>{measures}{texts}'
 
 
 def _bare_record(path: Path) -> dict[str, Any]:
@@ -726,17 +729,17 @@ class Comparison(list):
     def _lines(self) -> list[tuple[str, list[str]]]:
         "Name of each measure that was taken, and its value for each dataset, the best marked."
         from synthlab.evaluation import side_by_side
-        def cell(entry: Mapping[str, Any], verdict: str) -> str:
-            return _with_interval(entry) + ' ●'*(verdict == 'best') if _is_measured(entry) else '–'
+        def cell(entry: Mapping[str, Any], verdict: Mapping[str, str]) -> str:
+            return _with_interval(entry) + ' ●'*(verdict['kind'] == 'best') if _is_measured(entry) else '–'
         taken = [line for line in side_by_side(self) if any(map(_is_measured, line['entries']))]
-        return [(line['name'], list(map(cell, line['entries'], line['verdicts']))) for line in taken]
+        return [(line['name'], list(map(cell, line['entries'], _verdict_views(line, '')))) for line in taken]
 
     def __repr__(self) -> str:
         names = _names(self)
-        def told(cells: list[str]) -> str: return '; '.join(map(' '.join, zip(names, cells)))
-        return '\n'.join([', '.join(names), *(f'  {name}: {told(cells)}' for name, cells in self._lines())])
+        def joined(cells: list[str]) -> str: return '; '.join(map(' '.join, zip(names, cells)))
+        return '\n'.join([', '.join(names), *(f'  {name}: {joined(cells)}' for name, cells in self._lines())])
 
     def _repr_html_(self) -> str:
-        lines = [(meaning_of(name)['title'], cells) for name, cells in self._lines()]
-        task = self[0]['task'] if self else ''
-        return fragment('side_by_side.html', {'task': task, 'names': _names(self), 'lines': lines})
+        lines = [(meaning_of(name)['title'], *cells) for name, cells in self._lines()]
+        task = html_cell(visible(self[0]['task'])) if self else ''
+        return f'<p>Task {task}. In brackets 95% intervals; ● best.</p>{html_table(("Measure", *_names(self)), lines, len(lines))}'
