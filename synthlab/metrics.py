@@ -17,18 +17,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from .discrepancy import mmd
 from .embeddings import as_embeddings, texts_or_vectors
 from .entities import entity_bias, entity_entropy, pronoun_ratio
+from .fidelity import CORRSYNTH_MAUVE, coverage, mauve, mmd, teacher_features
 from .inputs import as_labels
 from .lexical import (
     compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu, targen_vocab_sum, vocabulary)
 from synthlab.measures import (
     Measure, Metric, add_measure, bootstrap_interval, equal_sizes, find_measure, half_sample_interval, known_measures,
     wilson_interval)
-from .semantic import (
-    CORRSYNTH_MAUVE, coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
-    teacher_features, vendi_score)
+from synthlab.semantic import (
+    embedding_duplicates, label_cosine, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
+    vendi_score)
 from .util import CannotMeasure
 
 # %% ../nbs/13e_metrics.ipynb #054d0953
