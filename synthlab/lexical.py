@@ -301,7 +301,7 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
     texts = check_texts(texts)
     size = len(texts) if size is None else size
     if not 0 < size <= len(texts):
-        raise CannotMeasure(f'a vocabulary of {size} texts, and there are {len(texts)}: take a size between 1 and that')
+        raise CannotMeasure(f'a vocabulary of {size} texts where there are {len(texts)}: take a size between 1 and that')
     ids, text_of, _ = _interned([t for t in _plain_words(text, tokenizer) if any(map(str.isalpha, t))] for text in texts)
     if not len(ids): raise CannotMeasure(f'none of the {len(texts)} texts has a word with a letter in it')
     # each word counts once per text
