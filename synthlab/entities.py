@@ -312,10 +312,8 @@ def entity_entropy(texts: Iterable[str], extractor: str | Callable = 'rules', al
         Finds the names; see `extractor`.
     aliases : bool
         Whether spellings of one entity count as one; the paper counts surface forms.
-    level : float
-        Confidence of the interval, from halves of the texts.
-    seed : int
-        Seed of the halves.
+    level, seed
+        Confidence of the interval, from halves of the texts, and seed of the halves.
 
     Returns
     -------
@@ -420,10 +418,8 @@ def entity_bias(texts: Iterable[str], gold_texts: Iterable[str], extractor: str 
         Types that count; None for all.
     times : int
         Draws for the interval.
-    level : float
-        Confidence of the interval.
-    seed : int
-        Seed of all draws.
+    level, seed
+        Confidence of the interval, and seed of all draws.
 
     Returns
     -------
@@ -487,10 +483,8 @@ def pronoun_ratio(texts: Iterable[str], level: float = .95, seed: int = 0) -> Me
     ----------
     texts : iterable of str
         The texts.
-    level : float
-        Confidence of the interval, which draws texts that have such pronouns.
-    seed : int
-        Seed of the draws.
+    level, seed
+        Confidence of the interval, which draws texts that have such pronouns, and seed of the draws.
 
     Returns
     -------

@@ -33,10 +33,8 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
         Encoder with a method `encode`; all-MiniLM-L6-v2 by default.
     times : int
         Half samples for the interval, and splits for the floor.
-    level : float
-        Confidence of the interval.
-    seed : int
-        Seed of the half samples.
+    level, seed
+        Confidence of the interval, and seed of the half samples.
 
     Returns
     -------
@@ -112,10 +110,8 @@ def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray,
         Encoder with a method `encode`; all-MiniLM-L6-v2 by default.
     times : int
         Half samples for the intervals; 0 for none.
-    level : float
-        Confidence of the intervals.
-    seed : int
-        Seed of the half samples.
+    level, seed
+        Confidence of the intervals, and seed of the half samples.
 
     Returns
     -------

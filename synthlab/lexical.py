@@ -17,12 +17,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import count
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from .measures import Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
+from .measures import (
+    Metric, bootstrap_interval, check_texts, half_sample_interval, normal_interval, wilson_interval)
 from .util import CannotMeasure, how_to_install
 
 # %% ../nbs/13b_lexical.ipynb #bad9ec5d
@@ -197,10 +197,11 @@ def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', 
     """
     texts = check_texts(texts, least=2)
     scores = self_bleu_scores(texts, n, tokenizer, smoothing)
-    mean, reach = scores.mean(), NormalDist().inv_cdf((1 + level)/2)*scores.std(ddof=1)/math.sqrt(len(scores))
+    interval = normal_interval(scores.mean(), scores.std(ddof=1)/math.sqrt(len(scores)), level, 0., 1.)
     top = [{'score': scores[i], 'text': _cut(texts[i])} for i in np.argsort(-scores, kind='stable')[:_EXAMPLES]]
-    return Metric(mean, 'self_bleu', len(texts), (max(0., mean - reach), min(1., mean + reach)), level, 'lower',
-                  {'n': n, 'tokenizer': _tokenizer(tokenizer)[0], 'smoothing': smoothing}, {'quantiles': _quantiles(scores), 'most repeated': top})
+    settings = {'n': n, 'tokenizer': _tokenizer(tokenizer)[0], 'smoothing': smoothing}
+    return Metric(scores.mean(), 'self_bleu', len(texts), interval, level, 'lower', settings,
+                  {'quantiles': _quantiles(scores), 'most repeated': top})
 
 # %% ../nbs/13b_lexical.ipynb #10883142
 def _expected_different(counts: np.ndarray, total: int, size: int) -> float:
@@ -226,10 +227,8 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
         Number of n-grams; the value is the mean over all samples of that many. None takes all, comparable only at equal number.
     tokenizer : str or Callable
         As in `self_bleu_scores`.
-    seed : int
-        Seed of the half samples of texts for the interval.
-    level : float
-        Confidence of the interval.
+    level, seed
+        Confidence of the interval, and seed of the half samples of texts for the interval.
 
     Returns
     -------
@@ -279,10 +278,8 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
         Number of texts of the sample; the value is the mean over all samples of that many. None takes all texts.
     tokenizer : str or Callable
         As in `self_bleu_scores`; case and tokens without a letter are left out.
-    seed : int
-        Seed of the half samples for the interval.
-    level : float
-        Confidence of the interval.
+    level, seed
+        Confidence of the interval, and seed of the half samples for the interval.
 
     Returns
     -------
@@ -366,10 +363,8 @@ def compression_ratio(texts: Iterable[str], seed: int = 0, level: float = .95) -
     ----------
     texts : iterable of str
         Texts; they are shuffled, joined by line ends and compressed with zlib at level 9.
-    seed : int
-        Seed of the order.
-    level : float
-        Confidence of the interval, which needs at least 20 texts.
+    level, seed
+        Confidence of the interval, which needs at least 20 texts, and seed of the order.
 
     Returns
     -------
@@ -405,10 +400,8 @@ def length_distribution(texts: Iterable[str], tokenizer: Tokenizer = 'words', se
         Texts; empty ones count, with length 0.
     tokenizer : str or Callable
         As in `self_bleu_scores`.
-    seed : int
-        Seed of the bootstrap.
-    level : float
-        Confidence of the interval.
+    level, seed
+        Confidence of the interval, and seed of the bootstrap.
 
     Returns
     -------

@@ -332,27 +332,18 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
     """
     [subject] = _open_subjects([rows], task, [name], gold, text, label)
     parts = gold_parts(subject.task, gold, gold_train)
-    if _is_path(rows) and 'run' in subject.source: _warn_of_its_own(rows, gold)
+    if 'run' in subject.source and judged_by_its_own(rows, gold):
+        warnings.warn(f'{rows} learned from {gold}: its examples or weights come from the rows that it is measured '
+                      'by now, so likeness to real data looks better than it is. Name other rows')
     settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
                 'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe)}
     record = _record(subject.take(n, seed), gold, parts, **settings)
-    if out is not None: _write(record, out)
+    if out is not None:
+        data, page = report_files(out)
+        data.parent.mkdir(parents=True, exist_ok=True)
+        write_record(record, data)
+        write_report(record, page)
     return record
-
-
-def _warn_of_its_own(out: str | os.PathLike, gold: Any) -> None:
-    "Warn of a run that is measured by the rows it learned from."
-    if judged_by_its_own(out, gold):
-        warnings.warn(f'{out} learned from {gold}: its examples or weights come from the rows that it is measured '
-                      'by now, so likeness to real data looks better than it is. Name other rows')
-
-
-def _write(record: Evaluation, out: str | os.PathLike) -> None:
-    "Write a record and its page."
-    data, page = report_files(out)
-    data.parent.mkdir(parents=True, exist_ok=True)
-    write_record(record, data)
-    write_report(record, page)
 
 # %% ../nbs/17a_quality.ipynb #612d41f5
 def _is_row(value: Any) -> bool:

@@ -239,21 +239,29 @@ def table_block(title: str, rows: Mapping[str, Mapping[str, Any]], head: str = '
 
 def _blocks(details: Mapping[str, Any], title: str = '') -> list[dict[str, Any]]:
     "Blocks for details of any shape; single facts last."
-    blocks, loose = [], {}
+    blocks, facts = [], []
     for key, value in details.items():
         if value in (None, '', [], {}): continue
         name = f'{title}: {key}' if title else str(key)
         rows = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
-        if not rows or not all(isinstance(row, Mapping) for row in rows):
-            if isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in rows): blocks += _blocks(value, str(key))
-            else: loose[key] = value
-        elif isinstance(value, list):
-            has_texts = any(isinstance(v, str) and len(v) > 20 for row in rows for v in row.values())
-            blocks.append(_pairs_block(str(key), rows) if has_texts else table_block(name, {str(i + 1): row for i, row in enumerate(rows)}))
-        elif len(rows) > 1 and all(list(row) == list(value) and all(map(_is_number, row.values())) for row in rows): blocks.append(_heat_block(name, value, _CORNERS.get(key, '')))
-        elif any(isinstance(v, list) and v and isinstance(v[0], Mapping) for row in rows for v in row.values()): blocks += [b for inner, row in value.items() for b in _blocks(row, str(inner))]
-        else: blocks.append(table_block(name, value))
-    return blocks + ([{'kind': 'facts', 'pairs': [(f'{title}: {k}' if title else k, _short(v)) for k, v in loose.items()]}] if loose else [])
+        if rows and all(isinstance(row, Mapping) for row in rows): blocks += _rows_blocks(str(key), name, value, rows)
+        elif isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in rows): blocks += _blocks(value, str(key))
+        else: facts.append((name, _short(value)))
+    return blocks + ([{'kind': 'facts', 'pairs': facts}] if facts else [])
+
+
+def _rows_blocks(key: str, name: str, value: Mapping | list, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    "Blocks for rows of named values: texts side by side, a matrix, nested details, or a table."
+    values = [v for row in rows for v in row.values()]
+    if isinstance(value, list):
+        # longer strings are texts, shorter ones labels and names
+        if any(isinstance(v, str) and len(v) > 20 for v in values): return [_pairs_block(key, rows)]
+        return [table_block(name, {str(i): row for i, row in enumerate(rows, 1)})]
+    square = len(rows) > 1 and all(list(row) == list(value) for row in rows)
+    if square and all(map(_is_number, values)): return [_heat_block(name, value, _CORNERS.get(key, ''))]
+    if any(isinstance(v, list) and v and isinstance(v[0], Mapping) for v in values):
+        return [block for inner, row in value.items() for block in _blocks(row, str(inner))]
+    return [table_block(name, value)]
 
 # %% ../nbs/17_report.ipynb #7edd6a2f
 def _value_view(entry: Mapping[str, Any], unit: str) -> dict[str, str]:
@@ -347,7 +355,8 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
     totals = {status: _total(counts[status]) for status in _STATUSES}
     parts, start, whole = [], 0., _total(totals)
     for status, total in totals.items():
-        if total: parts.append({'kind': status, 'x': round(start, 3), 'width': round(100*total/whole, 3), 'shown': f'{total:,}'})
+        width = round(100*total/(whole or 1), 3)
+        if total: parts.append({'kind': status, 'x': round(start, 3), 'width': width, 'shown': f'{total:,}'})
         start += 100*total/(whole or 1)
     fault = '' if whole == counts['candidates'] else f"The counts do not add up: {counts['candidates']:,} texts were written, {whole:,} are accounted for."
     first = 'Rows, by label' if counts['asked'] is None else 'Accepted, by label'
@@ -367,9 +376,6 @@ def _judge(entry: Mapping[str, Any]) -> str:
     return '' if right is None else f", which is right on {number_text(right, 'share')} of gold"
 
 
-_PARTS = {'train': 'training'}
-
-
 def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return up to five numbers of a record, each with the words that follow it."""
     found, counts = _entries(evaluation), evaluation['counts']
@@ -378,10 +384,10 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [(f"{_total(counts['accepted']):,}", what)]
     for name in ('label_preservation', 'coverage'):
         if name in found: lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
-    copies = {name.removeprefix('novelty_'): 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
+    copies = {name: 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
     if copies:
         worst = max(copies, key=copies.get)
-        lines.append((share(copies[worst]), f"of the rows copy {'a demonstration' if worst == 'demonstrations' else f'a text of the gold {_PARTS.get(worst, worst)} part'}"))
+        lines.append((share(copies[worst]), meaning_of(worst)['headline']))
     if 'student_synthetic' in found:
         lessons = {name: (found[name].get('settings') or {}).get('trained_on') for name in ('student_synthetic', 'student_gold') if name in found}
         # gold may have fewer rows than the dataset

@@ -136,8 +136,8 @@ def texts_hash(texts: Sequence[str]) -> str:
 def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder: Embedder | None = None) -> Screen:
     """Make the screen that a run asks for, without rows yet; ValueError for another value of `duplicates`.
 
-    "exact" rejects texts that equal an earlier row except for case and spaces; "words" also those that nearly do; "meaning" instead
-    those whose embedding (of `embedder`) is close to that of an earlier row, too; "keep" none. `copies` may not be copied, not even nearly.
+    "exact" rejects texts equal to an earlier row except for case and spaces; "words" also near copies of one; "meaning" also
+    texts whose embedding is close to an earlier row's; "keep" none. `copies` may not be copied, not even nearly.
     """
     kinds = {'keep': [], 'exact': [Repeats], 'words': [Repeats, NearRepeats],
              'meaning': [Repeats, lambda: SameMeaning(embedder=embedder)]}

@@ -12,13 +12,12 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 from scipy.stats import entropy
 
 from .embeddings import MINILM, as_embeddings
 from .inputs import as_labels
 from .lexical import longest_shared_ngram
-from .measures import Metric, check_texts, half_sample_interval, wilson_interval
+from .measures import Metric, check_texts, half_sample_interval, normal_interval, wilson_interval
 from .util import CannotMeasure
 
 # %% ../nbs/13d_semantic.ipynb #c82a4d53
@@ -50,8 +49,7 @@ def encoder_name(texts: Sequence[str] | np.ndarray, embedder: Any = None) -> str
 # %% ../nbs/13d_semantic.ipynb #4e5921b4
 def row_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None) -> np.ndarray:
     """Return the mean cosine of each text (or unit vector, shape (n, d)) to all others, shape (n,), in time linear in n."""
-    E = unit_rows(texts, embedder)
-    return _mean_cosine_of_rows(E)
+    return _mean_cosine_of_rows(unit_rows(texts, embedder))
 
 
 def _mean_cosine_of_rows(E: np.ndarray) -> np.ndarray:
@@ -60,12 +58,6 @@ def _mean_cosine_of_rows(E: np.ndarray) -> np.ndarray:
     return ((E @ E.sum(0) - (E*E).sum(1))/(len(E) - 1)).clip(-1, 1)
 
 # %% ../nbs/13d_semantic.ipynb #aa6c3350
-def _around(value: float, error: float, level: float, low: float = -1., high: float = 1.) -> tuple[float, float]:
-    "A normal interval, cut to the range of the measure."
-    margin = float(ndtri((1 + level)/2)*error)
-    return max(low, value - margin), min(high, value + margin)
-
-
 def mean_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None, level: float = .95) -> Metric:
     """Mean cosine over all pairs of texts: 1 when all say the same.
 
@@ -86,8 +78,8 @@ def mean_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None, level: 
     E = unit_rows(texts, embedder, least=3)
     n, own = len(E), _mean_cosine_of_rows(E)
     error = np.sqrt(4*(n - 1)/n*((own - own.mean())**2).sum())/(n - 2)
-    return Metric(own.mean(), 'mean_cosine', n, _around(own.mean(), error, level), level, 'lower', {'encoder': encoder_name(texts, embedder)},
-                  {'rows': _five_numbers(own)})
+    return Metric(own.mean(), 'mean_cosine', n, normal_interval(own.mean(), error, level, -1., 1.), level, 'lower',
+                  {'encoder': encoder_name(texts, embedder)}, {'rows': _five_numbers(own)})
 
 
 def _five_numbers(values: np.ndarray) -> dict[str, float]:
@@ -180,7 +172,7 @@ def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], 
     within = matrix.diagonal().mean()
     details = {'within': within, 'between': within - value, 'matrix': _named(matrix, names),
                'matrix_with_self_pairs': _named(with_self, names), 'rows': dict(zip(names, counts.tolist()))}
-    interval = _around(value, error, level, -2, 2) if counts.min() > 2 else None
+    interval = normal_interval(value, error, level, -2., 2.) if counts.min() > 2 else None
     return Metric(value, 'label_cosine', len(E), interval, level, 'higher', {'encoder': encoder_name(texts, embedder)}, details)
 
 # %% ../nbs/13d_semantic.ipynb #128db414
@@ -227,10 +219,8 @@ def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: floa
         Order: 1 is the Vendi score as published; larger orders count common directions only, up to `inf`.
     times : int
         Half samples for the interval.
-    level : float
-        Confidence of the interval.
-    seed : int
-        Seed of the half samples.
+    level, seed
+        Confidence of the interval, and seed of the half samples.
 
     Returns
     -------
