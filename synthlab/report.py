@@ -269,6 +269,12 @@ def _value_view(entry: Mapping[str, Any], unit: str) -> dict[str, str]:
     return {'value': number_text(entry['value'], unit), 'interval': ' – '.join(number_text(end, unit) for end in interval) if interval else '', 'n': number_text(entry.get('n'))}
 
 
+def _with_interval(entry: Mapping[str, Any]) -> str:
+    "A value and its interval on one line."
+    view = _value_view(entry, meaning_of(entry['name'])['unit'])
+    return view['value'] + (f" [{view['interval']}]" if view['interval'] else '')
+
+
 def _marks(entries: Mapping[str, Mapping[str, Any]], scale: Sequence[float] | None) -> list[dict[str, Any]]:
     "Dots and whiskers in percent of a scale, by kind; nothing without a scale."
     if not scale: return []
@@ -709,12 +715,6 @@ def show_run(path: str | os.PathLike) -> RunView:
     return RunView(read_record(folder/'metrics.json'), path)
 
 # %% ../nbs/17_report.ipynb #adff7c75
-def _with_interval(entry: Mapping[str, Any]) -> str:
-    "A value and its interval on one line."
-    view = _value_view(entry, meaning_of(entry['name'])['unit'])
-    return view['value'] + (f" [{view['interval']}]" if view['interval'] else '')
-
-
 class Evaluation(dict):
     """The record of a dataset: a dict that shows itself as a table in a notebook, and as lines elsewhere."""
     def __repr__(self) -> str:
