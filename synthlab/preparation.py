@@ -27,7 +27,7 @@ from .corrsynth import shorten
 from .replies import Request
 from .specs import check_task
 from .stages import Attributes, Stages, Targeted, plan_demonstrations
-from .targen import find_strategy
+from .strategies import find_strategy
 from .tasks import Task, derive_seed, how_to_install
 
 # %% ../nbs/15b_preparation.ipynb #bdb8d372

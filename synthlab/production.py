@@ -46,7 +46,7 @@ from .runs import (KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked
 from .screening import make_screen, read_copies, texts_hash
 from .stages import Attributes, Stages
 from .superglue import read_gold, text_to_text, write_official
-from .targen import find_strategy
+from .strategies import find_strategy
 from .tasks import Task, prompt_hash
 from .teachers import CausalTeacher
 

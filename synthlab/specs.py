@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['ORIGINS', 'plain_words', 'sentences', 'overlap', 'Seed', 'Job', 'part_type', 'schema_of', 'literal_pattern',
-           'field_room', 'holding_schema', 'fits', 'holds', 'contained', 'default_spec', 'spec_of', 'kind_of',
-           'form_fault', 'Strategy', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults',
-           'sample_job', 'check_faults', 'check_task', 'validator_fault']
+           'holding_schema', 'fits', 'holds', 'mentions', 'contained', 'spec_of', 'kind_of', 'form_fault', 'Strategy',
+           'row_fields', 'assemble', 'template_of', 'template_names', 'fill', 'template_faults', 'sample_job',
+           'check_faults', 'check_task', 'validator_fault']
 
 # %% ../nbs/10c_specs.ipynb #b2944e08
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import product
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -90,11 +90,11 @@ class Seed:
     Parameters
     ----------
     parts : Mapping
-        Its text by part.
+        Text of each part, by name.
     context : str
-        What it was written for; empty for none.
+        Context in which it was written; empty for none.
     origin : str
-        "teacher" (written by it), "corpus" (a user's own text) or "edited".
+        "teacher", "corpus" (a user's own text) or "edited".
     """
 
     parts: Mapping[str, str]
@@ -103,28 +103,28 @@ class Seed:
 
     @property
     def text(self) -> str:
-        """The parts as JSON, as prompts and rows hold them."""
+        "The parts as JSON, as in prompts and rows."
         return json.dumps(dict(self.parts), ensure_ascii=False)
 
     @property
     def key(self) -> str:
-        """What two equal seeds share, whatever their case and spacing."""
+        "Form in which two equal seeds agree, whatever their case and spacing."
         return '\n'.join(map(same_text, self.parts.values()))
 
 
 class Job(NamedTuple):
-    """What one call is to write.
+    """What one call writes.
 
     Parameters
     ----------
     number : int
-        Which call of the run.
+        Number of the call within the run.
     label : str
-        The label that its rows shall have.
+        Label of the rows.
     seed : Seed
-        What they are about.
+        Seed of the rows.
     layout : Mapping
-        What else code has drawn.
+        Whatever else code has drawn.
     """
 
     number: int
@@ -134,110 +134,48 @@ class Job(NamedTuple):
 
 # %% ../nbs/10c_specs.ipynb #b95ee1fe
 class _Reply(BaseModel):
-    "What a teacher writes: closed, so that it cannot bring a label or a field along; keys that nobody asked for are dropped."
+    "A teacher's answer: keys that nobody asked for are dropped, so it cannot bring a label or a field along."
     model_config = ConfigDict(extra='ignore', frozen=True)
 
 
 def part_type(part: Part, strict: bool = True) -> Any:
-    """Make the type of a part.
-
-    Parameters
-    ----------
-    part : Part
-        Bounds and pattern.
-    strict : bool
-        Whether a text must match the pattern; otherwise only a grammar is told of it.
-
-    Returns
-    -------
-    type
-        A string with these constraints.
-    """
+    "Type of a part: a string with its bounds; with `strict=False` only a grammar sees the pattern."
     pattern = f'^(?:{part.pattern})$' if part.pattern else None
     plain = Annotated[str, StringConstraints(strip_whitespace=True, min_length=part.shortest, max_length=part.longest, pattern=pattern if strict else None)]
     return plain if strict or not pattern else Annotated[plain, Field(json_schema_extra={'pattern': pattern})]
 
 
 def schema_of(name: str, parts: Mapping[str, Part], strict: bool = True) -> type[BaseModel]:
-    """Make the shape of an answer.
+    """Model with a string for each part; equal parts give the same model.
 
-    Parameters
-    ----------
-    name : str
-        Name of the shape, in messages.
-    parts : mapping of str to Part
-        What stands in it.
-    strict : bool
-        Whether texts must match the patterns. A pattern that only leads a weak model to what validators want, and could be too narrow for a good one, is no reason to refuse a text.
-
-    Returns
-    -------
-    type of pydantic.BaseModel
-        A model with a string for each part; the same model for equal parts.
+    With `strict=False` a pattern leads a weak model towards what validators want, but refuses no answer.
     """
     return _schema_of(name, tuple((key, part.longest, part.shortest, part.pattern) for key, part in parts.items()), strict)
 
 
 @lru_cache(maxsize=4096)
 def _schema_of(name: str, parts: tuple[tuple, ...], strict: bool) -> type[BaseModel]:
-    "The model; cached, so that a grammar of it is compiled once."
+    "The model, cached so that its grammar is compiled once."
     kinds = {key: part_type(Part(meaning=key, longest=longest, shortest=shortest, pattern=pattern), strict) for key, longest, shortest, pattern in parts}
     return create_model(name, __base__=_Reply, **{key: (kind, ...) for key, kind in kinds.items()})
 
 def literal_pattern(text: str) -> str:
-    """Write a regular expression that matches a text and nothing else, its first letter in either case.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-
-    Returns
-    -------
-    str
-        The expression, in the dialect of JSON schema.
-    """
+    "Regular expression (JSON schema dialect) of a text, its first letter in either case."
     def quoted(part): return re.sub(r'([][\\.^$*+?(){}|/-])', r'\\\1', part)
     first = text[:1]
     return (f'[{first.lower()}{first.upper()}]' if first.lower() != first.upper() and len(first.upper()) == 1 else quoted(first)) + quoted(text[1:])
 
 
-def field_room(field: Any) -> int:
-    """Return the most characters that a string of a shape may have.
-
-    Parameters
-    ----------
-    field : pydantic.fields.FieldInfo
-        The field.
-
-    Returns
-    -------
-    int
-        Characters; 600 where it has no bound.
-    """
-    return next((bound.max_length for bound in field.metadata if getattr(bound, 'max_length', None)), 600)
-
-
 @lru_cache(maxsize=4096)
 def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[BaseModel]:
-    """Tell a grammar that the only string of a shape holds some texts, in their order, and the first of them soon; a reader of the answer does not look at it.
+    """Shape whose only string must hold the texts in their order, as far as a grammar sees; validation ignores it.
 
-    A weak teacher forgets what it was to name, and would write until its room is at an end before it is made to: so the first text begins in the first sixth.
-
-    Parameters
-    ----------
-    schema : type of pydantic.BaseModel
-        A shape with one string.
-    texts : tuple of str
-        What stands in it.
-
-    Returns
-    -------
-    type of pydantic.BaseModel
-        The shape.
+    A weak teacher forgets what it has to name and would write until its room is spent,
+    so the first text begins in the first sixth.
     """
     [(name, field)] = schema.model_fields.items()
-    room = field_room(field)//6
+    longest = next((bound.max_length for bound in field.metadata if getattr(bound, 'max_length', None)), 600)
+    room = longest//6
     before, after = rf'(.|\n){{0,{room}}}[^A-Za-z0-9_]', r'[^A-Za-z0-9_](.|\n)*'
     between = r'[^A-Za-z0-9_](|(.|\n)*[^A-Za-z0-9_])'
     pattern = f'^(|{before}){between.join(map(literal_pattern, texts))}(|{after})$'
@@ -245,167 +183,66 @@ def holding_schema(schema: type[BaseModel], texts: tuple[str, ...]) -> type[Base
 
 
 def fits(schema: type[BaseModel], reply: Mapping[str, str]) -> bool:
-    """Say whether an answer has the form that a grammar is told.
-
-    Parameters
-    ----------
-    schema : type of pydantic.BaseModel
-        The shape.
-    reply : Mapping
-        The answer.
-
-    Returns
-    -------
-    bool
-        Whether each text has its length and matches its pattern.
-    """
+    "Whether every text has the length and the pattern that a grammar is given."
     parts = schema.model_json_schema()['properties']
     return all(part.get('minLength', 0) <= len(reply[name]) <= part.get('maxLength', len(reply[name])) and re.search(part.get('pattern', ''), reply[name]) for name, part in parts.items())
 
 # %% ../nbs/10c_specs.ipynb #4e733923
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 _FUNCTIONS = {'words': plain_words, 'sentences': sentences, 'overlap': overlap}
-
-
-@lru_cache(maxsize=1024)
-def _expression(text: str) -> Any:
-    "The expression, ready to be computed."
-    return _environment.compile_expression(text, undefined_to_none=False)
+_expression = lru_cache(maxsize=1024)(partial(_environment.compile_expression, undefined_to_none=False))
 
 
 def holds(check: Check, job: Job, fields: Mapping[str, Any]) -> bool:
-    """Compute a check.
-
-    Parameters
-    ----------
-    check : Check
-        The rule.
-    job : Job
-        What was to be written.
-    fields : Mapping
-        The row's fields.
-
-    Returns
-    -------
-    bool
-        Whether the row keeps it.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be computed.
-    """
+    "Whether a row keeps a check; raises ValueError if the check cannot be computed."
     if check.labels and job.label not in check.labels: return True
     values = _FUNCTIONS | dict(fields) | {'label': job.label, 'seed': dict(job.seed.parts), 'layout': dict(job.layout)}
     try:
         value = _expression(check.that)(**values)
-        bool(value)                                                            # what is undefined says so now
+        # an undefined value raises its error here
+        bool(value)
     except Exception as error: raise ValueError(f'the check {check.that!r} cannot be computed: {error}; it may use {", ".join(values)}') from error
     if not isinstance(value, bool): raise ValueError(f'the check {check.that!r} is neither true nor false but {value!r:.60}: compare it with something')
     return value
 
 
+def mentions(text: str, phrase: str) -> bool:
+    "Whether a phrase occurs in a text as whole words, whatever the case and spacing of both."
+    return bool(re.search(rf'(?<!\w){re.escape(same_text(phrase))}(?!\w)', same_text(text)))
+
+
 def contained(parts: Iterable[str], seed: Seed, fields: Mapping[str, Any]) -> str:
-    """Find a part of the seed that the row does not hold.
-
-    Parameters
-    ----------
-    parts : iterable of str
-        Parts that it must hold.
-    seed : Seed
-        The seed.
-    fields : Mapping
-        The row's fields.
-
-    Returns
-    -------
-    str
-        What is missing, in words; empty when nothing is.
-    """
-    written = ' '.join(same_text(value) for value in fields.values() if isinstance(value, str))
-    lost = next((part for part in parts if not re.search(rf'(?<!\w){re.escape(same_text(seed.parts[part]))}(?!\w)', written)), None)
-    return '' if lost is None else f'the {lost} {seed.parts[lost]!r} must stand in it word for word'
+    "Fault of a row that lacks one of these parts of its seed; empty if it has all."
+    written = ' '.join(value for value in fields.values() if isinstance(value, str))
+    lost = next((part for part in parts if not mentions(written, seed.parts[part])), None)
+    return '' if lost is None else f'the {lost} {seed.parts[lost]!r} must occur in it word for word'
 
 # %% ../nbs/10c_specs.ipynb #022d7744
-def default_spec(task: Task) -> Targeted:
-    """Describe how texts of a usual classification task are written.
-
-    Parameters
-    ----------
-    task : Task
-        A task with one field.
-
-    Returns
-    -------
-    Targeted
-        A seed is a subject in a few words, and stands in the text.
-
-    Raises
-    ------
-    ValueError
-        If the task has several fields: how they hang together must be told.
-    """
+def spec_of(task: Task) -> Targeted:
+    "The task's table `[targen]`, or the default for one field; raises ValueError for several fields without a table."
+    if task.targen: return task.targen
     if len(task.fields) != 1:
-        raise ValueError(f"the task {task.name!r} has the fields {', '.join(task.fields)}: add a table [targen] that says what a seed is and what is written from it")
+        raise ValueError(f"the task {task.name!r} has the fields {', '.join(task.fields)}: "
+                         'add a table [targen] that says what a seed is and what is written from it')
     return Targeted(contexts='a place, a time or an occasion in which such a text could be written', seeds='something that such a text could speak of, whatever its label',
                     seed={'subject': Part(meaning='a thing, a person or an event, in one to five words', longest=60)},
                     seed_rules=['It fits every label alike and names none.'], contain=['subject'], labels_per_seed='one',
                     write={task.fields[0]: Part(meaning='the text', longest=max(200, 8*task.max_new_tokens))},
                     rules=['The text contains the subject word for word.', 'It does not name its label.'])
 
-
-def spec_of(task: Task) -> Targeted:
-    """Find how rows of a task are written.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-
-    Returns
-    -------
-    Targeted
-        Its own table, or the default for one field.
-    """
-    return task.targen or default_spec(task)
-
 # %% ../nbs/10c_specs.ipynb #e578a0f5
 def kind_of(fault: str) -> str:
-    """Reduce a fault to its kind, so that faults can be counted.
-
-    Parameters
-    ----------
-    fault : str
-        What is wrong with a row, with its words and numbers.
-
-    Returns
-    -------
-    str
-        The same without what is quoted, and without numbers.
-    """
+    "A fault without its quotations and numbers, so that faults can be counted."
     return re.sub(r"""'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?""", '...', fault)
 
 def form_fault(fault: str, parts: Mapping[str, Part]) -> str:
-    """Say in words which part of an answer does not match its pattern.
-
-    Parameters
-    ----------
-    fault : str
-        What the validator of the shape says.
-    parts : mapping of str to Part
-        What was to be written.
-
-    Returns
-    -------
-    str
-        The same, with the meaning of a part instead of a regular expression.
-    """
+    "A validator's message with the meaning of a part in place of its regular expression."
     name = fault.split(':')[0]
     return f'the {name} has not the form that is wanted: {parts[name].meaning}' if name in parts and 'should match pattern' in fault else fault
 
 # %% ../nbs/10c_specs.ipynb #518ee66b
 class Strategy:
-    """How rows of a task are put together and checked; this one does what the task's table says.
+    """How rows of a task are put together and checked; this one follows the task's table.
 
     Parameters
     ----------
@@ -413,36 +250,38 @@ class Strategy:
         The task.
     """
 
+    # rows that one call makes, and what the prompt calls the values of a layout
     rows: ClassVar[int] = 1
+    layout_names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, task: Task): self.task, self.spec = task, spec_of(task)
 
     def seed_schema(self) -> type[BaseModel]:
-        """Return the shape of one seed."""
+        "Shape of one seed."
         return schema_of('Seed', self.spec.seed)
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a text can be no seed.
+        """Check the parts of a seed.
 
         Parameters
         ----------
         parts : Mapping
-            Its parts.
+            Text of each part.
 
         Returns
         -------
         str
-            What is wrong and what to do; empty when nothing is.
+            What is wrong and what to do; empty for a valid seed.
         """
         return next((f'the {name} {fault}' for name in self.spec.seed if (fault := text_fault(parts.get(name)))), '')
 
     def layouts(self, label: str) -> list[dict[str, str]]:
-        """List what code may draw for a row of a label.
+        """List the layouts that code may draw for a row.
 
         Parameters
         ----------
         label : str
-            The label.
+            Label of the row.
 
         Returns
         -------
@@ -453,116 +292,79 @@ class Strategy:
         return [dict(zip(values, chosen)) for chosen in product(*values.values())]
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes; where a part of the seed must stand in it, a grammar is told so.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Shape of the teacher's answer to a job; a grammar makes it contain the seed where the task demands it."
         schema, lost = schema_of('Row', self.spec.write), [job.seed.parts[name] for name in self.spec.contain if name not in self.task.fields]
         return holding_schema(schema, tuple(lost)) if lost and len(self.spec.write) == 1 else schema
 
     def told(self, job: Job) -> dict[str, str]:
-        """Return what the prompt says beside seed, context and constraint.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-
-        Returns
-        -------
-        dict of str to str
-            Values by name: the layout.
-        """
-        return dict(job.layout)
+        "Parts of the prompt beside seed, context and constraint, by name: the layout."
+        return {self.layout_names.get(name, name): value for name, value in job.layout.items()}
 
     def constraint(self, job: Job) -> str:
-        """Say what to write so that the label holds.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "What to write so that the job's label holds."
         return self.spec.constraints.get(job.label) or self.task.label(job.label).description
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put rows together.
+        """Put the rows of an answer together.
 
         Parameters
         ----------
         job : Job
-            What was to be written.
+            What was asked for.
         reply : Mapping
-            What the teacher wrote.
+            The teacher's answer.
 
         Returns
         -------
         list of dict
-            Fields of each of the `rows` rows of a call; what is in the seed is taken from there.
+            Fields of each of the `rows` rows of a call; the seed's parts replace what the answer says of them.
 
         Raises
         ------
         ValueError
-            If the reply makes no row; the message is the fault.
+            If the answer makes no row; the message is the fault.
         """
         known = dict(reply) | dict(job.seed.parts)
         return [{name: known[name].strip() for name in self.task.fields}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why a row cannot be taken.
+        """Check a row.
 
         Parameters
         ----------
         job : Job
-            What was to be written.
+            What was asked for.
         fields : Mapping
-            The row's fields.
+            Fields of the row.
 
         Returns
         -------
         str
-            What is wrong and what to do, for the teacher to read; empty when nothing is.
+            What is wrong and what to do, addressed to the teacher; empty for a good row.
         """
         empty = next((f'the {name} {fault}' for name, value in fields.items() if isinstance(value, str) and (fault := text_fault(value))), '')
         if empty or (lost := contained(self.spec.contain, job.seed, fields)): return empty or lost
         return next((check.message for check in self.spec.checks if not holds(check, job, fields)), '')
 
     def answers(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """List the answers that a row can have.
-
-        Parameters
-        ----------
-        fields : Mapping
-            The row's fields.
-        """
+        "Possible answers of a row."
         return self.task.label_names
 
     def given(self, fields: Mapping[str, Any], label: str) -> str:
-        """Return the answer that a row has.
-
-        Parameters
-        ----------
-        fields : Mapping
-            The row's fields.
-        label : str
-            Its label.
-        """
+        "The answer of a row with this label."
         return label
 
     def relabelled(self, fields: Mapping[str, Any], label: str, answer: str) -> tuple[dict[str, Any], str]:
-        """Give a row another answer.
+        """Give a row another of its possible answers.
 
         Parameters
         ----------
         fields : Mapping
-            The row's fields.
+            Fields of the row.
         label : str
             Its label.
         answer : str
-            The other answer, one of `answers`.
+            The new answer.
 
         Returns
         -------
@@ -577,49 +379,28 @@ class Strategy:
         return dict(fields), answer
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
-        """Return what a reader who is to answer sees, in order.
-
-        Parameters
-        ----------
-        fields : Mapping
-            The row's fields.
-        """
+        "What a reader who has to answer sees, in order."
         return {name: fields[name] for name in self.task.fields if isinstance(fields.get(name), str)}
 
     def text(self, fields: Mapping[str, Any]) -> str:
-        """Write a row as one text.
-
-        Parameters
-        ----------
-        fields : Mapping
-            The row's fields.
-
-        Returns
-        -------
-        str
-            A single field as it is; several with their names before them.
-        """
+        "The row as one text: a single field as it is, several with their names."
         shown = self.shown(fields)
         return next(iter(shown.values())) if len(shown) == 1 else ' '.join(f'{name}: {value}' for name, value in shown.items())
 
+# %% ../nbs/10c_specs.ipynb #3dfbaf0f
+def row_fields(row: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    "Fields of a row, from `fields`, its columns, or `text` for a single field; raises ValueError if one is missing."
+    if fields := row.get('fields'): row = json.loads(fields) if isinstance(fields, str) else fields
+    if len(task.fields) == 1 and task.fields[0] not in row and 'text' in row: return {task.fields[0]: row['text']}
+    missing = [name for name in task.fields if name not in row]
+    if missing:
+        raise ValueError(f"a row of {task.name!r} needs {', '.join(task.fields)}, and this one has no {missing[0]!r}; "
+                         f"its columns are {', '.join(row)}")
+    return {name: value for name, value in row.items() if fields or name in task.fields}
+
 # %% ../nbs/10c_specs.ipynb #cd0661f9
 def assemble(strategy: Strategy, job: Job, reply: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
-    """Make the rows of a reply, and check them.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        Of the task.
-    job : Job
-        What was to be written.
-    reply : Mapping
-        What the teacher wrote.
-
-    Returns
-    -------
-    tuple of list of dict and str
-        Fields of each row, and the first fault; empty when there is none.
-    """
+    "Make and check the rows of an answer: fields of each row, and the first fault (empty for none)."
     try: rows = strategy.instances(job, reply)
     except ValueError as error: return [], str(error) or 'no row can be made of it'
     return rows, next(filter(None, (strategy.fault(job, fields) for fields in rows)), '')
@@ -627,153 +408,60 @@ def assemble(strategy: Strategy, job: Job, reply: Mapping[str, str]) -> tuple[li
 # %% ../nbs/10c_specs.ipynb #fdca37c2
 @lru_cache
 def template_of(name: str) -> str:
-    """Read one of the package's templates.
-
-    Parameters
-    ----------
-    name : str
-        "contexts", "seeds", "write" or "correct".
-
-    Returns
-    -------
-    str
-        The template.
-    """
+    """The package's template "contexts", "seeds", "write" or "correct"."""
     return files('synthlab').joinpath(f'resources/prompts/targen_{name}.jinja').read_text(encoding='utf-8')
 
 
 def template_names(template: str) -> set[str]:
-    """List the names that a template uses.
-
-    Parameters
-    ----------
-    template : str
-        The template.
-
-    Returns
-    -------
-    set of str
-        Names.
-
-    Raises
-    ------
-    ValueError
-        If it is malformed.
-    """
+    "Names that a template uses; raises ValueError if it is malformed."
     try: return meta.find_undeclared_variables(_environment.parse(template))
     except TemplateError as error: raise ValueError(f'is no template: {error}') from error
 
 
 def fill(spec: Targeted, name: str, **values: Any) -> list[dict[str, str]]:
-    """Write the prompt of a step.
-
-    Parameters
-    ----------
-    spec : Targeted
-        May have a template of its own.
-    name : str
-        The step.
-    **values
-        What the template uses; inserted as it is.
-
-    Returns
-    -------
-    list of dict
-        One message, the user's, with `role` and `content`.
-    """
+    "Prompt of a step, from the task's template or the package's: one message of the user."
     return [{'role': 'user', 'content': render(spec.templates.get(name) or template_of(name), **values).strip()}]
 
 # %% ../nbs/10c_specs.ipynb #dad36fbc
 _SAMPLE = 'A small boat left the old harbour at noon.'
+_PAIRS = [(_SAMPLE, _SAMPLE)]
+_FILLING = {'n': 2, 'words': 30, 'parts': _PAIRS, 'told': _PAIRS, 'answers': _PAIRS, 'rules': [_SAMPLE]}
 
 
 def template_faults(spec: Targeted) -> list[tuple[tuple, str]]:
-    """List what is wrong with a task's own templates.
-
-    Parameters
-    ----------
-    spec : Targeted
-        The table.
-
-    Returns
-    -------
-    list of tuple
-        The key of each, and what is wrong.
-    """
+    "Keys and faults of a task's own templates."
     faults = []
     for name, template in spec.templates.items():
         known = sorted(template_names(template_of(name)))
-        try: wrong = sorted(template_names(template) - set(known))
-        except ValueError as error: faults.append((('targen', 'templates', name), f'{error}'))
-        else: faults += [(('targen', 'templates', name), f"uses {word!r}, which is not there{did_you_mean(word, known)}; it may use {', '.join(known)}") for word in wrong] or _filling_fault(spec, name)
+        try:
+            wrong = [f"uses {word!r}, which is not there{did_you_mean(word, known)}; it may use {', '.join(known)}"
+                     for word in sorted(template_names(template) - set(known))]
+            if not wrong: fill(spec, name, **{word: _FILLING.get(word, _SAMPLE) for word in known})
+        except ValueError as error: wrong = [f'{error}']
+        faults += [(('targen', 'templates', name), fault) for fault in wrong]
     return faults
 
 
-_FILLING = {'n': 2, 'words': 30, 'parts': [(_SAMPLE, _SAMPLE)], 'told': [(_SAMPLE, _SAMPLE)], 'answers': [(_SAMPLE, _SAMPLE)], 'rules': [_SAMPLE]}
-
-
-def _filling_fault(spec: Targeted, name: str) -> list[tuple[tuple, str]]:
-    "What goes wrong when a template is filled with sample text."
-    try: fill(spec, name, **{word: _FILLING.get(word, _SAMPLE) for word in template_names(template_of(name))})
-    except ValueError as error: return [(('targen', 'templates', name), f'{error}')]
-    return []
-
-
 def sample_job(strategy: Strategy, label: str) -> Job:
-    """Make a job to try things on.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        Of the task.
-    label : str
-        The label.
-
-    Returns
-    -------
-    Job
-        With sample text in each part of its seed.
-    """
+    "A job with sample text in each part of its seed."
     return Job(0, label, Seed(dict.fromkeys(strategy.spec.seed, _SAMPLE), _SAMPLE), strategy.layouts(label)[0])
 
 
 def check_faults(task: Task) -> list[tuple[tuple, str]]:
-    """List the checks of a task that cannot be computed.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-
-    Returns
-    -------
-    list of tuple
-        The key of each, and what is wrong.
-    """
+    "Keys and faults of the checks that cannot be computed."
     strategy, faults, fields = Strategy(task), [], dict.fromkeys(task.fields, _SAMPLE)
     for n, check in enumerate(strategy.spec.checks):
-        for label in check.labels or task.label_names:
-            try: holds(check, sample_job(strategy, label), fields)
-            except ValueError as error:
-                faults.append((('targen', 'checks', n), f'{error}'))
-                break
+        try:
+            for label in check.labels or task.label_names: holds(check, sample_job(strategy, label), fields)
+        except ValueError as error: faults.append((('targen', 'checks', n), f'{error}'))
     return faults
 
 
 def check_task(task: Task, strategy: Strategy) -> None:
     """Refuse a task that TarGEN cannot write.
 
-    Parameters
-    ----------
-    task : Task
-        The task.
-    strategy : Strategy
-        Its strategy; its validators are tried on a sample row.
-
-    Raises
-    ------
-    ValueError
-        If a label has no description, a field is written by nobody, a check or a validator raises, or a template uses an unknown name; with the line, if the task came from a file.
+    Raises ValueError, with the line of the file, if a label has no description, no one writes a field,
+    a check or a validator raises, or a template uses an unknown name.
     """
     faults = [(('labels', n), f'{label.name!r} has no description: say what the label means') for n, label in enumerate(task.labels) if not label.description.strip()]
     lost = [name for name in task.fields if name not in {*strategy.spec.seed, *strategy.spec.write}] if type(strategy).instances is Strategy.instances else []
@@ -784,18 +472,7 @@ def check_task(task: Task, strategy: Strategy) -> None:
 
 
 def validator_fault(strategy: Strategy) -> str:
-    """Try a strategy's own code on sample text.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        The strategy.
-
-    Returns
-    -------
-    str
-        What it raised; empty if nothing.
-    """
+    "What a strategy's own code raises on sample text; empty for nothing."
     try:
         for label in strategy.task.label_names:
             job = sample_job(strategy, label)

@@ -27,7 +27,7 @@ from .metrics import GoldClassifier
 from .prompting import FewShotPrompts, Prompts
 from .seeds import read_contexts, read_seeds
 from .selection import SELECTORS, select_rows
-from .targen import find_strategy
+from .strategies import find_strategy
 from .tasks import Task, did_you_mean
 
 # %% ../nbs/15a_stages.ipynb #dd63a015
