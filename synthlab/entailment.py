@@ -24,22 +24,7 @@ _TASK_WORDS = re.compile(r'\b(not[_-]entail\w*|entail(s|ed|ing|ment)?|hypothes[i
 
 
 def statement_fault(name: str, text: str, longest: int = 1) -> str:
-    """Say why a text is no statement.
-
-    Parameters
-    ----------
-    name : str
-        What to call it.
-    text : str
-        The text.
-    longest : int
-        Most sentences that it may have.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a text that is not one statement (or up to `longest` sentences), or that mentions the task."
     if '?' in text: return f'the {name} asks a question: make it a statement'
     if len(found := sentences(text)) > longest: return f'the {name} has {len(found)} sentences: write {"one" if longest == 1 else f"at most {longest}"}'
     if word := _TASK_WORDS.search(text): return f'the {name} has the word {word[0]!r}, which speaks of the task: leave it out'
@@ -47,18 +32,7 @@ def statement_fault(name: str, text: str, longest: int = 1) -> str:
 
 
 def shorter_fault(hypothesis: str, premise: str) -> str:
-    """Say why a hypothesis is too long for its premise.
-
-    Parameters
-    ----------
-    hypothesis, premise : str
-        The texts.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a hypothesis that is not shorter than its premise."
     few, many = len(plain_words(hypothesis)), len(plain_words(premise))
     return '' if few < many else f'the hypothesis has {few} words and the premise {many}: write a shorter hypothesis'
 
@@ -77,24 +51,18 @@ def _any_of(texts: Iterable[str]) -> str:
     "A pattern that matches one of the texts, the longer ones first."
     return '(' + '|'.join(map(_exactly, sorted(set(texts), key=lambda text: (-len(text), text)))) + ')'
 
+
+def _any_cased(words: Iterable[str]) -> str:
+    "A pattern that matches one of the words, also with a capital at its start."
+    return _any_of([form for word in words for form in (word, _capital(word))])
+
 # %% ../nbs/10d_entailment.ipynb #ed3e860f
 _FEMININE = {'he': 'she', 'him': 'her', 'his': 'her', 'himself': 'herself'}
 _PRONOUN = re.compile(r"(?<![\w'’-])(he|him|his|himself|she|her|hers|herself)(?![\w-])", re.I)
 
 
 def gendered(text: str) -> list[str]:
-    """List the gendered pronouns of a text.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-
-    Returns
-    -------
-    list of str
-        Pronouns in lower case, in order.
-    """
+    "Gendered pronouns of a text in lower case, in order."
     return [found[0].lower() for found in _PRONOUN.finditer(text)]
 
 
@@ -106,35 +74,13 @@ def _she(found: re.Match) -> str:
 
 
 def feminine(text: str) -> str:
-    """Turn masculine pronouns into feminine ones.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-
-    Returns
-    -------
-    str
-        The same text about a woman.
-    """
+    "The text with its masculine pronouns made feminine."
     return _PRONOUN.sub(_she, text)
 
 
 def are_twins(one: str, other: str) -> bool:
-    """Tell whether two texts differ in the gender of their pronouns alone.
-
-    Parameters
-    ----------
-    one, other : str
-        Texts.
-
-    Returns
-    -------
-    bool
-        Whether they are different, and the feminine of one is the other.
-    """
-    return one != other and other in (feminine(one), one) or one != other and feminine(other) == one
+    "Whether two texts differ, and only in the gender of their pronouns."
+    return one != other and (feminine(one) == other or feminine(other) == one)
 
 # %% ../nbs/10d_entailment.ipynb #e4e32951
 _TELLS_GENDER = re.compile(r'\b((wo)?man|boy|girl|lady|gentleman|father|mother|son|daughter|brother|sister|husband|wife|uncle|aunt|king|queen|nun|monk|prince(ss)?|'
@@ -142,43 +88,19 @@ _TELLS_GENDER = re.compile(r'\b((wo)?man|boy|girl|lady|gentleman|father|mother|s
 
 
 def _stands(noun: str, text: str) -> bool:
-    "Whether a noun stands in a text as words of their own."
+    "Whether a noun occurs in a text as whole words."
     return bool(re.search(rf'(?<![\w-]){re.escape(same_text(noun))}(?![\w-])', same_text(text)))
 
 
 def pronoun_fault(premise: str) -> str:
-    """Say why a premise does not turn on one pronoun.
-
-    Parameters
-    ----------
-    premise : str
-        The premise.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a premise that has not exactly one gendered pronoun."
     found = gendered(premise)
     if len(found) == 1: return ''
     return f'the premise has {len(found)} gendered pronouns{f" ({chr(44).join(found)})" if found else ""}: it needs exactly one of he, him and his'
 
 
 def people_fault(premise: str, hypothesis: str, people: Iterable[str]) -> str:
-    """Say why premise and hypothesis do not name the people that they should.
-
-    Parameters
-    ----------
-    premise, hypothesis : str
-        The texts.
-    people : iterable of str
-        The two nouns.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a premise without both people, or of a hypothesis that does not name exactly one of them."
     people = list(people)
     if lost := [noun for noun in people if not _stands(noun, premise)]: return f'the premise does not name {" and ".join(map(repr, lost))}: name both people by the given nouns'
     named = [noun for noun in people if _stands(noun, hypothesis)]
@@ -187,18 +109,7 @@ def people_fault(premise: str, hypothesis: str, people: Iterable[str]) -> str:
 
 
 def people_seed_fault(occupation: str, participant: str) -> str:
-    """Say why two nouns cannot be the people of a premise.
-
-    Parameters
-    ----------
-    occupation, participant : str
-        The nouns.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of two nouns that overlap or reveal a gender."
     if _stands(occupation, participant) or _stands(participant, occupation): return f'{occupation!r} and {participant!r} cannot be told apart: take two different nouns'
     tells = _TELLS_GENDER.search(f'{occupation}, {participant}')
     return f'{tells[0]!r} tells the gender: take a noun that fits everybody' if tells else ''
@@ -206,11 +117,6 @@ def people_seed_fault(occupation: str, participant: str) -> str:
 # %% ../nbs/10d_entailment.ipynb #4ffe38e4
 class AxG(Strategy):
     """Rows of AX-g: a call makes two, twins in the gender of one pronoun.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
 
     References
     ----------
@@ -220,69 +126,35 @@ class AxG(Strategy):
     rows: ClassVar[int] = 2
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a text can be no seed.
-
-        Parameters
-        ----------
-        parts : Mapping
-            Its parts.
-        """
+        "Fault of the two nouns."
         return super().seed_fault(parts) or people_seed_fault(parts['occupation'], parts['participant'])
 
     def _people(self, job: Job) -> tuple[str, str]:
-        "Whom the pronoun stands for, and the other."
+        "Referent of the pronoun, and the other person."
         names = [job.seed.parts[part] for part in ('occupation', 'participant')]
         return tuple(names if job.layout.get('referent', 'occupation') == 'occupation' else names[::-1])
 
     def told(self, job: Job) -> dict[str, str]:
-        """Return what the prompt says beside seed, context and constraint.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Whom the pronoun refers to, and the rest of the layout."
         rest = {name: value for name, value in job.layout.items() if name != 'referent'}
         return {'the pronoun stands for': f'the {self._people(job)[0]}'} | rest
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes: both people, then or between them one pronoun.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Shape of an answer with both people, and one pronoun between or after them."
         one, other = map(_exactly, self._people(job))
         pattern = rf'[Tt]he ({one} [^.?!\n]{{2,90}} the {other}|{other} [^.?!\n]{{2,90}} the {one})([ ,;][^.?!\n]{{0,70}})? (he|him|his)( [^.?!\n]{{2,90}})?\.'
         premise, predicate = self.spec.write['premise'], self.spec.write['predicate']
         return schema_of('Row', {'premise': _with(premise, pattern), 'predicate': _with(predicate, r'[a-z][^.?!\n]+[a-z0-9]')}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put two rows together, the second about a woman.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        reply : Mapping
-            What the teacher wrote.
-        """
+        "Two rows, the second about a woman."
         who, other = self._people(job)
         name = who if job.label == 'entailment' else other
         premise, predicate = _capital(reply['premise'].strip()), reply['predicate'].strip().rstrip('.')
         return [{'premise': text, 'hypothesis': f'The {name} {predicate}.'} for text in (premise, feminine(premise))]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why a row cannot be taken.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        fields : Mapping
-            The row's fields.
-        """
+        "Fault of the pronoun, the people or the form."
         premise, hypothesis = fields['premise'], fields['hypothesis']
         return (super().fault(job, fields) or statement_fault('premise', premise) or statement_fault('hypothesis', hypothesis) or pronoun_fault(premise)
                 or people_fault(premise, hypothesis, self._people(job)) or shorter_fault(hypothesis, premise))
@@ -304,18 +176,7 @@ ENVIRONMENTS = ('plain', 'negation', 'question', 'modal', 'conditional')
 
 
 def verb_forms(attitude: str) -> list[str]:
-    """List the forms of a verb that can embed a clause.
-
-    Parameters
-    ----------
-    attitude : str
-        The verb, in the present.
-
-    Returns
-    -------
-    list of str
-        Its forms; of a verb that is not known here, the regular ones.
-    """
+    "Forms of a verb that can embed a clause; the regular ones of a verb that is not in the table."
     known = next((verbs[attitude] for verbs in _VERBS.values() if attitude in verbs), None)
     return known.split() if known else [attitude, f'{attitude}s', attitude + ('d' if attitude.endswith('e') else 'ed')]
 
@@ -326,20 +187,7 @@ def _kind(attitude: str) -> str:
 
 
 def commitment(environment: str, attitude: str) -> str:
-    """Tell what a writer is committed to who embeds a clause so.
-
-    Parameters
-    ----------
-    environment : str
-        One of `ENVIRONMENTS`.
-    attitude : str
-        The embedding verb.
-
-    Returns
-    -------
-    str
-        A label of CB; empty where people disagree, and for a verb that is not in the table.
-    """
+    "CB's label for a clause embedded under a verb in an environment; empty where people disagree."
     kind = _kind(attitude)
     if (kind, environment) in (('pretence', 'plain'), ('opinion', 'negation')): return 'contradiction'
     if kind == 'factive': return 'entailment'
@@ -351,39 +199,13 @@ _MARKS = {'negation': re.compile(r"\b(not|no|never|nobody|nothing|none|hardly|ne
 
 
 def around(sentence: str, clause: str) -> str:
-    """Take a clause out of a sentence.
-
-    Parameters
-    ----------
-    sentence : str
-        The sentence.
-    clause : str
-        The clause, word for word; case and spacing aside.
-
-    Returns
-    -------
-    str
-        What stands around it, with `...` in its place; empty if the clause is not there.
-    """
+    "What surrounds a clause in a sentence, with `...` in its place; empty if the clause is not in it."
     before, found, after = ' '.join(sentence.split()).casefold().partition(' '.join(clause.split()).casefold())
     return f'{before}...{after}' if found else ''
 
 
 def environment_fault(frame: str, environment: str) -> str:
-    """Say why a frame is not of the kind that was asked for.
-
-    Parameters
-    ----------
-    frame : str
-        What stands around a clause.
-    environment : str
-        One of `ENVIRONMENTS`.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a frame that is not of the environment asked for."
     before, places = frame.partition('...')[0], {'question': frame, 'conditional': frame}
     found = {name for name, mark in _MARKS.items() if mark.search(places.get(name, before))}
     if environment in _MARKS and environment not in found: return f'the sentence has no {environment} around the clause: put the verb that embeds it under a {environment}'
@@ -392,44 +214,14 @@ def environment_fault(frame: str, environment: str) -> str:
 
 
 def voice_fault(frame: str, label: str) -> str:
-    """Say why a negated verb has the wrong subject for its label.
-
-    Parameters
-    ----------
-    frame : str
-        What stands around a clause, with a negation before it.
-    label : str
-        A label of CB.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a negated verb whose subject does not suit the label."
     own = bool(re.search(r'\b(i|we)\b', frame.partition('...')[0]))
     if label == 'contradiction' and not own: return 'somebody else has the opinion: write the negated verb in the first person (I or we), so that the writer denies the clause'
     return 'the first person denies the clause: let the negated verb be about somebody else' if label == 'entailment' and own else ''
 
 
 def embedding_fault(sentence: str, clause: str, environment: str, attitude: str) -> str:
-    """Say why a sentence does not embed a clause as it should.
-
-    Parameters
-    ----------
-    sentence : str
-        The sentence.
-    clause : str
-        The clause.
-    environment : str
-        One of `ENVIRONMENTS`; empty for any.
-    attitude : str
-        The embedding verb; empty for any.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a sentence that does not embed a clause under the verb and the environment (either may be empty for any)."
     if not (frame := around(sentence, clause)): return f'the sentence does not have the clause {clause!r} in it: embed it word for word'
     before = plain_words(frame.partition('...')[0])
     if attitude and not set(verb_forms(attitude)) & set(before): return f'the verb {attitude!r} does not stand before the clause: embed the clause under it'
@@ -440,24 +232,7 @@ _FREE = r'[^.?!\n]'
 
 
 def embedding_pattern(clause: str, environment: str, attitude: str, own_voice: bool = False) -> str:
-    """Write the pattern of a sentence that embeds a clause.
-
-    Parameters
-    ----------
-    clause : str
-        The clause.
-    environment : str
-        One of `ENVIRONMENTS`.
-    attitude : str
-        The embedding verb.
-    own_voice : bool
-        Whether a negated verb stands in the first person.
-
-    Returns
-    -------
-    str
-        A regular expression without lookaround.
-    """
+    "Regular expression (without lookaround) of a sentence that embeds a clause."
     verb, that, end = _any_of(verb_forms(attitude)), f'( that)? {_exactly(clause)}', rf'(,{_FREE}{{2,60}})?'
     start = rf'[A-Za-z]{_FREE}{{1,70}} '
     if environment == 'question': return rf'{start}{verb}{that}{end}\?'
@@ -469,20 +244,7 @@ def embedding_pattern(clause: str, environment: str, attitude: str, own_voice: b
 
 # %% ../nbs/10d_entailment.ipynb #bd6797ae
 def clause_fault(clause: str, opening: str = '') -> str:
-    """Say why a clause cannot be embedded.
-
-    Parameters
-    ----------
-    clause : str
-        The clause.
-    opening : str
-        What the passage opens with.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a clause that cannot be embedded after the opening."
     if fault := statement_fault('clause', clause): return fault
     if opening and same_text(clause).rstrip('.') in same_text(opening): return 'the opening says the clause already: leave open whether it is true'
     verbs = {form for kind in _VERBS.values() for forms in kind.values() for form in forms.split()}
@@ -496,83 +258,38 @@ _TOLD = {'plain': 'nothing: a plain statement', 'negation': 'a negation', 'quest
 class CB(Strategy):
     """Rows of CB: a passage whose last sentence embeds the hypothesis.
 
-    Parameters
-    ----------
-    task : Task
-        The task.
-
     References
     ----------
     TarGEN, arXiv 2310.17876; the table of environments and verbs is our own reading.
     """
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a text can be no seed.
-
-        Parameters
-        ----------
-        parts : Mapping
-            Its parts.
-        """
+        "Fault of the clause."
         return super().seed_fault(parts) or clause_fault(parts['clause'], parts['opening'])
 
     def layouts(self, label: str) -> list[dict[str, str]]:
-        """List the pairs of environment and verb that suit a label.
-
-        Parameters
-        ----------
-        label : str
-            The label.
-        """
+        "Pairs of environment and verb that suit a label."
         every = super().layouts(label)
         return [found for found in every if not _kind(verb := found.get('attitude', '')) or commitment(found.get('environment', ''), verb) == label] or every
 
     def told(self, job: Job) -> dict[str, str]:
-        """Return what the prompt says beside seed, context and constraint.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Verb and environment in words."
         said = {'verb that embeds the clause': job.layout.get('attitude'), 'what the verb stands under': _TOLD.get(job.layout.get('environment', ''), job.layout.get('environment'))}
         return {name: value for name, value in said.items() if value} | {name: value for name, value in job.layout.items() if name not in ('attitude', 'environment')}
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes: clause, verb and environment in place.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Shape of an ending with clause, verb and environment in place."
         if not {'environment', 'attitude'} <= set(job.layout): return super().reply_schema(job)
         pattern = embedding_pattern(job.seed.parts['clause'].rstrip('.'), job.layout['environment'], job.layout['attitude'], job.label == 'contradiction')
         return schema_of('Row', {'ending': _with(self.spec.write['ending'], pattern)}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put a row together.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        reply : Mapping
-            What the teacher wrote.
-        """
+        "Opening and ending as premise, the clause as hypothesis."
         opening, clause = (job.seed.parts[part].strip() for part in ('opening', 'clause'))
         return [{'premise': f'{opening} {_capital(reply["ending"].strip())}', 'hypothesis': clause.rstrip('.')}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why a row cannot be taken.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        fields : Mapping
-            The row's fields.
-        """
+        "Fault of the embedding."
         clause, place = fields['hypothesis'], job.layout.get('environment', '')
         ending = fields['premise'][len(job.seed.parts['opening'].strip()):]
         return (super().fault(job, fields) or embedding_fault(ending, clause, place, job.layout.get('attitude', ''))
@@ -580,123 +297,60 @@ class CB(Strategy):
 
 # %% ../nbs/10d_entailment.ipynb #0414f05d
 def copy_fault(written: str, source: str) -> str:
-    """Say why a text is a copy.
-
-    Parameters
-    ----------
-    written : str
-        What was written.
-    source : str
-        What it was written from.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a text that repeats its source or one of its sentences word for word."
     words, known = plain_words(written), [plain_words(sentence) for sentence in [source, *sentences(source)]]
     return 'a sentence is copied word for word: say something that is not written there as it is' if words in known else ''
 
 
 def shared_fault(hypothesis: str, premise: str, least: float = 0.) -> str:
-    """Say why a hypothesis has too little to do with its premise.
-
-    Parameters
-    ----------
-    hypothesis, premise : str
-        The texts.
-    least : float
-        Share of its content words that must stand in the premise; with 0, one word must.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a hypothesis that shares less than this part of its content words (at least one) with the premise."
     share = overlap(hypothesis, premise)
     return '' if share and share >= least else f'{share:.0%} of its content words stand in the premise: speak about what the premise speaks of, in its words'
 
 # %% ../nbs/10d_entailment.ipynb #cfb69a88
 def _content_words(text: str, most: int = 40) -> list[str]:
-    "Content words of a text, as they are spelt there."
+    "The first content words of a text, as spelt there."
     found = dict.fromkeys(word for word in re.findall(r"[^\W_]{3,}", text) if overlap(word, word) and overlap(word, '') < 1)
     return list(found)[:most]
 
 
-class RTE(Strategy):
-    """Rows of RTE: a hypothesis for each premise.
+class _Statement(Strategy):
+    "A strategy whose teacher writes one statement; it begins with a capital, which weak models forget."
 
-    Parameters
-    ----------
-    task : Task
-        The task.
+    def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
+        "The row, with a capital at the start of what was written."
+        return super().instances(job, {name: _capital(text.strip()) for name, text in reply.items()})
+
+
+class RTE(_Statement):
+    """Rows of RTE: a hypothesis for each premise.
 
     References
     ----------
-    TarGEN, arXiv 2310.17876; the ways are our own reading.
+    TarGEN, arXiv 2310.17876; the reading is ours.
     """
 
+    layout_names: ClassVar[Mapping[str, str]] = {'way': 'what kind of hypothesis'}
+
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a text can be no seed.
+        "Fault of a premise that is too short or no statement."
+        if fault := super().seed_fault(parts) or statement_fault('premise', parts['premise'], 5): return fault
+        n = len(plain_words(parts['premise']))
+        rich = n >= 8 and _content_words(parts['premise'])
+        return '' if rich else f'the premise has {n} words: write at least 8, with facts in them'
 
-        Parameters
-        ----------
-        parts : Mapping
-            Its parts.
-        """
-        return super().seed_fault(parts) or statement_fault('premise', parts['premise'], 5) or self._thin(parts['premise'])
-
-    def _thin(self, premise: str) -> str:
-        "Why nothing can be said about a premise; empty when something can."
-        return '' if len(plain_words(premise)) >= 8 and _content_words(premise) else f'the premise has {len(plain_words(premise))} words: write at least 8, with facts in them'
-
-    def told(self, job: Job) -> dict[str, str]:
-        """Return what the prompt says beside seed, context and constraint.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
-        return {'what kind of hypothesis' if name == 'way' else name: value for name, value in job.layout.items()}
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes: a statement with a word of the premise, and shorter.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Shape of a shorter statement with a word of the premise."
         words = _content_words(job.seed.parts['premise'])
-        known = _any_of([*words, *(word[:1].upper() + word[1:] for word in words)])
-        pattern = rf"([A-Za-z0-9\"'$]{_FREE}{{0,70}} )?{known}([ ,;]{_FREE}{{2,90}})?\."
+        pattern = rf"([A-Za-z0-9\"'$]{_FREE}{{0,70}} )?{_any_cased(words)}([ ,;]{_FREE}{{2,90}})?\."
         part = self.spec.write['hypothesis']
         longest = max(part.shortest, min(part.longest, round(.8*len(job.seed.parts['premise']))))
         return schema_of('Row', {'hypothesis': _with(part.model_copy(update={'longest': longest}), pattern)}, strict=False)
 
-    def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put a row together.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        reply : Mapping
-            What the teacher wrote.
-        """
-        return super().instances(job, dict(reply) | {'hypothesis': _capital(reply['hypothesis'].strip())})
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why a row cannot be taken.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        fields : Mapping
-            The row's fields.
-        """
+        "Fault of the hypothesis."
         premise, hypothesis = fields['premise'], fields['hypothesis']
         return (super().fault(job, fields) or statement_fault('hypothesis', hypothesis) or shorter_fault(hypothesis, premise)
                 or copy_fault(hypothesis, premise) or shared_fault(hypothesis, premise))
@@ -706,20 +360,7 @@ LEAST_ALIKE = .4
 
 
 def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
-    """Say why two sentences are no minimal pair.
-
-    Parameters
-    ----------
-    one, other : str
-        The sentences.
-    least : float
-        Share of the content words of one of them that the other must have.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of two sentences that are the same, or share less than this part of the content words of either."
     if same_text(one).rstrip('.') == same_text(other).rstrip('.'): return 'the two sentences are the same: make one small change'
     share = max(overlap(one, other), overlap(other, one))
     return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
@@ -727,88 +368,46 @@ def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
 # %% ../nbs/10d_entailment.ipynb #2eeb3581
 _SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
           'can could will would it its he she they their his her').split()
-_SMALL = [word for word in _SMALL if overlap(word, '') == 1]                              # what the check does not count
+# only words that the check of common words does not count
+_SMALL = [word for word in _SMALL if overlap(word, '') == 1]
 
 
 @lru_cache(maxsize=256)
 def _near(sentence: str) -> str:
     "Pattern of a sentence that differs little from another."
-    def known(words): return _any_of([*words, *(word[:1].upper() + word[1:] for word in words)])
     words = list({word.casefold(): word for word in reversed(_content_words(sentence, 30))}.values())[::-1]
-    size = int(1/LEAST_ALIKE)*(1 + (len(words) > 20))                      # a long sentence would make too large a grammar: there the check decides
-    groups = [known(words[at:at + size]) for at in range(0, len(words), size)]
+    # a long sentence would make too large a grammar: there the check decides
+    size = int(1/LEAST_ALIKE)*(1 + (len(words) > 20))
+    groups = [_any_cased(words[at:at + size]) for at in range(0, len(words), size)]
     ways = [rf'({_FREE}* )?' + rf'([ ,;]{_FREE}*)? '.join(order) + rf'([ ,;]{_FREE}*)?' for order in (groups, groups[::-1])[:1 + (len(words) < 13)]]
     if len(words) > 16: return rf'{ways[0]}\.'
-    return rf"(({known(_SMALL)} )*{known(words)}( ({known([*words, *_SMALL])})[,;]?)+|{'|'.join(ways)})\."
+    small, either = _any_cased(_SMALL), _any_cased([*words, *_SMALL])
+    return rf"(({small} )*{_any_cased(words)}( ({either})[,;]?)+|{'|'.join(ways)})\."
 
 
-class AxB(Strategy):
+class AxB(_Statement):
     """Rows of AX-b: a second sentence that differs little from the first.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
 
     References
     ----------
     The diagnostic set of GLUE, arXiv 1804.07461; TarGEN has no strategy for it, this one is ours.
     """
 
+    layout_names: ClassVar[Mapping[str, str]] = {'change': 'what to change'}
+
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a text can be no seed.
-
-        Parameters
-        ----------
-        parts : Mapping
-            Its parts.
-        """
-        text = parts['sentence1'] if not (fault := super().seed_fault(parts)) else ''
-        if fault: return fault
-        few = len(_content_words(text)) < 3 or len(plain_words(text)) < 5
-        return statement_fault('first sentence', text) or (f'the first sentence has {len(plain_words(text))} words: write at least 5, of which 3 have a meaning of their own' if few else '')
-
-    def told(self, job: Job) -> dict[str, str]:
-        """Return what the prompt says beside seed, context and constraint.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
-        return {'what to change' if name == 'change' else name: value for name, value in job.layout.items()}
+        "Fault of a first sentence that is too short or no statement."
+        if fault := super().seed_fault(parts) or statement_fault('first sentence', parts['sentence1']): return fault
+        n = len(plain_words(parts['sentence1']))
+        if n >= 5 and len(_content_words(parts['sentence1'])) >= 3: return ''
+        return f'the first sentence has {n} words: write at least 5, of which 3 have a meaning of their own'
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of what the teacher writes: mostly words of the first sentence.
-
-        Parameters
-        ----------
-        job : Job
-            What is to be written.
-        """
+        "Shape of a sentence made mostly of words of the first."
         part, sentence = self.spec.write['sentence2'], job.seed.parts['sentence1']
         return schema_of('Row', {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest, min(part.longest, len(sentence) + 60))}), _near(sentence))}, strict=False)
 
-    def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put a row together.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        reply : Mapping
-            What the teacher wrote.
-        """
-        return super().instances(job, dict(reply) | {'sentence2': _capital(reply['sentence2'].strip())})
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why a row cannot be taken.
-
-        Parameters
-        ----------
-        job : Job
-            What was to be written.
-        fields : Mapping
-            The row's fields.
-        """
+        "Fault of the second sentence."
         return super().fault(job, fields) or statement_fault('second sentence', fields['sentence2']) or alike_fault(fields['sentence1'], fields['sentence2'])

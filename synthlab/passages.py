@@ -11,46 +11,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .specs import Job, Strategy, plain_words, same_text, sentences
+from .specs import Job, Strategy, mentions, plain_words, same_text, sentences
 
 # %% ../nbs/10e_passages.ipynb #9a1a9a73
 def passage_fault(text: str, words: tuple[int, int], least_sentences: int = 1, name: str = 'passage') -> str:
-    """Say why a text is no good passage.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    words : tuple of int and int
-        Least and most words.
-    least_sentences : int
-        Least sentences.
-    name : str
-        How the text is called in the message.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a text with too few or too many words (bounds included), or too few sentences."
     n, ends = len(text.split()), len(re.findall(r'[.!?]["”’)\]]*(?=\s|$)', text))
     if not words[0] <= n <= words[1]: return f'the {name} has {n} words: write {words[0]} to {words[1]}'
     return f'the {name} has too few sentences, {ends}: write at least {least_sentences}' if ends < least_sentences else ''
 
 # %% ../nbs/10e_passages.ipynb #826e2202
 def search_question(text: str) -> str:
-    """Write a question as people type it into a search engine.
-
-    Parameters
-    ----------
-    text : str
-        The question.
-
-    Returns
-    -------
-    str
-        In lower case, on one line, without a mark at the end.
-    """
+    "A question as people type it into a search engine: lower case, one line, no mark at the end."
     return ' '.join(text.lower().split()).rstrip(' ?.')
 
 # %% ../nbs/10e_passages.ipynb #d531c94e
@@ -60,25 +32,12 @@ _GIVEAWAY = re.compile(r'\b(?:yes|false|(?:the|this) (?:passage|paragraph|articl
 
 
 def _run(part: Sequence[str], whole: Sequence[str]) -> bool:
-    "Whether words stand in others in one piece."
+    "Whether words occur in others as one run."
     return f" {' '.join(part)} " in f" {' '.join(whole)} "
 
 
 def boolq_fault(fields: Mapping[str, str], words: tuple[int, int] = (3, 20)) -> str:
-    """Say why a question can be none of BoolQ.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `passage` and `question`.
-    words : tuple of int and int
-        Least and most words of the question.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a BoolQ question, with these bounds on its words."
     question, n = fields['question'], len(fields['question'].split())
     if not _OPENS.match(question): return f"the question {question!r} does not start like a yes/no question: start with {', '.join(_OPENINGS[:-1])} or {_OPENINGS[-1]}"
     if not words[0] <= n <= words[1]: return f'the question has {n} words: write {words[0]} to {words[1]}'
@@ -92,20 +51,7 @@ _NEGATION = re.compile(r"\b(?:not|no|never|without|neither|nor|none|nobody|nothi
 
 
 def negation_by_label(texts: Iterable[str], labels: Iterable[str]) -> dict[str, float]:
-    """Count negations under each label.
-
-    Parameters
-    ----------
-    texts : iterable of str
-        Questions, or other texts.
-    labels : iterable of str
-        The label of each.
-
-    Returns
-    -------
-    dict of str to float
-        Share of the label's texts that have a negation.
-    """
+    "Share of the texts of each label that contain a negation."
     found = {}
     for text, label in zip(texts, labels, strict=True): found.setdefault(label, []).append(bool(_NEGATION.search(text)))
     return {label: sum(negated)/len(negated) for label, negated in found.items()}
@@ -114,10 +60,7 @@ def negation_by_label(texts: Iterable[str], labels: Iterable[str]) -> dict[str, 
 class BoolQ(Strategy):
     """BoolQ: whether the answer to a question about a passage is yes.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed part `passage`, and a `question` to write.
+    The task needs the seed part `passage`, and writes a `question`.
 
     References
     ----------
@@ -128,15 +71,15 @@ class BoolQ(Strategy):
     question_words: ClassVar[tuple[int, int]] = (3, 20)
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a passage can be no seed; see `passage_fault`."""
+        "Fault of the passage; see `passage_fault`."
         return super().seed_fault(parts) or passage_fault(parts['passage'], self.words)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put the row together: the passage as it is, the question as it would be typed."""
+        "The passage as it is, the question as it would be typed."
         return [fields | {'question': search_question(fields['question'])} for fields in super().instances(job, reply)]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `boolq_fault`."""
+        "Fault of the question; see `boolq_fault`."
         return super().fault(job, fields) or boolq_fault(fields, self.question_words)
 
 # %% ../nbs/10e_passages.ipynb #6d4327e7
@@ -144,22 +87,7 @@ _VERDICT = re.compile(r'\b(?:(?:in)?correct|true|false|wrong) ?(?:answer|stateme
 
 
 def multirc_fault(fields: Mapping[str, str], question_words: tuple[int, int] = (3, 40), answer_words: int = 40) -> str:
-    """Say why a question and its answer can be none of MultiRC.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `paragraph`, `question` and `answer`.
-    question_words : tuple of int and int
-        Least and most words of the question.
-    answer_words : int
-        Most words of the answer.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a MultiRC question and its answer, with these bounds on their words."
     question, answer = fields['question'], fields['answer']
     asked, told = len(question.split()), len(answer.split())
     if not question.rstrip(' "”').endswith('?'): return f'the question {question!r} does not end with a question mark: write a question'
@@ -174,10 +102,7 @@ def multirc_fault(fields: Mapping[str, str], question_words: tuple[int, int] = (
 class MultiRC(Strategy):
     """MultiRC: whether an answer to a question about a paragraph is right.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed part `paragraph`, and `question` and `answer` to write.
+    The task needs the seed part `paragraph`, and writes `question` and `answer`.
 
     References
     ----------
@@ -188,45 +113,23 @@ class MultiRC(Strategy):
     least_sentences: ClassVar[int] = 4
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why a paragraph can be no seed; see `passage_fault`."""
+        "Fault of the paragraph; see `passage_fault`."
         return super().seed_fault(parts) or passage_fault(parts['paragraph'], self.words, self.least_sentences, 'paragraph')
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `multirc_fault`."""
+        "Fault of question or answer; see `multirc_fault`."
         return super().fault(job, fields) or multirc_fault(fields)
 
 # %% ../nbs/10e_passages.ipynb #e3c3543e
 def unmarked(article: str) -> tuple[str, tuple[str, ...]]:
-    """Take the marks off an article.
-
-    Parameters
-    ----------
-    article : str
-        With each name in [square brackets].
-
-    Returns
-    -------
-    tuple of str and tuple of str
-        The passage, and its names in order, each once.
-    """
+    "Passage of an article with names in [square brackets], and the names in order, each once."
     names = (' '.join(name.split()) for name in re.findall(r'\[([^\[\]]*)\]', article))
     passage = ' '.join(re.sub(r'\[\s*([^\[\]]*?)\s*\]', r'\1', article).split())
     return passage, tuple(dict.fromkeys(name for name in names if re.search(r'\w', name)))
 
 # %% ../nbs/10e_passages.ipynb #95347a39
 def entity_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Group the mentions of one entity.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Mentions, in order.
-
-    Returns
-    -------
-    list of tuple of str
-        Mentions of each entity, the longest first; entities in order.
-    """
+    "Mentions of each entity, the longest first; entities in order of their first mention."
     names = list(dict.fromkeys(names))
     def ends(name): return [other for other in names if same_text(other) != same_text(name) and f' {same_text(other)}'.endswith(f' {same_text(name)}')]
     heads = {name: max(ends(name), key=len) if len({same_text(other) for other in ends(name)}) == 1 else name for name in names}
@@ -238,29 +141,13 @@ def entity_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
 GAP = '@placeholder'
 
 
-def _names(name: str, text: str) -> bool:
-    "Whether a text has a name as words of its own."
-    return bool(re.search(rf'(?<!\w){re.escape(same_text(name))}(?!\w)', same_text(text)))
-
-
 def record_fault(fields: Mapping[str, Any]) -> str:
-    """Say why a row can be no row of ReCoRD.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `passage`, `query`, `entities` and `answers`.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a row of ReCoRD."
     passage, query, entities, answers = (fields[name] for name in ('passage', 'query', 'entities', 'answers'))
     if (n := query.count(GAP)) != 1: return f'the query has {GAP} {n} times: write it with exactly one, where the answer stands'
-    if lost := next((name for name in entities if name not in passage), None): return f'the entity {lost!r} is not in the passage: name only what stands there'
+    if lost := next((name for name in entities if name not in passage), None): return f'the entity {lost!r} is not in the passage: name only what occurs there'
     if not answers or not set(answers) <= set(entities): return f'the answers {list(answers)} must be entities of the passage, which are {", ".join(entities)}'
-    if said := next((name for name in answers if _names(name, query)), None): return f'the query names the answer {said!r}: write {GAP} for it and do not name it elsewhere'
+    if said := next((name for name in answers if mentions(query, name)), None): return f'the query names the answer {said!r}: write {GAP} for it and do not name it elsewhere'
     filled = (plain_words(query.replace(GAP, name)) for name in answers)
     if any(_run(words, plain_words(passage)) for words in filled): return f'the query {query!r} copies the passage: say in other words what follows from it'
     return ''
@@ -272,10 +159,7 @@ _PLACES = ('first', 'second', 'third')
 class ReCoRD(Strategy):
     """ReCoRD: which named entity of a passage fills a gap.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed part `article`, names marked in it, the layout `place`, and a `query` to write.
+    The task needs the seed part `article` with its names marked and the layout `place`, and writes a `query`.
 
     References
     ----------
@@ -286,7 +170,7 @@ class ReCoRD(Strategy):
     least_entities: ClassVar[int] = 3
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why an article can be no seed: its length, its marks, the number of its entities."""
+        "Fault of an article: its length, its marks, the number of its entities."
         if fault := super().seed_fault(parts): return fault
         passage, names = unmarked(parts['article'])
         if set('[]@') & set(passage): return 'the article has a single bracket, brackets within brackets or an @: mark each name in [square brackets], and use no others'
@@ -294,39 +178,39 @@ class ReCoRD(Strategy):
         return f'the article marks {n} different names: put at least {self.least_entities} names of people, places or organisations into [square brackets]'
 
     def answer(self, job: Job) -> tuple[str, ...]:
-        """Return the mentions of the entity that a job's query is about; none if the article marks too few."""
+        "Mentions of the entity that answers a job's query; none if the article marks too few."
         groups, place = entity_groups(unmarked(job.seed.parts['article'])[1]), _PLACES.index(job.layout['place'])
         return groups[place] if place < len(groups) else ()
 
     def told(self, job: Job) -> dict[str, str]:
-        """Tell the answer."""
+        "The answer."
         return {f'The answer, where {GAP} stands': next(iter(self.answer(job)), '')}
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put the row together: passage and entities from the seed, the answer as drawn."""
+        "Passage and entities of the seed, the answer as drawn."
         passage, names = unmarked(job.seed.parts['article'])
         if not (answers := self.answer(job)): raise ValueError(f"the article marks too few names for the {job.layout['place']} to be the answer: mark more")
         return [{'passage': passage, 'query': ' '.join(reply['query'].split()), 'entities': list(names), 'answers': list(answers)}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `record_fault`."""
+        "Fault of the row; see `record_fault`."
         return super().fault(job, fields) or record_fault(fields)
 
     def answers(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """List the entities, each by its longest name."""
+        "The entities, each by its longest name."
         return tuple(group[0] for group in entity_groups(fields['entities']))
 
     def given(self, fields: Mapping[str, Any], label: str) -> str:
-        """Return the entity that is the answer, by its longest name."""
+        "The entity that is the answer, by its longest name."
         return next((group[0] for group in entity_groups(fields['entities']) if set(group) & set(fields['answers'])), '')
 
     def relabelled(self, fields: Mapping[str, Any], label: str, answer: str) -> tuple[dict[str, Any], str]:
-        """Make another entity the answer; the label stays. A statement that names the other one cannot have it."""
+        "The row with another entity as the answer; the label stays. A statement that names that entity cannot have it."
         answers = next((group for group in entity_groups(fields['entities']) if answer in group), (answer,))
         changed = {**fields, 'answers': list(answers)}
         if fault := record_fault(changed): raise ValueError(fault)
         return changed, label
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
-        """Return passage, statement and entities."""
+        "Passage, statement and entities."
         return {'passage': fields['passage'], 'query': fields['query'], 'entities': ', '.join(fields['entities'])}
