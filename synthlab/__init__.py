@@ -14,7 +14,7 @@ DISTRIBUTION = 'synthlab-text'             # name on the package index, where `s
 
 _HOMES = {
     'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
-    'correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'measures': ['CannotMeasure'],
+    'correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'util': ['CannotMeasure'],
     'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'replies': ['Request'], 'report': ['show_run'],
     'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'mauve', 'novelty', 'vendi_score'], 'students': ['Student'],
     'targen': ['TarGEN'], 'tasks': ['Label', 'Task', 'load_task'], 'teachers': ['CausalTeacher'],

@@ -30,7 +30,8 @@ from .data import DataError, Table, read_table
 from .replies import Reply, Request
 from .sampling import Sampling
 from .structured import read
-from .tasks import Attribute, Task, derive_seed, did_you_mean, label_counts, one_line, render, row_id, text_fault, whole_file
+from .util import derive_seed, did_you_mean, one_line, render, row_id, text_fault, whole_file
+from .tasks import Attribute, Task, label_counts
 
 # %% ../nbs/09_attributes.ipynb #6efff892
 GENERAL = {'topic': Attribute(meaning='what the text is about'), 'tone': Attribute(meaning='how the writer sounds'),

@@ -27,7 +27,8 @@ from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
 from .replies import OUTCOMES, Answer, Reply, Request, call_key, request_key
 from .structured import reply as read_reply
-from .tasks import Task, derive_seed, label_counts, prompt_hash, same_text
+from .util import derive_seed, prompt_hash, same_text
+from .tasks import Task, label_counts
 from .teachers import CausalTeacher
 
 # %% ../nbs/06a_generation.ipynb #85782a3a

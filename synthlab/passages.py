@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .specs import Job, Strategy, mentions, plain_words, same_text, sentences
+from .specs import Job, Strategy, mentions
+from .util import plain_words, same_text, sentences
 
 # %% ../nbs/10e_passages.ipynb #9a1a9a73
 def passage_fault(text: str, words: tuple[int, int], least_sentences: int = 1, name: str = 'passage') -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, PydanticUserError
 
 from .sampling import Sampling
-from .tasks import did_you_mean, text_fault
+from .util import did_you_mean, text_fault
 
 # %% ../nbs/04a_replies.ipynb #cabd87e7
 ROLES = ('system', 'user', 'assistant')

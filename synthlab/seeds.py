@@ -28,7 +28,7 @@ from .replies import OUTCOMES, Reply, Request
 from .sampling import Sampling
 from .specs import Seed, Strategy, fill, kind_of, same_text
 from .structured import read, validate
-from .tasks import derive_seed, did_you_mean, row_id, whole_file
+from .util import derive_seed, did_you_mean, row_id, whole_file
 
 # %% ../nbs/10g_seeds.ipynb #c8071cbb
 LONGEST_CONTEXT = 200                          # characters

@@ -9,7 +9,8 @@ __all__ = ['STRATEGIES', 'find_strategy']
 from .entailment import CB, RTE, AxB, AxG
 from .passages import BoolQ, MultiRC, ReCoRD
 from .specs import Strategy, spec_of
-from .tasks import Task, did_you_mean
+from .tasks import Task
+from .util import did_you_mean
 from .wordtasks import WSC, Copa, WiC
 
 # %% ../nbs/10fa_strategies.ipynb #9fbb1a04

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, RootModel, ValidationError
 
 from .replies import Answer, Reply, Request, plain_reply, schema_json
-from .tasks import text_fault
+from .util import text_fault
 
 # %% ../nbs/04b_structured.ipynb #a029fa10
 NOT_SENT = frozenset({'title', 'default', 'examples', 'discriminator', 'deprecated', 'readOnly', 'writeOnly'})

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from .specs import Job, Strategy, literal_pattern, same_text, schema_of
+from .specs import Job, Strategy, literal_pattern, schema_of
+from .util import same_text
 
 # %% ../nbs/10f_wordtasks.ipynb #ec9f4d26
 def place_alternatives(label: str, plausible: str, implausible: str) -> dict[str, str]:

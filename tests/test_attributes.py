@@ -33,7 +33,8 @@ from synthlab.replies import Answer
 from synthlab.sampling import Sampling
 from synthlab.structured import json_schema
 from synthlab.structured import reply as read_reply
-from synthlab.tasks import Label, Task, load_task, one_line, task_names
+from synthlab.util import one_line
+from synthlab.tasks import Label, Task, load_task, task_names
 
 ROOT = Path(__file__).parents[1]
 TICKETS = Task(name='tickets', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',
