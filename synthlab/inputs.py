@@ -19,23 +19,12 @@ _CALLED = {'DataFrame': 'frame', 'Dataset': 'dataset', 'Table': 'table'}
 
 
 def is_missing(value: Any) -> bool:
-    """Say whether a value is what a library has for a missing one: None, NaN, pandas' NA and NaT.
-
-    Parameters
-    ----------
-    value : object
-        Any value.
-
-    Returns
-    -------
-    bool
-        Whether it is.
-    """
+    "Whether a value is a library's missing one: None, NaN, pandas' NA or NaT."
     return value is None or type(value).__name__ in ('NAType', 'NaTType') or isinstance(value, float) and value != value
 
 
 def _column_names(values: Any) -> list[str] | None:
-    "Names of the columns of a table of any library, keys of a dictionary; None for what has no columns."
+    "Columns of a table of any library, or keys of a dictionary; None for anything else."
     if isinstance(values, Mapping): return list(map(str, values))
     names = getattr(values, 'column_names', None)
     if names is None: names = getattr(values, 'columns', None)
@@ -43,7 +32,7 @@ def _column_names(values: Any) -> list[str] | None:
 
 # %% ../nbs/00a_inputs.ipynb #124dae4a
 def _refuse_table(values: Any, what: str) -> None:
-    "Refuse what has columns, by their names."
+    "Refuse a table, by the names of its columns."
     names = _column_names(values)
     if names is None: return
     kind, shown = type(values).__name__, ', '.join(map(repr, names[:12])) + (', ...' if len(names) > 12 else '')
@@ -54,24 +43,9 @@ def _refuse_table(values: Any, what: str) -> None:
 
 
 def as_list(values: Iterable, what: str = 'values') -> list:
-    """Make a list of values in any of the forms in which people have them.
+    """List of values, as Python's own types, of a list, Series, array, Arrow array or column of a Dataset.
 
-    Parameters
-    ----------
-    values : iterable
-        A list, tuple or generator; a pandas Series, numpy array, Arrow array or column of a Dataset.
-    what : str
-        What to call them in a message.
-
-    Returns
-    -------
-    list
-        The values, as Python's own types.
-
-    Raises
-    ------
-    ValueError
-        If this is one string, a table, or nothing to go through.
+    Raises ValueError for one string, a table, or something that cannot be iterated; `what` names the values in it.
     """
     if isinstance(values, (str, bytes)):
         raise ValueError(f'{what} must be a list of strings, got one string: {values[:40]!r}. Put it in a list')
@@ -84,24 +58,9 @@ def as_list(values: Iterable, what: str = 'values') -> list:
 
 # %% ../nbs/00a_inputs.ipynb #d746509f
 def as_texts(texts: Iterable[str], what: str = 'texts') -> list[str]:
-    """Make a list of texts in any of the forms in which people have them.
+    """List of unchanged texts, of anything that `as_list` takes.
 
-    Parameters
-    ----------
-    texts : iterable of str
-        A list, tuple or generator; a pandas Series, numpy array, Arrow array or column of a Dataset.
-    what : str
-        What to call them in a message.
-
-    Returns
-    -------
-    list of str
-        The texts, unchanged.
-
-    Raises
-    ------
-    ValueError
-        If this is one string or a table, or an entry is missing or no string; the message has its place.
+    Raises ValueError if an entry is missing or not a string, with its place.
     """
     texts = as_list(texts, what)
     for i, text in enumerate(texts):
@@ -113,24 +72,9 @@ def as_texts(texts: Iterable[str], what: str = 'texts') -> list[str]:
 
 # %% ../nbs/00a_inputs.ipynb #60b96014
 def as_labels(labels: Iterable[Hashable], what: str = 'labels') -> list[str]:
-    """Make a list of labels in any of the forms in which people have them.
+    """List of labels, as strings, of anything that `as_list` takes; classes of a Dataset are named.
 
-    Parameters
-    ----------
-    labels : iterable of str or int
-        As for `as_texts`; classes of a Dataset are named.
-    what : str
-        What to call them in a message.
-
-    Returns
-    -------
-    list of str
-        The labels.
-
-    Raises
-    ------
-    ValueError
-        If this is one string or a table, or a label is missing; the message has its place.
+    Raises ValueError if a label is missing, with its place.
     """
     names, found = getattr(getattr(labels, 'features', None), 'names', None), as_list(labels, what)
     for i, label in enumerate(found):
@@ -140,23 +84,7 @@ def as_labels(labels: Iterable[Hashable], what: str = 'labels') -> list[str]:
 
 # %% ../nbs/00a_inputs.ipynb #e4679fe1
 def existing_path(path: str | os.PathLike) -> Path:
-    """Return a path at which there is something.
-
-    Parameters
-    ----------
-    path : path
-        A file of rows, or the folder of a run.
-
-    Returns
-    -------
-    Path
-        The path.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing; the message names what is near.
-    """
+    "The path of a file of rows or a run's folder; raises ValueError, with the nearest name, if it does not exist."
     path = Path(path)
     if path.exists(): return path
     near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -146,7 +146,7 @@ def record_fault(fields: Mapping[str, Any]) -> str:
     "Fault of a row of ReCoRD."
     passage, query, entities, answers = (fields[name] for name in ('passage', 'query', 'entities', 'answers'))
     if (n := query.count(GAP)) != 1: return f'the query has {GAP} {n} times: write it with exactly one, where the answer stands'
-    if lost := next((name for name in entities if name not in passage), None): return f'the entity {lost!r} is not in the passage: name only what occurs there'
+    if lost := next((name for name in entities if name not in passage), None): return f'the entity {lost!r} is not in the passage: name only what stands there'
     if not answers or not set(answers) <= set(entities): return f'the answers {list(answers)} must be entities of the passage, which are {", ".join(entities)}'
     if said := next((name for name in answers if mentions(query, name)), None): return f'the query names the answer {said!r}: write {GAP} for it and do not name it elsewhere'
     filled = (plain_words(query.replace(GAP, name)) for name in answers)

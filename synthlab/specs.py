@@ -160,7 +160,7 @@ def contained(parts: Iterable[str], seed: Seed, fields: Mapping[str, Any]) -> st
     "Fault of a row that lacks one of these parts of its seed; empty if it has all."
     written = ' '.join(value for value in fields.values() if isinstance(value, str))
     lost = next((part for part in parts if not mentions(written, seed.parts[part])), None)
-    return '' if lost is None else f'the {lost} {seed.parts[lost]!r} must occur in it word for word'
+    return '' if lost is None else f'the {lost} {seed.parts[lost]!r} must stand in it word for word'
 
 # %% ../nbs/10c_specs.ipynb #022d7744
 def spec_of(task: Task) -> Targeted:

@@ -21,9 +21,8 @@ from .alignment import MMDWeights, effective_size, mmd2, resample
 from .attribute_prompts import AttributePrompts, SimplePrompts
 from .correction import Correction
 from .corrsynth import CFG, CorrSynth, FewGen
-from .embeddings import Embedder, default_embedder
+from .embeddings import Embedder, GoldClassifier, default_embedder
 from .instances import TargetedPrompts
-from .metrics import GoldClassifier
 from .prompting import FewShotPrompts, Prompts
 from .seeds import read_contexts, read_seeds
 from .selection import SELECTORS, select_rows

@@ -23,11 +23,11 @@ import tomli_w
 from pydantic_core import SchemaError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
-from .util import same_name, did_you_mean, one_line, render, text_fault
+from .util import did_you_mean, one_line, render, same_name, same_text, text_fault
 
 # %% ../nbs/00_tasks.ipynb #3174c366
 def _dotted(key: Iterable) -> str:
-    "A key as it is told, such as labels[0].name."
+    "A key as messages show it, such as labels[0].name."
     return ''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in key).lstrip('.')
 
 
@@ -40,20 +40,20 @@ class _Faults(ValueError):
 
 # %% ../nbs/00_tasks.ipynb #10ce0094
 def _model_in(annotation) -> type[BaseModel] | None:
-    "The class of ours that a type such as tuple[Label, ...] is about."
+    "Our class within a type such as tuple[Label, ...]."
     if isinstance(annotation, type) and issubclass(annotation, BaseModel): return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _kind_at(key: Iterable, kind: type[BaseModel]) -> type[BaseModel]:
-    "The class of what a key stands in."
+    "Class of the table that holds a key."
     for part in tuple(key)[:-1]:
         if part in kind.model_fields: kind = _model_in(kind.model_fields[part].annotation) or kind
     return kind
 
 
 def _unknown_key(key: tuple, kind: type[BaseModel]) -> str:
-    "What to say of a key that nobody reads: the one that was meant, or whose it is, or which there are."
+    "Message on a key that nobody reads: the nearest one, the class it belongs to, or all keys."
     word, known = key[-1], _kind_at(key, kind).model_fields
     homes = [other.__name__ for other in _Data.__subclasses__() if word in other.model_fields]
     near, home = did_you_mean(word, known), f" (a key of {' and '.join(homes)})" if homes else ''
@@ -61,7 +61,7 @@ def _unknown_key(key: tuple, kind: type[BaseModel]) -> str:
 
 
 def _missing_key(key: tuple, kind: type[BaseModel]) -> str:
-    "What to say of a key that is not there."
+    "Message on a missing key."
     if key == ('instruction',):
         return "no key 'instruction', which a task with several fields needs: a jinja2 template that asks for them"
     home = {'Targeted': 'table [targen]'}.get(kind.__name__, kind.__name__.lower())
@@ -90,12 +90,12 @@ def _fault_line(fault: dict, kind: type[BaseModel]) -> str:
 
 
 def _is_ours(part: str | int) -> bool:
-    "Whether a part of a key is written by somebody; not so pydantic's words for alternatives."
+    "Whether a part of a key is written by somebody, unlike pydantic's words for alternatives."
     return isinstance(part, int) or not re.search(r'[\[(]', part) and part != 'str'
 
 
 def _told(error: ValidationError, kind: type[BaseModel]) -> Iterator[tuple[tuple, str]]:
-    "The key of each fault of something that was to be of a kind, and one line for it."
+    "Key of each fault of something that is not a valid `kind`, and one line for it."
     seen = set()
     for fault in error.errors():
         fault['loc'] = tuple(filter(_is_ours, fault['loc']))
@@ -108,7 +108,7 @@ def _told(error: ValidationError, kind: type[BaseModel]) -> Iterator[tuple[tuple
 
 @contextlib.contextmanager
 def _plainly(kind: type[BaseModel]) -> Iterator[None]:
-    "Turn pydantic's error about one of our classes into a plain one, in the words of the caller."
+    "Turn pydantic's error about one of our classes into a plain one, in the caller's words."
     try: yield
     except ValidationError as error:
         name, faults = f'{kind.__name__}:', [told for _, told in _told(error, kind)]
@@ -166,7 +166,7 @@ class Label(_Data):
     demonstrations : tuple[str, ...]
         Example texts written by hand.
     tests : tuple[str, ...]
-        Example texts written by hand for testing; a teacher is never shown them.
+        Example texts written by hand for testing; no teacher is shown them.
 
     Examples
     --------
@@ -196,17 +196,17 @@ def _spoken(name) -> dict:
 def _is_name(label) -> bool: return isinstance(label, (str, int, float)) and not isinstance(label, bool)
 
 
-def _label_table(name, told) -> dict:
-    "A label as a table, from its name and its description, if any, or whatever else is told of it."
-    if isinstance(told, Mapping): return {'name': name, **told}
-    return _spoken(name) | ({'description': told} if told else {})
+def _label_table(name, meaning) -> dict:
+    "A label as a table, from its name and its description or table."
+    if isinstance(meaning, Mapping): return {'name': name, **meaning}
+    return _spoken(name) | ({'description': meaning} if meaning else {})
 
 
 def _label_tables(labels):
-    "Labels as a list of tables, from a list or a table of names; what is neither stays, for pydantic to refuse."
+    "Labels as a list of tables, from a list or a table of names; anything else stays, for pydantic to refuse."
     if isinstance(labels, (set, frozenset)):
-        told = f'stand in a set, which has no order: give a list, such as {sorted(map(str, labels))}'
-        raise _Faults([(('labels',), told)])
+        fault = f'are in a set, which has no order: give a list, such as {sorted(map(str, labels))}'
+        raise _Faults([(('labels',), fault)])
     one_label = isinstance(labels, Mapping) and 'name' in labels and labels.keys() <= Label.model_fields.keys()
     if isinstance(labels, Mapping) and not one_label: return [_label_table(*item) for item in labels.items()]
     if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Iterable): return labels
@@ -214,7 +214,7 @@ def _label_tables(labels):
 
 # %% ../nbs/00_tasks.ipynb #e520d889
 class GoldSource(_Data):
-    """Where real examples of a task are found.
+    """Location of a task's real examples.
 
     Parameters
     ----------
@@ -234,28 +234,24 @@ class GoldSource(_Data):
 
 # %% ../nbs/00_tasks.ipynb #9657e8c7
 def _label_faults(labels: tuple[Label, ...]) -> list[str]:
-    "Spellings that two labels share."
+    "Faults of spellings that two labels share."
     owners = {}
     for label in labels:
         for spelling in dict.fromkeys(same_name(s) for s in (label.name, *label.aliases)):
             owners.setdefault(spelling, []).append(label.name)
-    return [f'{spelling!r} stands for {len(names)} labels: {", ".join(names)}'
+    return [f'{spelling!r} is a name of {len(names)} labels: {", ".join(names)}'
             for spelling, names in owners.items() if len(names) > 1]
 
 # %% ../nbs/00_tasks.ipynb #b257d6dd
-def _same_text(text: str) -> str:
-    "The form in which two texts are equal: case, spacing and the encoding of accents aside."
-    return ' '.join(same_name(text).split())
-
 def _test_faults(labels: tuple[Label, ...]) -> list[str]:
-    "Test texts that are demonstrations too, and those that stand more than once."
-    shown = {_same_text(text): label.name for label in labels for text in label.demonstrations}
+    "Faults of test texts that are demonstrations too, and of repeated ones."
+    shown = {same_text(text): label.name for label in labels for text in label.demonstrations}
     homes = {}
     for label in labels:
-        for text in label.tests: homes.setdefault(_same_text(text), (reprlib.repr(text), []))[1].append(label.name)
+        for text in label.tests: homes.setdefault(same_text(text), (reprlib.repr(text), []))[1].append(label.name)
     leaks = [f'test {text} of label {names[0]!r} is a demonstration of {shown[same]!r} too; a teacher must not be shown a test, '
              'so keep one of the two' for same, (text, names) in homes.items() if same in shown]
-    return leaks + [f'test {text} stands {len(names)} times, under {", ".join(dict.fromkeys(names))}; keep one'
+    return leaks + [f'test {text} occurs {len(names)} times, under {", ".join(dict.fromkeys(names))}; keep one'
                     for text, names in homes.values() if len(names) > 1]
 
 # %% ../nbs/00_tasks.ipynb #35657e81
@@ -279,25 +275,26 @@ class Attribute(_Data):
     @field_validator('values')
     @classmethod
     def _once(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        twice = next((value for n, value in enumerate(values) if _same_text(value) in map(_same_text, values[:n])), None)
+        twice = next((value for n, value in enumerate(values) if same_text(value) in map(same_text, values[:n])), None)
         if twice is not None: raise ValueError(f'holds {twice!r} twice; keep one')
         return values
 
 # %% ../nbs/00_tasks.ipynb #f985c02d
-_TAKEN = ('text', 'label', 'sentence')               # names of what the attributes stand beside
+# columns of a row beside the attributes
+_TAKEN = ('text', 'label', 'sentence')
 
 def _attribute_faults(keys: Iterable[str]) -> list[str]:
-    "Names that an attribute cannot have."
+    "Faults of names of attributes."
     keys, faults = list(keys), []
     for n, key in enumerate(keys):
         if not key.isidentifier() or key.startswith('_'): faults.append(f'attribute {key!r} needs a name of letters, digits and _, such as "form_and_length"')
         elif same_name(key) in _TAKEN: faults.append(f'attribute {key!r} cannot have the name of a part of the row; those are {", ".join(_TAKEN)}')
-        elif same_name(key) in map(same_name, keys[:n]): faults.append(f'attribute {key!r} stands twice, in two spellings')
+        elif same_name(key) in map(same_name, keys[:n]): faults.append(f'attribute {key!r} occurs twice, in two spellings')
     return faults
 
 # %% ../nbs/00_tasks.ipynb #0e051af5
 def _pattern(text: str) -> str:
-    "The text itself, if it is a regular expression."
+    "The text itself, if it is a valid regular expression."
     try: TypeAdapter(Annotated[str, StringConstraints(pattern=text)])
     except SchemaError as error: raise ValueError(f"is no regular expression that a schema can hold (none may look ahead or back): {' '.join(str(error).split())[:200]}; got {text!r}") from None
     return text
@@ -309,7 +306,7 @@ class Part(_Data):
     Parameters
     ----------
     meaning : str
-        What it is, as the teacher is told.
+        What it is, as in the prompt.
     longest, shortest : int
         Bounds of its length, in characters.
     pattern : str
@@ -331,17 +328,17 @@ class Part(_Data):
 
 
 class Check(_Data):
-    """A rule that every row must keep.
+    """A rule for every row.
 
     Parameters
     ----------
     that : str
-        jinja2 expression that is true of a good row. It sees the row's fields by name, `label`, `seed` and `layout` (tables), and the functions
-        `words`, `sentences` and `overlap`.
+        jinja2 expression that is true of a good row. It sees the row's fields by name, `label`, `seed` and `layout`
+        (tables), and the functions `words`, `sentences` and `overlap`.
     message : str
-        What is wrong otherwise, and what to do: the teacher is told so, and it is the reason of a rejection.
+        What is wrong otherwise, and what to do: sent to the teacher, and the reason of a rejection.
     labels : tuple[str, ...]
-        Labels that it holds for; empty for all.
+        Labels that it applies to; empty for all.
     """
     that: _Text
     message: _Text
@@ -357,7 +354,7 @@ class Targeted(_Data):
     Parameters
     ----------
     strategy : str
-        Code that puts rows together and checks them; "plain" does what is said here.
+        Code that puts rows together and checks them; "plain" follows this table.
     contexts : str or tuple[str, ...]
         What a context is, for the teacher to name some; or the contexts themselves.
     seeds : str
@@ -375,13 +372,13 @@ class Targeted(_Data):
     vary : dict[str, tuple or dict]
         What code draws for each row beside its label, balanced: values by name, or values by label.
     contain : tuple[str, ...]
-        Parts of the seed that must stand in what is written.
+        Parts of the seed that the row must contain.
     checks : tuple[Check, ...]
         Rules that code checks.
     labels_per_seed : str
         "one": each seed is used for one label; "all": for each label once.
     question : str
-        What self-correction asks about a row.
+        Question of self-correction about a row.
     templates : dict[str, str]
         jinja2 templates in place of the package's: "contexts", "seeds", "write", "correct".
 
@@ -412,13 +409,13 @@ class Targeted(_Data):
 
 # %% ../nbs/00_tasks.ipynb #4bb45f67
 def _unknown(what: str, names: Iterable[str], known: Iterable[str]) -> str:
-    "What is wrong with names of which one is unknown; empty when all are known."
+    "Fault of names of which one is unknown."
     wrong = next((name for name in names if name not in known), None)
     return '' if wrong is None else f"names the {what} {wrong!r}, which is none{did_you_mean(wrong, known)}; there are {', '.join(known)}"
 
 
 def _targeted_faults(spec: Targeted, labels: tuple[Label, ...]) -> list[tuple[tuple, str]]:
-    "Where the table `[targen]` does not fit the labels or itself: the key, and what is wrong."
+    "Keys and faults of a table `[targen]` that does not fit the labels or itself."
     names = [label.name for label in labels]
     faults = [(('labels', n), f'{label.name!r} has no description, and TarGEN tells the teacher what each label means: add description = "..."')
               for n, label in enumerate(labels) if not label.description.strip()]
@@ -437,18 +434,18 @@ _MEANT = '{% if description %} That means: {{ description }}{% endif %}'
 
 
 def _is_described(label) -> bool:
-    "Whether somebody wrote down what a label means."
+    "Whether somebody wrote a description of a label."
     found = label if isinstance(label, Mapping) else vars(label) if isinstance(label, Label) else {}
     return found.get('description', '') not in ('', _spoken(found.get('name'))['description'])
 
 
 def _usual_instruction(labels) -> str:
-    "The instruction of a task that brings none; it tells descriptions only where somebody wrote them."
+    "The instruction of a task without one; it gives descriptions only where somebody wrote them."
     return _ASKED + _MEANT*any(map(_is_described, labels if isinstance(labels, list) else []))
 
 # %% ../nbs/00_tasks.ipynb #ef4f7ca6
 class Task(_Data):
-    """What is to be written: labels, instruction, and the shape of a row.
+    """What is written: labels, instruction, and the shape of a row.
 
     Parameters
     ----------
@@ -458,7 +455,7 @@ class Task(_Data):
         What the label says about the text, in a few words.
     instruction : str
         jinja2 template that asks for a text; it may use `verbalisation`, `label`, `description` and `task`. A task
-        with one field needs none: then it asks for a short text with the label, and says what is known of both.
+        with one field may leave it out: then it asks for a short text with the label, and describes both.
     cue : str
         Words after which the text begins.
     question : str
@@ -466,18 +463,17 @@ class Task(_Data):
     answer_cue : str
         Words after which the label begins.
     max_new_tokens : int
-        Longest text, in tokens.
+        Limit on the tokens of a text.
     fields : tuple[str, ...]
         Columns of a row that hold text.
     gold : GoldSource
-        Where real examples are.
+        Location of real examples.
     attributes : dict[str, Attribute]
-        What else tells texts apart, by name; may be empty.
+        Other differences between texts, by name; may be empty.
     targen : Targeted or None
-        How rows are written without examples; None leaves it to the usual way for single texts.
+        How rows are written without examples; None takes the default for single texts.
     labels : tuple[Label, ...]
-        The labels, in order. A label may be written short, as its name; or all of them as a table from name to
-        description.
+        The labels, in order. A label may be just its name, and all of them a table from name to description.
 
     Examples
     --------
@@ -522,7 +518,8 @@ class Task(_Data):
     def _without_nothing(self, write):
         return {key: part for key, part in write(self).items() if key not in ('attributes', 'targen') or part}
 
-    def __eq__(self, other) -> bool: return isinstance(other, Task) and self.__dict__ == other.__dict__             # wherever it came from
+    # equal tasks may come from different files
+    def __eq__(self, other) -> bool: return isinstance(other, Task) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int: return hash((self.name, self.instruction, self.labels))
 
@@ -532,39 +529,15 @@ class Task(_Data):
         return tuple(label.name for label in self.labels)
 
     def label(self, name: str) -> Label:
-        """Look up a label by its name.
-
-        Parameters
-        ----------
-        name : str
-            Name exactly as in `label_names`.
-
-        Returns
-        -------
-        Label
-            The label.
-
-        Raises
-        ------
-        ValueError
-            If no label has that name.
-        """
+        "Label of this name, exactly as in `label_names`; raises ValueError if there is none."
         for label in self.labels:
             if label.name == name: return label
         raise ValueError(f'task {self.name!r} has no label {name!r}; its labels are {", ".join(self.label_names)}')
 
     def find_label(self, value) -> str | None:
-        """Find the label that a value from a dataset stands for.
+        """Name of the label that a value from a dataset refers to; None for an unknown value.
 
-        Parameters
-        ----------
-        value : object
-            Name or alias; case, surrounding space and the encoding of accents do not matter, and 0 is as good as "0".
-
-        Returns
-        -------
-        str or None
-            Name of the label; None when the value is no label of this task.
+        Names and aliases match whatever the case, surrounding space and encoding of accents, and 0 matches "0".
         """
         if value is None: return None
         wanted = same_name(value)
@@ -572,77 +545,27 @@ class Task(_Data):
         return next(matches, None)
 
     def place(self, *key: str | int) -> str:
-        """Say where a key stands, for messages.
-
-        Parameters
-        ----------
-        *key : str or int
-            The key, part by part.
-
-        Returns
-        -------
-        str
-            File and line, if the task came from a file; else the key.
-        """
+        "Place of a key, for messages: file and line if the task came from a file, else the key."
         where, lines = self._origin
         return f'{where}, line {_line(lines, key)}: {_dotted(key)}' if where else _dotted(key)
 
     def write_instruction(self, label: str) -> str:
-        """Write the instruction that asks for a text.
-
-        Parameters
-        ----------
-        label : str
-            Name of the label that the text shall have.
-
-        Returns
-        -------
-        str
-            The filled `instruction`.
-        """
+        "The filled `instruction` that asks for a text of this label."
         asked = self.label(label)
         return render(self.instruction, verbalisation=asked.verbalisation, label=asked.name,
                       description=asked.description, task=self.description)
 
     def ask_instruction(self) -> str:
-        """Write the question that asks for the label of a text.
-
-        Returns
-        -------
-        str
-            The filled `question`.
-        """
+        "The filled `question` that asks for the label of a text."
         return render(self.question, labels=list(self.label_names))
 
     def to_toml(self) -> str:
-        """Write the task as TOML, defaults included.
-
-        Returns
-        -------
-        str
-            Text of a file from which `from_toml` makes an equal task.
-        """
+        "The task as TOML, defaults included; `from_toml` makes an equal task of it."
         return tomli_w.dumps(self.model_dump(mode='json'))
 
     @classmethod
     def from_toml(cls, path: str | Path) -> 'Task':
-        """Read a task from a file.
-
-        Parameters
-        ----------
-        path : str or Path
-            TOML file in UTF-8.
-
-        Returns
-        -------
-        Task
-            The task.
-
-        Raises
-        ------
-        ValueError
-            If the file is no TOML or no task; the message names the file and each key that is wrong.
-        """
+        "Read a task from a TOML file; raises ValueError with the file and each wrong key."
         try: data = Path(path).read_bytes()
         except OSError as error: raise ValueError(f'the task {str(path)!r} cannot be read: {error.strerror}') from error
         return _parse_task(data, str(path))
@@ -654,7 +577,7 @@ _NAME = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
 
 def _toml_lines(text: str) -> dict[tuple, int]:
-    "The line of each key of a TOML file, by its path."
+    "Line of each key of a TOML file, by its path."
     def names(found): return tuple(name.strip('"\'') for name in _NAME.findall(found))
     lines, table, number, inside = {(): 1}, (), Counter(), False
     for line, words in enumerate(text.splitlines(), 1):
@@ -672,14 +595,15 @@ def _toml_lines(text: str) -> dict[tuple, int]:
 
 
 def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
-    "The line of a key, or of the nearest that it stands in."
+    "Line of a key, or of the nearest table that holds it."
     key = tuple(key)
     return next(lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines)
 
 # %% ../nbs/00_tasks.ipynb #b18df60b
 def _parse_task(data: bytes, where: str) -> Task:
     "The task that a TOML file holds; `where` names the file in messages."
-    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))      # whose error has places
+    # unlike Task.model_validate, a TypeAdapter raises pydantic's own error, which has places
+    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))
     except UnicodeDecodeError as error: raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
     except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}') from None
     except ValidationError as error:
@@ -690,19 +614,12 @@ def _parse_task(data: bytes, where: str) -> Task:
     return task
 
 # %% ../nbs/00_tasks.ipynb #be7d95b7
-def _folder():
-    "Where the package keeps its tasks."
-    return files('synthlab')/'resources'/'tasks'
+_FOLDER = files('synthlab')/'resources'/'tasks'
+
 
 def task_names() -> tuple[str, ...]:
-    """List the built-in tasks.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Their names, sorted.
-    """
-    return tuple(sorted(entry.name.removesuffix('.toml') for entry in _folder().iterdir() if entry.name.endswith('.toml')))
+    "Names of the built-in tasks, sorted."
+    return tuple(sorted(entry.name.removesuffix('.toml') for entry in _FOLDER.iterdir() if entry.name.endswith('.toml')))
 
 # %% ../nbs/00_tasks.ipynb #92caa0d8
 def load_task(name: str | Path) -> Task:
@@ -730,28 +647,13 @@ def load_task(name: str | Path) -> Task:
     """
     if str(name).endswith('.toml'): return Task.from_toml(name)
     names = task_names()
-    if name in names: return _parse_task((_folder()/f'{name}.toml').read_bytes(), f'{name}.toml')
+    if name in names: return _parse_task((_FOLDER/f'{name}.toml').read_bytes(), f'{name}.toml')
     raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names)}; built in are {", ".join(names)}, '
                      'and a task of your own is a path that ends in .toml')
 
 # %% ../nbs/00_tasks.ipynb #a74413a8
 def messages(task: Task, label: str, demonstrations: Iterable[str] = ()) -> list[dict[str, str]]:
-    """Ask for one text of a label, after some demonstrations of it.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-    label : str
-        Name of the label that the text shall have.
-    demonstrations : Iterable[str]
-        Example texts of that label.
-
-    Returns
-    -------
-    list[dict[str, str]]
-        Chat messages with `role` and `content`; the last one is the user's.
-    """
+    "Chat messages (`role`, `content`) that ask for one text of a label, after some demonstrations of it."
     ask = {'role': 'user', 'content': task.write_instruction(label)}
     turns = []
     for text in demonstrations: turns += [ask, {'role': 'assistant', 'content': f'{task.cue} {one_line(text)}'}]
@@ -780,26 +682,9 @@ def _shares(labels: list[str], proportions: Mapping[str, float] | None) -> list[
 
 # %% ../nbs/00_tasks.ipynb #68cf903a
 def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float] | None = None) -> dict[str, int]:
-    """Divide n rows among labels, evenly or by proportions.
+    """Divide n rows among labels, evenly or by proportions on any scale; the counts sum to n.
 
-    Parameters
-    ----------
-    labels : Iterable[str]
-        Label names, without repetition.
-    n : int
-        Number of rows, at least 0.
-    proportions : Mapping[str, float] or None
-        Share of each label, on any scale; None for equal shares.
-
-    Returns
-    -------
-    dict[str, int]
-        Rows of each label, in the order of `labels`; they sum to n, and each is less than one away from its share.
-
-    Raises
-    ------
-    ValueError
-        If n is negative, a label is repeated or there is none, or the proportions do not fit the labels.
+    Raises ValueError if n is negative, a label is repeated or missing, or the proportions do not fit the labels.
     """
     labels = list(labels)
     if not labels or len(set(labels)) < len(labels): raise ValueError(f'labels must be given, and each once, got {labels}')
