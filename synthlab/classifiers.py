@@ -113,6 +113,7 @@ def row_weights(targets: Sequence[int], labels: Sequence[str], weights: Sequence
     result *= _label_weights(targets, labels, class_weights)[np.asarray(targets)]
     if not np.isfinite(result).all() or (result < 0).any() or not result.any():
         raise ValueError(f'weights must be finite, not negative, and not all 0; they go from {result.min()} to {result.max()}')
+    # mean 1 keeps the length of a step
     return result/result.mean()
 
 
@@ -139,11 +140,13 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, labels: Sequence[str], max_length: int, task: Task | None = None):
         self.tokenizer, self.labels, self.max_length = tokenizer, labels, max_length
+        # not every tokenizer has a padding token; the mask hides whichever is used
         self.pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         "Token ids of each text, truncated to the limit."
         rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_length, return_attention_mask=False, return_token_type_ids=False)
+        # a text without tokens still needs one position
         return [ids or [self.pad_id] for ids in rows['input_ids']]
 
     def scores(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -172,6 +175,7 @@ class MeanPooled(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         "An object whose `logits` score the labels, shape (B, num_labels), float32 whatever the encoder computes in."
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        # float32, so that scores have no steps
         with torch.autocast(states.device.type, enabled=False):
             mask = attention_mask[..., None].float()
             return SimpleNamespace(logits=self.classifier((states.float()*mask).sum(1)/mask.sum(1)))
@@ -192,6 +196,7 @@ class TextToText(Encoder):
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         "Token ids of question, text and cue; only the text is truncated. Raises ValueError if there is no room for it."
+        # the text may be truncated, question and cue never
         room = self.max_length - len(self.head) - len(self.tail) - max(map(len, self.answers))
         if room < 1: raise ValueError(f'the question alone fills the {self.max_length} tokens that the student reads: raise max_length, or ask shorter')
         rows = self.tokenizer(list(texts), add_special_tokens=False)['input_ids']
@@ -208,6 +213,7 @@ class TextToText(Encoder):
     def losses(self, model: nn.Module, ids: Sequence[Sequence[int]], targets: Sequence[int]) -> Tensor:
         "Cross-entropy of each right answer in nats, mean over its tokens, shape (B,)."
         answers = [self.answers[k] for k in targets]
+        # per token, so that long names do not dominate the loss
         return -self.logprobs(model, ids, answers)/torch.tensor([len(a) for a in answers], device=model.device)
 
 # %% ../nbs/13f_classifiers.ipynb #c11e7ef7
@@ -229,6 +235,7 @@ class Seq2Seq(TextToText):
     def scores(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
         "Log-probability in nats of each label's name, shape (B, K), float32."
         input_ids, mask = (x.to(model.device) for x in right_pad(ids, self.pad_id))
+        # the prompt is encoded once for all K answers
         states = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
         return torch.stack([self.logprobs(model, ids, [answer]*len(ids), encoder_outputs=states) for answer in self.answers], dim=-1)
 
@@ -239,6 +246,7 @@ class Decoder(TextToText):
 
     def logprobs(self, model: nn.Module, ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], **known: Any) -> Tensor:
         "Log-probability in nats of an answer to each prompt, shape (B,)."
+        # answers begin in one column, so only the last columns need scores over the vocabulary
         ends, labels = (right_pad(answers, value)[0] for value in (self.pad_id, -100))
         input_ids, mask = (x.to(model.device) for x in left_pad([[*row, *end] for row, end in zip(ids, ends.tolist())], self.pad_id))
         output = model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=ends.shape[1] + 1)
@@ -294,12 +302,14 @@ def load_reader(model: str | Path, labels: Sequence[str], kind: str = 'auto', ma
     """
     with _explained(model):
         config, tokenizer = (family.from_pretrained(student_path(model), trust_remote_code=False) for family in (AutoConfig, AutoTokenizer))
+    # a model without a stated limit gives None
     bounds = (max_length, context_length(config), tokenizer.model_max_length)
     return _KINDS[student_kind(config) if kind == 'auto' else kind](tokenizer, labels, min(b for b in bounds if b), task), config
 
 # %% ../nbs/13f_classifiers.ipynb #397096ab
 def _set_dropout(config: Any, share: float | None) -> None:
     "Set every dropout of a configuration; None leaves them."
+    # each architecture has its own names, always with "drop" in them
     names = [name for name, value in config.to_dict().items() if 'drop' in name and isinstance(value, float)]
     for name in names if share is not None else []: setattr(config, name, share)
 
@@ -326,6 +336,7 @@ def load_network(model: str | Path, config: Any, reader: Encoder, recipe: TrainR
     place = choose_device(device)
     _set_dropout(config, recipe.dropout)
     options = dict(config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    # in bfloat16 on a CPU, plain attention trains faster than the fused one
     if place.type == 'cpu' and longest <= _LONG: options['attn_implementation'] = 'eager'
     mean, count = recipe.pooling == 'mean' and type(reader) is Encoder, len(reader.labels)
     # a head for other labels is left behind
@@ -352,6 +363,7 @@ def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """
     batches = [[]]
     for i in np.argsort(lengths, kind='stable').tolist():
+        # sorted by length, so the newest text is the width of the batch
         if batches[-1] and (len(batches[-1]) + 1)*lengths[i] > tokens: batches.append([])
         batches[-1].append(i)
     return [batch for batch in batches if batch]

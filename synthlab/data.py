@@ -82,6 +82,7 @@ def _line(data: bytes, at: int) -> str:
 
 def _decode(data: bytes, name: str) -> str:
     "The text that the bytes of a file hold."
+    # spreadsheets save "Unicode text" as UTF-16
     if data.startswith((b'\xff\xfe', b'\xfe\xff')): raise DataError(f'{name}: the file is UTF-16; save it as UTF-8')
     try: text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -97,6 +98,7 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
     reader, line = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True), 1
     try:
         for cells in reader:
+            # a quoted cell may span lines, so the reader is asked for the next line
             if cells: yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
@@ -125,6 +127,7 @@ def _json_row(line: str) -> tuple[dict, str]:
 def _read_jsonl(path: Path) -> Table:
     "A file of one JSON object per line; None where a row lacks a key."
     name = str(path)
+    # not splitlines, which would cut at U+2028 within a text
     lines = [(number, line) for number, line in enumerate(_decode(path.read_bytes(), name).split('\n'), 1) if line.strip()]
     rows = [(number, *_json_row(line)) for number, line in lines]
     _refuse(name, _some([f'line {number}: {fault}' for number, _, fault in rows if fault]))
@@ -172,16 +175,22 @@ def read_table(path: str | Path) -> Table:
     return _READERS[path.suffix.lower()](path)
 
 # %% ../nbs/01_data.ipynb #6e21c876
-def _label_faults(values: Sequence, task: Task, place: Callable[[int], str]) -> list[str]:
-    "One line for each unknown value (place, value, how often), then the labels of the task."
+def _find_labels(values: Sequence, task: Task) -> list[str | None]:
+    "Name of the label of each value; None for an unknown one."
     # by the written form, since 1, True and 1.0 are one key of a dictionary
-    spots = {}
-    for i, value in enumerate(values): spots.setdefault(repr(value), (value, []))[1].append(i)
-    unknown = [(value, found) for value, found in spots.values() if task.find_label(value) is None]
+    names = {key: task.find_label(value) for key, value in {repr(value): value for value in values}.items()}
+    return [names[repr(value)] for value in values]
+
+def _label_faults(values: Sequence, names: Sequence, task: Task, place: Callable[[int], str]) -> list[str]:
+    "One line for each value without a name (place, value, how often), then the labels of the task."
+    unknown = {}
+    for i, name in enumerate(names):
+        if name is None: unknown.setdefault(repr(values[i]), []).append(i)
     if not unknown: return []
     known = [spelling for label in task.labels for spelling in (label.name, *label.aliases)]
-    lines = [f'{place(found[0])}: label {reprlib.repr(value)} is unknown ({len(found)} of {len(values)} rows)'
-             f'{did_you_mean(value, known)}' for value, found in unknown[:10]]
+    firsts = [(values[found[0]], place(found[0]), len(found)) for found in list(unknown.values())[:10]]
+    lines = [f'{where}: label {reprlib.repr(value)} is unknown ({n} of {len(values)} rows){did_you_mean(value, known)}'
+             for value, where, n in firsts]
     more = [f'and {len(unknown) - 10} other values that are unknown'] if len(unknown) > 10 else []
     return [*lines, *more, f'the labels of task {task.name!r} are {_spellings(task)}; '
                            'another spelling can be added to `aliases` in the task file']
@@ -213,9 +222,9 @@ def map_labels(values: Sequence, task: Task, where: str = 'labels') -> list[str]
     DataError
         If some values are unknown; the message lists them, with the labels of the task.
     """
-    _refuse(where, _label_faults(values, task, lambda i: f'row {i + 1}'))
-    names = {spelling: task.find_label(value) for spelling, value in {repr(value): value for value in values}.items()}
-    return [names[repr(value)] for value in values]
+    names = _find_labels(values, task)
+    _refuse(where, _label_faults(values, names, task, lambda i: f'row {i + 1}'))
+    return names
 
 # %% ../nbs/01_data.ipynb #d5b3262d
 def _row_ids(table: Table) -> list[str]:
@@ -239,10 +248,11 @@ def _text_faults(what: str, values: Sequence, table: Table) -> list[str]:
 def _check_rows(table: Table, text: str = 'text', label: str = 'label', task: Task | None = None) -> Dataset:
     "Id, text and label of every row, all strings, if every one is in order; a task gives the names of the labels."
     texts, labels, ids = table.columns[text], table.columns[label], _row_ids(table)
-    strings = [value if value is None else str(value) for value in labels]
-    wrong_labels = _label_faults(labels, task, table.place) if task else _text_faults('label', strings, table)
-    _refuse(table.name, [*wrong_labels, *_text_faults('text', texts, table), *_text_faults('id', ids, table), *_repeats(ids, table)])
-    return Dataset.from_dict({'id': ids, 'text': texts, 'label': map_labels(labels, task) if task else strings})
+    names = _find_labels(labels, task) if task else [value if value is None else str(value) for value in labels]
+    wrong_labels = _label_faults(labels, names, task, table.place) if task else _text_faults('label', names, table)
+    _refuse(table.name, [*wrong_labels, *_text_faults('text', texts, table), *_text_faults('id', ids, table),
+                         *_repeats(ids, table)])
+    return Dataset.from_dict({'id': ids, 'text': texts, 'label': names})
 
 # %% ../nbs/01_data.ipynb #e976d391
 def _pick_columns(table: Table, text: str | None, label: str | None, gold: GoldSource) -> tuple[str, str]:
@@ -258,6 +268,7 @@ def _pick_columns(table: Table, text: str | None, label: str | None, gold: GoldS
 def _locate(spec: str | Path) -> Path | None:
     "File or folder that `spec` names; None for neither, which may be a dataset on the Hub."
     root = os.environ.get('SYNTHLAB_GOLD')
+    # the user's gold folder comes first
     places = ([Path(root)/spec] if root else []) + [Path(spec)]
     found = next((place for place in places if str(spec) and place.exists()), None)
     if not found and Path(spec).suffix.lower() in _READERS: raise DataError(f'{spec}: no such file')
@@ -271,12 +282,14 @@ def _part_file(folder: Path, part: str) -> Path:
         raise DataError(f'{folder}: part {part!r} occurs more than once: {", ".join(p.name for p in found)}')
     if not found:
         stems = [path.stem for path in parts]
-        raise DataError(f'{folder}: no part {part!r}; the parts are {", ".join(stems) or "none"}{did_you_mean(part, stems)}')
+        raise DataError(f'{folder}: no part {part!r}; the parts are {", ".join(stems) or "none"}'
+                        f'{did_you_mean(part, stems)}')
     return found[0]
 
 # %% ../nbs/01_data.ipynb #44df2888
 def _plain(values: Iterable, feature) -> list:
     "Values of a column, classes by their names."
+    # the Hub stores hidden test labels as -1
     if not isinstance(feature, ClassLabel): return list(values)
     return [None if value is None or value < 0 else feature.names[value] for value in values]
 
@@ -296,6 +309,7 @@ def _gold_hint() -> str:
 # %% ../nbs/01_data.ipynb #15e2070b
 def _native(value: Any) -> Any:
     "A value of numpy or pandas as Python's own; NaN and the like are None."
+    # a missing label must not become the word "nan"
     if isinstance(value, (np.ndarray, np.generic)): value = value.tolist()
     if isinstance(value, Mapping): return {key: _native(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)): return [_native(entry) for entry in value]
@@ -475,6 +489,7 @@ def _from_gold(task: Task, gold: Dataset) -> dict[str, list[dict[str, str]]]:
 def _sample(rows: list, size: int, seed: int) -> list:
     "At most `size` of the rows, in their order."
     if size >= len(rows): return rows
+    # in the order of the pool
     return [rows[i] for i in sorted(np.random.default_rng(seed).choice(len(rows), size, replace=False))]
 
 # %% ../nbs/01_data.ipynb #fd59c2d8
@@ -507,10 +522,12 @@ def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int |
     if per_label is not None and per_label < 1: raise DataError(f'per_label must be at least 1, got {per_label}')
     pool = _written(task) if gold is None else _from_gold(task, gold)
     bare = [label for label, rows in pool.items() if not rows]
+    # no demonstrations at all is fine: then prompts have no shots
     if bare and (gold is not None or len(bare) < len(pool)):
         cure = 'add `demonstrations` to the task file' if gold is None else 'the gold rows have none; use those of the task'
         raise DataError(f'task {task.name!r}: no demonstrations for {", ".join(map(repr, bare))}; {cure}')
     if per_label is None: return pool
+    # a seed for each label, so that another label changes no draw
     return {label: _sample(rows, per_label, derive_seed(seed, 'demonstrations', label)) for label, rows in pool.items()}
 
 # %% ../nbs/01_data.ipynb #f766e6d0

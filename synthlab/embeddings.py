@@ -25,6 +25,7 @@ from .util import CannotMeasure, how_to_install
 
 # %% ../nbs/07_embeddings.ipynb #a85fcebc
 MINILM = 'all-MiniLM-L6-v2'
+# plain data only: no pickles, no code
 _FILES = ['*.json', '*.txt', '*.model', '*.safetensors']
 
 
@@ -63,12 +64,14 @@ def weights_revision(folder: Path) -> str:
     Raises EmbedderError if the folder holds none: pickled weights can run code and are not loaded.
     """
     files = sorted(Path(folder).rglob('*.safetensors'))
+    # a folder may hold a safe copy next to the pickle
     pickled = [path for path in Path(folder).rglob('pytorch_model*.bin') if not any(path.parent.glob('*.safetensors'))]
     if pickled or not files:
         raise EmbedderError(f"{pickled[0].parent if pickled else folder} holds no *.safetensors: pickled weights can run code and are not loaded. Save the model as safetensors")
     digest = hashlib.sha256()
     for path in files:
         with path.open('rb') as file:
+            # in blocks, as weights may not fit in memory twice
             while block := file.read(1 << 20): digest.update(block)
     return digest.hexdigest()
 
@@ -105,6 +108,7 @@ class VectorStore:
         "A connection whose changes are committed if nothing fails."
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # a connection for each call: several processes and threads may share the file
             with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db, db:
                 db.execute('CREATE TABLE IF NOT EXISTS vectors (space TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (space, text)) WITHOUT ROWID')
                 yield db
@@ -119,6 +123,7 @@ class VectorStore:
 
     def put(self, space: str, vectors: Mapping[str, np.ndarray]) -> None:
         "Add vectors by key of their text; stored ones stay."
+        # little-endian, so that the file can move between machines
         rows = [(space, key, vector.astype('<f4').tobytes()) for key, vector in vectors.items()]
         with self._open() as db: db.executemany('INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)', rows)
 
@@ -132,6 +137,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     "Rows scaled to length 1, shape (n, d), float32; raises EmbedderError if a row is zero or not finite."
     vectors = np.asarray(vectors, np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # a zero vector has no direction
     bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
     if bad.any(): raise EmbedderError(f"the model gave {bad.sum()} of {len(vectors)} vectors that are zero or not finite: try dtype='float32'")
     return vectors / norms
@@ -207,6 +213,7 @@ class Embedder:
     @cached_property
     def space(self) -> str:
         "Hash of everything that decides a vector besides the text: weights, settings, number type, length limit."
+        # settings such as pooling change vectors without changing weights
         files = sorted(path for path in self.folder.rglob('*.json') if path.is_file())
         settings = [(path.relative_to(self.folder).as_posix(), text_key(path.read_text('utf-8'))) for path in files]
         return text_key(json.dumps([self.revision, self.dtype, self.max_length, settings]))
@@ -274,6 +281,7 @@ class Embedder:
         # the network is loaded before the bar's clock starts
         items, size, _ = sorted(items, key=lambda item: -len(item[1])), self.batch_size, self.network
         with tqdm(total=len(items), desc='embedding', unit='text', delay=0 if progress else 2, disable=progress is False, leave=bool(progress)) as bar:
+            # stored in parts, so that an interruption loses little
             for start in range(0, len(items), 32 * size):
                 part = items[start:start + 32 * size]
                 found = {}
@@ -287,6 +295,7 @@ class Embedder:
     def _forward(self, texts: list[str]) -> np.ndarray:
         "Vectors of one batch, straight from the model."
         import torch
+        # the weights stay in float32; only the factors of products are rounded
         with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32'):
             return unit_rows(self.network.encode(texts, batch_size=len(texts), show_progress_bar=False))
 
@@ -332,6 +341,7 @@ def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder
     except (TypeError, ValueError) as error: raise ValueError("expected texts, or rows of numbers of one length; got something else or a mixture") from error
     if rows.ndim != 2 or not rows.shape[1]: raise ValueError(f"embeddings have shape (texts, numbers), got {rows.shape}")
     norms = np.linalg.norm(rows, axis=1)
+    # the negation catches NaN too
     wrong = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))
     if len(wrong): raise ValueError(f"row {wrong[0]} has length {norms[wrong[0]]:.4g}, and embeddings have length 1: divide each row by its norm")
     return rows

@@ -85,6 +85,7 @@ def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tu
 
     Raises CannotMeasure if the rows have one label only, or one that is not in `order`.
     """
+    # never the order of a set, which differs between processes
     found = sorted(set(labels))
     known = tuple(dict.fromkeys(found if order is None else order))
     if unknown := [name for name in found if name not in known]:
@@ -96,6 +97,7 @@ def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tu
 def calibration(confidence: Sequence[float], hits: Sequence[bool], bins: int = 15) -> list[dict[str, float]]:
     "Mean `confidence`, `accuracy` and number of rows `n` of each non-empty bin of equal width (arXiv 1706.04599)."
     confidence, hits = np.asarray(confidence, dtype=float), np.asarray(hits)
+    # bins are closed on the right, so a confidence of 1 is in the last
     place = np.clip(np.ceil(confidence*bins) - 1, 0, bins - 1)
     return [{'confidence': float(confidence[place == b].mean()), 'accuracy': float(hits[place == b].mean()), 'n': int((place == b).sum())} for b in np.unique(place)]
 
@@ -141,6 +143,7 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     gold = as_labels(gold, 'gold labels')
     if not gold: raise CannotMeasure('no gold rows to score on: at least 1 is needed')
     unknown, predicted = sorted(set(gold) - set(labels)), [labels[k] for k in np.argmax(probs, axis=1)]
+    # labels that the student never met still count in the table
     hits, names = np.array([p == g for p, g in zip(predicted, gold)]), [*labels, *unknown]
     per_class, table = _per_class(gold, predicted, names), calibration(np.max(probs, axis=1), hits)
     details = {'macro_f1': float(np.mean([c['f1'] for c in per_class.values() if c['support']])), 'per_class': per_class, 'ece': calibration_error(table),
@@ -153,6 +156,7 @@ def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[No
     "Seed every generator (also that of a CUDA device) within this context, and leave the caller's as they were."
     state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device is not None and device.type == 'cuda' else []):
+        # numpy takes 32 bits
         random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
         try: yield
         finally: random.setstate(state), np.random.set_state(numpy_state)
@@ -196,6 +200,7 @@ class _Epochs(TrainerCallback):
         student, patience = self.student, self.student.recipe.patience
         if student.record: student._record(self.rows)
         if self.validation is None: return
+        # on equal accuracy the higher likelihood wins: ties are common on few rows
         found = student._believes(self.validation)
         student.validation_.append(found[0])
         self.waited = 0 if found > self.best else self.waited + 1
@@ -309,6 +314,7 @@ class Student:
         start, (texts, labels) = time.perf_counter(), text_and_label(rows, 'training rows')
         weights = weight_column(rows) if weights is None else weights
         self.labels_, self.n_, self.validation_, self.seconds_ = label_order(labels, self.labels), len(labels), [], None
+        # the new head, the order of rows and dropout draw from the student's seed
         with own_randomness(self.seed, choose_device(self.device)):
             train, held_out = self._open(texts, labels, validation, weights)
             epochs = _Epochs(self, train, held_out)
@@ -354,6 +360,7 @@ class Student:
         training, device, probs = self.model_.training, self.model_.device, np.empty((len(ids), len(self.labels_)))
         self.model_.eval()
         with autocast(device, self.dtype), _bar(self, len(ids), 'predicting', 'text') as bar:
+            # small batches keep the states in a CPU's cache
             for batch in length_batches([len(row) for row in ids], 2048 if device.type == 'cpu' else 65_536):
                 probs[batch] = self.reader_.scores(self.model_, [ids[i] for i in batch]).double().softmax(-1).cpu().numpy()
                 bar.update(len(batch))
@@ -610,7 +617,7 @@ class PVI:
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), 30)
         for name, bits in sets.items(): ax.hist(bits, edges, weights=np.full(len(bits), 1/len(bits)), alpha=.6, label=f'{name}, mean {bits.mean():.2f}')
         ax.axvline(0, color='grey', linewidth=.8)
-        ax.set(title=title, xlabel='bits that the text tells about its label', ylabel='share of rows')
+        ax.set(title=title, xlabel='bits of the text about its label', ylabel='share of rows')
         ax.legend()
         return ax
 
@@ -621,6 +628,7 @@ _LEAST = 1e-9
 
 def pvi_bits(probs: np.ndarray, null: np.ndarray) -> np.ndarray:
     "Pointwise V-usable information in bits, from label probabilities given the text and given nothing."
+    # a probability of 0 would be minus infinity bits
     return np.log2(np.maximum(probs, _LEAST)) - np.log2(np.maximum(null, _LEAST))
 
 # %% ../nbs/14_students.ipynb #53051e8f
@@ -666,6 +674,7 @@ def pvi(rows: Any, train: Any = None, student: Student | None = None, seed: int 
     rows = _labelled(rows)
     bits, labels = np.empty(len(rows)), [row['label'] for row in rows]
     if train is not None: return PVI(_pvi_of(rows, _labelled(train), student), labels)
+    # no student scores rows that it learned from
     for part, rest in _halves(labels, seed): bits[part] = _pvi_of([rows[i] for i in part], [rows[i] for i in rest], student)
     return PVI(bits, labels)
 
@@ -676,5 +685,6 @@ def _halves(labels: Sequence[str], seed: int) -> list[tuple[list[int], list[int]
     order = sorted(np.random.default_rng(seed).permutation(len(labels)).tolist(), key=lambda i: labels[i])
     lone = [name for name in sorted(set(labels)) if labels.count(name) < 2]
     if lone: raise CannotMeasure(f'1 row with the label {lone[0]!r}: both halves need one, so at least 2')
+    # every second row of the sorted order, so labels are shared evenly
     one, other = sorted(order[::2]), sorted(order[1::2])
     return [(one, other), (other, one)]

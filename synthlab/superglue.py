@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,7 @@ def _plain_task(task: str | Task) -> tuple[str, Strategy]:
     # a user's own task may go by its strategy
     if isinstance(task, Task) and task.targen and task.targen.strategy in LABELS: name = task.targen.strategy
     if name not in LABELS: raise ValueError(f'{name!r} is no task of SuperGLUE{did_you_mean(name, LABELS)}; there are {", ".join(LABELS)}')
-    return name, find_strategy(task) if isinstance(task, Task) else _strategy(name)
-
-
-@lru_cache
-def _strategy(name: str) -> Strategy:
-    "The strategy of a built-in task."
-    return find_strategy(load_task(name))
+    return name, find_strategy(task if isinstance(task, Task) else load_task(name))
 
 
 def entity_spans(passage: str, entities: Iterable[str]) -> dict[str, list]:
@@ -75,6 +69,7 @@ def entity_spans(passage: str, entities: Iterable[str]) -> dict[str, list]:
 
 def _numbered(rows: Sequence[Mapping], task: str) -> list[Any]:
     "The `idx` of each row: its own where all rows have one, else a new one."
+    # numbers of gold rows survive a round trip
     if rows and all(row.get('idx') is not None for row in rows): return [row['idx'] for row in rows]
     if task not in _INDEX: return list(range(len(rows)))
     *outer, last = _INDEX[task]
@@ -105,6 +100,7 @@ def _official(fields: Mapping[str, Any], task: str, where: str) -> dict[str, Any
     "The columns that the fields of a row fill."
     known = dict(fields)
     if task == 'record':
+        # sorted, as in the official dataset
         known |= {name: sorted(set(known[name])) for name in ('entities', 'answers') if known.get(name) is not None}
         if known.get('entity_spans') is None: known['entity_spans'] = entity_spans(known.get('passage', ''), known.get('entities', ()))
     wanted = [name for name in FEATURES[task] if name not in ('idx', 'label')]
@@ -164,6 +160,7 @@ def _flat_multirc(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _flat_record(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     "A row for each query of a passage; the original counts the last character of an entity in."
     if 'qas' not in row: return [dict(row)]
+    # the original's end is the last character, ours is one past it
     text, places = row['passage']['text'], sorted((e['start'], e['end'] + 1) for e in row['passage']['entities'])
     spans = {'text': [text[a:b] for a, b in places], 'start': [a for a, _ in places], 'end': [b for _, b in places]}
     return [{'passage': text, 'query': qa['query'], 'entities': sorted(set(spans['text'])), 'entity_spans': spans, 'answers': sorted({a['text'] for a in qa.get('answers', ())}),
@@ -179,6 +176,7 @@ def _word_span(sentence: str, place: int) -> tuple[int, int]:
 
 def _flat_wic(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     "A row with offsets; of a tokenised one they are counted."
+    # the original test part is tokenised and has word positions in place of offsets
     if 'start1' in row or 'positions' not in row: return [dict(row)]
     spans = [_word_span(row[f'sentence{n}'], int(place)) for n, place in enumerate(row['positions'].split('-'), 1)]
     return [dict(row) | {f'{end}{n}': span[k] for n, span in enumerate(spans, 1) for k, end in enumerate(('start', 'end'))}]
@@ -231,6 +229,7 @@ def _original_label(label: int, task: str) -> dict[str, Any]:
 
 def _nested(rows: Sequence[Mapping], task: str) -> list[dict[str, Any]]:
     "Rows of MultiRC or ReCoRD below their paragraph."
+    # by number of the paragraph, in order of first appearance
     groups = {}
     for row in rows: groups.setdefault(row['idx'][_INDEX[task][0]], []).append(row)
     return list(map(_nested_paragraph if task == 'multirc' else _nested_passage, groups.values()))
@@ -249,6 +248,7 @@ def _nested_paragraph(rows: Sequence[Mapping]) -> dict[str, Any]:
 def _nested_passage(rows: Sequence[Mapping]) -> dict[str, Any]:
     "One line of ReCoRD."
     spans, text = rows[0]['entity_spans'], rows[0]['passage']
+    # the original's end is the last character
     places = [{'start': start, 'end': end - 1} for start, end in zip(spans['start'], spans['end'])]
     answers = [[{'start': a, 'end': b - 1, 'text': name} for name, a, b in zip(*entity_spans(text, row['answers']).values())] for row in rows]
     return {'source': 'synthlab', 'passage': {'text': text, 'entities': places}, 'idx': rows[0]['idx']['passage'],
@@ -302,7 +302,7 @@ def write_official(rows: Iterable[Mapping[str, Any]], task: str | Task, path: st
 
 # %% ../nbs/12_superglue.ipynb #3f083833
 def _raw_rows(task: Task, part: str, where: str | os.PathLike | None) -> list[dict[str, Any]]:
-    "Rows of a part as they stand in a file, or on the Hub."
+    "Unchanged rows of a part, from a file or the Hub."
     root = os.environ.get('SYNTHLAB_GOLD')
     place = Path(where) if where else Path(root)/task.gold.name if root else None
     if place and (where or place.is_dir()):
@@ -346,6 +346,7 @@ def load_superglue(task: str | Task, part: str = 'validation', where: str | os.P
 def task_definition(task: str | Task) -> str:
     "The task's question with its possible answers, and the meaning of each."
     made = task if isinstance(task, Task) else load_task(task)
+    # a single label, as in ReCoRD, says nothing about the answer
     meanings = [f'{label.name}: {label.description}' for label in made.labels] if len(made.labels) > 1 else []
     return ' '.join([made.ask_instruction(), *meanings])
 
@@ -389,6 +390,7 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     rows_of = partial(read_rows, task=task) if len(task.fields) > 1 else None
     try: return load_gold(spec, task, part=part, rows_of=rows_of)
     except DataError as error:
+        # SuperGLUE hides the labels of its test rows
         if not rows_of or part != 'test' or 'no part' not in str(error): raise
     return load_gold(spec, task, part='validation', rows_of=rows_of)
 
@@ -415,8 +417,9 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     task = task if isinstance(task, Task) else load_task(task)
     name, strategy = task.name, find_strategy(task)
     before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
-    taken = [(row, row_fields(row | {'fields': _fields(row)} if row.get('fields') else row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
-    pairs = [{'input': before + strategy.text(fields), 'output': strategy.given(fields, row['label']) if row.get('label') else '', 'task': name, 'id': str(row.get('id', row_id(name, n)))}
+    taken = [(row, row_fields(row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
+    pairs = [{'input': before + strategy.text(fields), 'task': name, 'id': str(row.get('id', row_id(name, n))),
+              'output': strategy.given(fields, row['label']) if row.get('label') else ''}
              for n, (row, fields) in enumerate(taken)]
     return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
 

@@ -22,6 +22,7 @@ from .util import same_text
 # %% ../nbs/10f_wordtasks.ipynb #ec9f4d26
 def place_alternatives(label: str, plausible: str, implausible: str) -> dict[str, str]:
     "`choice1` and `choice2`, the plausible alternative in the slot that the label names."
+    # code owns the slots, since teachers put the answer first
     return {'choice1': plausible, 'choice2': implausible} if label == 'choice1' else {'choice1': implausible, 'choice2': plausible}
 
 # %% ../nbs/10f_wordtasks.ipynb #4e101537
@@ -34,6 +35,7 @@ def copa_fault(fields: Mapping[str, str], ratio: float = 2.) -> str:
     short, long = sorted(map(len, choices))
     if choices[0] == choices[1]: return f"both alternatives say {fields['choice1']!r}: write two different ones"
     if premise in choices: return f"an alternative repeats the premise {fields['premise']!r}: write what comes before or after it"
+    # a model gives the plausible alternative more words, which would reveal it
     if long > ratio*short: return f'one alternative has {long} characters and the other {short}: make them about equally long, at most {ratio:g} times'
     if found := next(filter(None, map(_CONNECTIVE.match, choices)), None): return f'an alternative starts with {found[0]!r}: write it as a plain sentence of its own'
     return '' if fields['question'] in ('cause', 'effect') else f"the question is {fields['question']!r}: it must be cause or effect"
@@ -81,6 +83,7 @@ def _stems(word: str) -> tuple[str, ...]:
     if word.endswith('e'): return (word[:-1],)
     if word.endswith('c'): return (word, word + 'k')
     if not re.search('(?:[^aeiou]|^|qu)[aeiou][^aeiouwxy]$', word): return (word,)
+    # in longer words the stress decides (visited, admitted), which spelling does not show
     one_syllable = len(re.findall('[aeiouy]+', word.replace('qu', 'q'))) == 1
     return (word + word[-1],) if one_syllable else (word, word + word[-1])
 
@@ -111,6 +114,7 @@ def word_forms(word: str, part_of_speech: str = '') -> tuple[str, ...]:
 def find_forms(word: str, sentence: str, part_of_speech: str = '') -> list[tuple[int, int]]:
     "Spans (start, end) in characters of a word and its inflected forms in a sentence."
     forms = '|'.join(map(re.escape, sorted(word_forms(word, part_of_speech), key=len, reverse=True)))
+    # didn't contains did, and ferry does not contain err
     return [match.span() for match in re.finditer(rf"(?<!\w)(?:{forms})(?!(?!n['’]t\b)\w)", sentence, re.IGNORECASE)]
 
 
@@ -130,6 +134,7 @@ def form_pattern(word: str, part_of_speech: str = '') -> str:
 # %% ../nbs/10f_wordtasks.ipynb #a8edc4f6
 def wic_senses(label: str, first: str) -> tuple[str, str]:
     "Names of the senses of both sentences, given the label and the sense of the first."
+    # the layout draws the first sense, so that neither sense is always first
     return first, first if label == 'True' else {'sense1': 'sense2', 'sense2': 'sense1'}[first]
 
 
@@ -194,6 +199,7 @@ class WiC(Strategy):
 def word_places(text: str, phrase: str) -> list[int]:
     "Places of a phrase in `text.split()`, whatever its case."
     body = r'\s+'.join(map(re.escape, phrase.split()))
+    # an index counts whole words, so a phrase must start where a word starts
     return [len(text[:match.start()].split()) for match in re.finditer(rf'(?<!\S){body}(?!\w)', text, re.IGNORECASE)] if body else []
 
 
@@ -226,6 +232,7 @@ def wsc_fault(fields: Mapping[str, Any]) -> str:
 # %% ../nbs/10f_wordtasks.ipynb #6569910e
 def wsc_pattern(first: str, second: str, pronoun: str) -> str:
     "Regular expression (without lookaround) of a text with two phrases in either order, and then the pronoun."
+    # no lookaround: JSON schemas have none
     between, rest = r'([^0-9A-Za-z\n][^\n]*)? ', r'([^0-9A-Za-z\n][^\n]*)?'
     one, other, last = map(literal_pattern, (first, second, pronoun))
     return rf'([^\n]* )?({one}{between}{other}|{other}{between}{one}){between}{last}{rest}'
@@ -271,6 +278,7 @@ class WSC(Strategy):
         text, other = ' '.join(reply['text'].split()), {'first': 'second', 'second': 'first'}
         named = job.layout['referent'] if job.label == 'True' else other[job.layout['referent']]
         spans = [job.seed.parts[named].strip(), self.pronoun(job)]
+        # each phrase must occur exactly once, the other noun too
         for phrase in (job.seed.parts[other[named]], *spans): word_place(text, phrase)
         places = [word_place(text, phrase) for phrase in spans]
         written = [_as_written(text, place, phrase) for place, phrase in zip(places, spans)]
