@@ -14,7 +14,8 @@ from typing import Any
 
 from .asking import TextTeacher
 from .budget import Budget
-from .correction import CorrectedWriter, Correction, TransitionMatrix, transition_matrix
+from .correct_choices import Correction
+from .correction import CorrectedWriter, TransitionMatrix, transition_matrix
 from .corrsynth import FewGen
 from .generation import generate
 from .instances import TargetedPrompts
