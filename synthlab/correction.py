@@ -390,7 +390,7 @@ class SelfCorrection:
 
     def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel', show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
                  calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0, progress: bool | None = None):
-        self.options = Correction(show_label, show_explanation, votes, policy)
+        self.options = Correction(show_label=show_label, show_explanation=show_explanation, votes=votes, policy=policy)
         task = task if isinstance(task, Task) else load_task(task)
         self.teacher, self.task, self.strategy = teacher, task, strategy or find_strategy(task)
         self.calls, self.budget, self.seed, self.progress = {} if calls is None else calls, Budget() if budget is None else budget, seed, progress
