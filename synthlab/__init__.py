@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 DISTRIBUTION = 'synthlab-text'             # name on the package index, where `synthlab` is somebody else's project; settings.ini has it too
 
 _HOMES = {
-    'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
+    'alignment': ['MMDWeights', 'resample'], 'page': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
     'correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'util': ['CannotMeasure'],
     'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'replies': ['Request'], 'report': ['show_run'],
     'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'novelty', 'vendi_score'], 'students': ['Student'],

@@ -568,7 +568,7 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
 
 def _show_contest(done: Any) -> None:
     "Print the tables of a bake-off."
-    from synthlab.bakeoff import cost_line, in_words, result_tables
+    from synthlab.page import cost_line, in_words, result_tables
     for table in result_tables(done.record):
         lines = grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads'])))
         for line in table['lines']: lines.add_row(shown(line['name']), *(f"{cell['value']}{' ± ' + cell['half'] if cell['half'] else ''}{' ●' if cell['best'] else ''}" for cell in line['cells']), style='dim' if line['gold'] else None)
@@ -602,7 +602,7 @@ def _bake_off(ctx: typer.Context, task: _Task, *, recipes: Annotated[str, _conte
     asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')), given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
         request = _contest_of(asked)
-        from synthlab.bakeoff import bake_off
+        from synthlab.page import bake_off
         with telling() as tell: done = bake_off(**request, tell=tell, command=_repeated(ctx, task))
         _show_contest(done)
     if done.failed: raise typer.Exit(1)

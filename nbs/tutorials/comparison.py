@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.generation import generate as make
 from synthlab.data import load_gold, written_rows
 from synthlab.embeddings import Embedder
-from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, projection, sample_rows
+from synthlab.evaluation import Material, Rows, projection, sample_rows, take
 from synthlab.lexical import words
 from synthlab.metrics import label_cosine
 from synthlab.runs import read_rows
@@ -87,9 +87,11 @@ def gold_rows(task):
 
 def measure(rows, test, train, shown, embedder):
     "The intrinsic measures, all on the same number of rows."
-    references, few = {'demonstrations': shown.texts, 'train': train.texts}, sample_rows(test, N)
-    return {'diversity': diversity(rows, embedder), 'fidelity': fidelity(rows, train, few, embedder, most=N),
-            'distribution': distribution(rows, test, embedder, most=N), 'memorisation': memorisation(rows, references, embedder)}
+    compared = Material(embedder=embedder, rows=rows, test=test, train=train, shown=shown.texts, most=N)
+    # the judge is judged on fewer rows
+    judged = replace(compared, test=sample_rows(test, N))
+    return {'diversity': take(compared, ['diversity']), 'fidelity': take(judged, ['fidelity']), 'distribution': take(compared, ['distribution']),
+            'memorisation': take(compared, ['novelty_demonstrations', 'novelty_train'])}
 
 
 def train_student(rows, test, seed, record=False):
@@ -170,7 +172,7 @@ def collect(out, path, embedder):
     maps = {name: json.loads((toi/name/'student-0.json').read_text())['dynamics'] for name in ('fewgen', 'corrsynth-intra-0.5')}
     maps = {name: {key: np.round(value, 3).tolist() for key, value in vars(cartography(np.array(values))).items()} for name, values in maps.items()}
     changed = {task: promoted(texts_of(out/task/'corrsynth-cross-0.5'), texts_of(out/task/'fewgen')) for task in runs}
-    yardsticks = {task: {entry['name']: brief(entry) for entry in diversity(sample_rows(gold_rows(load_task(task))[0], N), embedder)} for task in runs}
+    yardsticks = {task: {entry['name']: brief(entry) for entry in take(Material(embedder=embedder, rows=sample_rows(gold_rows(load_task(task))[0], N)), ['diversity'])} for task in runs}
     found = {'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane, 'maps': maps, 'promoted': changed}
     path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')
 
