@@ -27,9 +27,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from .asking import has_short_context, TextTeacher
 from .budget import Budget
 from .data import DataError, Table, read_table
-from .replies import Reply, Request
+from .requests import Reply, Request, read
 from .sampling import Sampling
-from .structured import read
 from .tasks import Attribute, Task, derive_seed, did_you_mean, label_counts, one_line, render, row_id, text_fault, whole_file
 
 # %% ../nbs/09_attributes.ipynb #6efff892

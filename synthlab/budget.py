@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Self
 
-from .replies import Answer
+from .requests import Answer
 
 # %% ../nbs/04c_budget.ipynb #fee8a696
 def money(cost: float | None, known: float = 0.) -> str:

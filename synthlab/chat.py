@@ -31,8 +31,7 @@ import stamina
 from pydantic import BaseModel
 
 from .asking import TeacherError, TextTeacher
-from .replies import Answer, Request
-from .structured import instruct, json_schema
+from .requests import Answer, Request, instruct, json_schema
 from .throttle import Throttle, retry_after
 
 # %% ../nbs/06_chat.ipynb #0cf717bc

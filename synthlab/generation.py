@@ -25,8 +25,7 @@ from .corrsynth import CFG, CorrSynth, FewGen, clean_text, make_row, make_rows, 
 from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
-from .replies import OUTCOMES, Answer, Reply, Request, call_key, request_key
-from .structured import reply as read_reply
+from .requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
 from .tasks import Task, derive_seed, label_counts, prompt_hash, same_text
 from .teachers import CausalTeacher
 

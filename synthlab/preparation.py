@@ -24,7 +24,7 @@ from .attributes import Extraction, Record, attribute_list, extract, extract_req
 from .attrprompt import draw_records
 from .budget import Budget
 from .corrsynth import shorten
-from .replies import Request
+from .requests import Request
 from .specs import check_task
 from .stages import Attributes, Stages, Targeted, plan_demonstrations
 from .targen import find_strategy

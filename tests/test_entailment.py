@@ -12,7 +12,7 @@ from synthlab.entailment import (CB, ENVIRONMENTS, RTE, AxB, AxG, alike_fault, a
                                  environment_fault, feminine, gendered, people_fault, people_seed_fault, pronoun_fault, shared_fault, shorter_fault, statement_fault,
                                  verb_forms, voice_fault)
 from synthlab.specs import Job, Seed, assemble, check_task, plain_words
-from synthlab.structured import validate
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 
 gold = pytest.mark.skipif(not os.environ.get('SYNTHLAB_GOLD'), reason='needs gold data: set SYNTHLAB_GOLD')

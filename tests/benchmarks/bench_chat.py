@@ -21,7 +21,7 @@ import httpx2
 import openai
 from synthlab.chat import ChatTeacher
 from synthlab.decoding import Sampling
-from synthlab.replies import Request
+from synthlab.requests import Request
 
 SERVER = Path(__file__).parents[1]/'tools'/'fault_server.py'
 
