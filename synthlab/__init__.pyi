@@ -13,7 +13,7 @@ from .embeddings import Embedder as Embedder
 from .lexical import distinct_n as distinct_n
 from .lexical import near_duplicates as near_duplicates
 from .lexical import self_bleu as self_bleu
-from .measures import CannotMeasure as CannotMeasure
+from .util import CannotMeasure as CannotMeasure
 from .mmd import mmd2 as mmd2
 from .quality import compare as compare
 from .quality import evaluate as evaluate

@@ -29,7 +29,8 @@ from .budget import Budget
 from .data import DataError, Table, read_table
 from .requests import Reply, Request, read
 from .sampling import Sampling
-from .tasks import Attribute, Task, derive_seed, did_you_mean, label_counts, one_line, render, row_id, text_fault, whole_file
+from .util import derive_seed, did_you_mean, one_line, render, row_id, text_fault, whole_file
+from .tasks import Attribute, Task, label_counts
 
 # %% ../nbs/09_attributes.ipynb #6efff892
 GENERAL = {'topic': Attribute(meaning='what the text is about'), 'tone': Attribute(meaning='how the writer sounds'),

@@ -21,7 +21,8 @@ from .budget import Budget
 from .inspection import value_leaks
 from .requests import Reply, Request
 from .sampling import Sampling
-from .tasks import Task, derive_seed, did_you_mean, one_line, text_fault
+from .util import derive_seed, did_you_mean, one_line, text_fault
+from .tasks import Task
 
 # %% ../nbs/09b_attrprompt.ipynb #9a83a243
 def simprompt_messages(task: Task, label: str) -> list[dict[str, str]]:

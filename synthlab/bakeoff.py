@@ -39,7 +39,8 @@ from .embeddings import Embedder, EmbedderError
 from .evaluation import Rows, attempt, count_pairs, matched, sample_places, sample_rows, samples
 from .export import write_jsonl
 from .generation import usual_sampling
-from .measures import CannotMeasure, Metric
+from .util import CannotMeasure
+from .measures import Metric
 from .metrics import coverage, distinct_n, entity_entropy, gold_classifier, label_preservation, mmd, self_bleu, vendi_score
 from .production import check, describe_teacher, make_teacher, produce, write_recipe
 from .quality import gold_parts
@@ -48,7 +49,8 @@ from .report import ACCENT, GREY, figure, fragment, meaning_of, number_text, pag
 from .runs import RunError, open_run, plain_recipe, recipe_difference
 from .stages import Stages
 from .students import Student, accuracy, t_interval
-from .tasks import Task, load_task, whole_file
+from .util import whole_file
+from .tasks import Task, load_task
 
 # %% ../nbs/17b_bakeoff.ipynb #350bed32
 def token_counter(teacher: Any) -> Callable[[str], int]:

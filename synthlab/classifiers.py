@@ -22,9 +22,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from transformers.utils import logging
 
 from .embeddings import EmbedderError, minilm_folder
-from .measures import CannotMeasure
-from .tasks import Task, did_you_mean
-from .models import choose_device, context_length, left_pad, positions
+from .util import CannotMeasure
+from .util import did_you_mean
+from .tasks import Task
+from .util import choose_device
+from .models import context_length, left_pad, positions
 
 # %% ../nbs/13f_classifiers.ipynb #463e9522
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from . import __version__
 from .inputs import existing_path
 from .runs import read_recipe, recipe_difference
 from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits, show_produced, show_stages, telling
-from .tasks import did_you_mean, load_task, task_names
+from .util import did_you_mean
+from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
 # %% ../nbs/19_cli.ipynb #4841dec6

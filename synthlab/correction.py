@@ -32,7 +32,8 @@ from .requests import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield, unasked
 from .specs import Strategy, kind_of, template_of
-from .tasks import Task, derive_seed, load_task, one_line, render
+from .util import derive_seed, one_line, render
+from .tasks import Task, load_task
 
 # %% ../nbs/10i_correction.ipynb #8d082a25
 LONGEST_REASON, SHORT_REASON = 240, 48          # characters; the short one is for teachers with a short context

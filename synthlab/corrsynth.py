@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from .contrast import check_guidance, contrast_weights
 from .decoding import DecodePlan
 from .prompting import Brief
-from .tasks import derive_seed, prompt_hash, row_id
+from .util import derive_seed, prompt_hash, row_id
 from .teachers import CausalTeacher
 
 # %% ../nbs/05_corrsynth.ipynb #44d92eeb

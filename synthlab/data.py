@@ -24,7 +24,8 @@ from datasets import ClassLabel, Dataset, load_dataset
 from pyarrow import parquet
 
 from .inputs import is_missing
-from .tasks import GoldSource, Task, derive_seed, did_you_mean, text_fault
+from .util import derive_seed, did_you_mean, text_fault
+from .tasks import GoldSource, Task
 
 # %% ../nbs/01_data.ipynb #002b7b31
 class DataError(ValueError):

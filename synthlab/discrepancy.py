@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .embeddings import as_embeddings, texts_or_vectors
-from .measures import CannotMeasure, Metric
+from .util import CannotMeasure
+from .measures import Metric
 from .mmd import median_distance, mmd2, mmd2_interval, noise_floor
 
 # %% ../nbs/13da_discrepancy.ipynb #4ccd5507

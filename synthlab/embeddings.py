@@ -20,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .inputs import as_list, as_texts
-from .tasks import how_to_install
+from .util import how_to_install
 
 # %% ../nbs/07_embeddings.ipynb #a85fcebc
 MINILM = 'all-MiniLM-L6-v2'
@@ -280,7 +280,7 @@ class Embedder:
     @cached_property
     def device(self) -> str:
         """Device that the model runs on."""
-        from synthlab.models import choose_device
+        from synthlab.util import choose_device
         return str(choose_device(self._asked_device))
 
     @cached_property
@@ -317,7 +317,7 @@ class Embedder:
         """The loaded SentenceTransformer."""
         from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
-        from synthlab.models import quiet
+        from synthlab.util import quiet
         revision = self.revision                                  # refuses weights that are not safetensors before anything is loaded
         try:
             with quiet(True):

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from .specs import Job, Strategy, overlap, plain_words, same_text, schema_of, sentences
+from .util import overlap, plain_words, sentences
+from .specs import Job, Strategy, same_text, schema_of
 from .tasks import Part
 
 # %% ../nbs/10d_entailment.ipynb #3bd0cf35

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from .inputs import as_texts
-from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
-from .tasks import derive_seed, how_to_install
+from .util import CannotMeasure
+from .measures import Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
+from .util import derive_seed, how_to_install
 
 # %% ../nbs/13c_entities.ipynb #afd8623e
 def names_pattern(names: Iterable[str]) -> str:
@@ -251,7 +252,7 @@ class TransformersExtractor:
 
     def __init__(self, model: str, device: str = 'auto', batch_size: int = 16):
         from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
-        from synthlab.models import choose_device
+        from synthlab.util import choose_device
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             network = AutoModelForTokenClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)

@@ -25,11 +25,13 @@ from .data import as_rows
 from .embeddings import Embedder, EmbedderError
 from .entities import extractor as find_extractor
 from .lexical import words
-from .measures import CannotMeasure, Metric, equal_sizes
+from .util import CannotMeasure
+from .measures import Metric, equal_sizes
 from .metrics import (
     compression_ratio, coverage, distinct_n, embedding_duplicates, entity_bias, entity_entropy, gold_classifier, label_cosine,
     label_preservation, length_distribution, mauve, mmd, near_duplicates, novelty, project, self_bleu, vendi_score, vocabulary)
-from .tasks import Task, whole_file
+from .util import whole_file
+from .tasks import Task
 
 # %% ../nbs/14a_evaluation.ipynb #b9927b5b
 def attempt(name: str, measure: Callable[..., Metric], *arguments: Any, **settings: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from typing import Any
 import tomli_w
 
 from .calls import to_json
-from .tasks import label_counts, render, whole_file
+from .util import render, whole_file
+from .tasks import label_counts
 
 # %% ../nbs/14b_export.ipynb #8c63c229
 def valid_text(text: str) -> str:

@@ -26,7 +26,8 @@ from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
 from .requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
-from .tasks import Task, derive_seed, label_counts, prompt_hash, same_text
+from .util import derive_seed, prompt_hash, same_text
+from .tasks import Task, label_counts
 from .teachers import CausalTeacher
 
 # %% ../nbs/06a_generation.ipynb #85782a3a

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .requests import json_schema
-from .tasks import how_to_install
+from .util import how_to_install
 
 # %% ../nbs/04f_grammar.ipynb #81645274
 class StructuredError(RuntimeError):

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .tasks import did_you_mean
+from .util import did_you_mean
 
 # %% ../nbs/00a_inputs.ipynb #dcfe83cd
 _CALLED = {'DataFrame': 'frame', 'Dataset': 'dataset', 'Table': 'table'}

@@ -28,7 +28,8 @@ from .requests import OUTCOMES, Answer, Reply, Request, read_reply, repair_reque
 from .sampling import Sampling
 from .seeds import SeedBank, Yield, room_for, size_of, token_length, write_contexts, write_seeds
 from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type
-from .tasks import Task, derive_seed
+from .util import derive_seed
+from .tasks import Task
 
 # %% ../nbs/10h_instances.ipynb #3568645b
 def seed_index(spot: Spot, labels_per_seed: str) -> int:

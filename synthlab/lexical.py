@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
-from .tasks import how_to_install
+from .util import CannotMeasure
+from .measures import Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
+from .util import how_to_install
 
 # %% ../nbs/13b_lexical.ipynb #bad9ec5d
 Tokenizer = str | Callable[[str], Sequence[str]]

@@ -23,7 +23,8 @@ from .entities import entity_bias, entity_entropy, pronoun_ratio
 from .inputs import as_labels
 from .lexical import (
     compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu, targen_vocab_sum, vocabulary)
-from .measures import CannotMeasure, Metric, bootstrap_interval, equal_sizes, half_sample_interval, wilson_interval
+from .util import CannotMeasure
+from .measures import Metric, bootstrap_interval, equal_sizes, half_sample_interval, wilson_interval
 from .semantic import (
     CORRSYNTH_MAUVE, coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
     teacher_features, vendi_score)

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
-           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_device',
-           'choose_dtype', 'load_model', 'weights_hash', 'take_loaded', 'context_length', 'CausalModel']
+           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
+           'load_model', 'weights_hash', 'take_loaded', 'context_length', 'CausalModel']
 
 # %% ../nbs/02_models.ipynb #cd29c63f
-import contextlib
 import hashlib
 import json
 import os
@@ -26,7 +25,8 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+
+from .util import choose_device, quiet
 
 # %% ../nbs/02_models.ipynb #4288239b
 def plain_prompt(messages: Sequence[dict], cue: str) -> str:
@@ -334,31 +334,6 @@ def files_hash(folder: str | Path) -> str:
         with path.open('rb') as file: digest.update(path.name.encode() + hashlib.file_digest(file, 'sha256').digest())
     return digest.hexdigest()[:12]
 
-# %% ../nbs/02_models.ipynb #9d6f98ae
-def choose_device(device: str = 'auto') -> torch.device:
-    """Choose where the model runs: a CUDA card, else Apple's GPU, else the CPU.
-
-    Parameters
-    ----------
-    device : str
-        "auto", or any name that torch knows, such as "cuda:1".
-
-    Returns
-    -------
-    torch.device
-        The device.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device.
-    """
-    if device != 'auto':
-        try: return torch.device(device)
-        except RuntimeError as error: raise ValueError(f"device {device!r} is not one that torch knows; use auto, cpu, cuda, cuda:1 or mps") from error
-    if torch.cuda.is_available(): return torch.device('cuda')
-    return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
-
 # %% ../nbs/02_models.ipynb #a2ed928d
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
     """Choose the number type of the weights: float32 on a CPU, the checkpoint's own elsewhere.
@@ -385,16 +360,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, bfloat16 or float16")
     return found
-
-# %% ../nbs/02_models.ipynb #e3b59d15
-@contextlib.contextmanager
-def quiet(silent: bool):
-    "No progress bar while something small is loaded."
-    shown = logging.is_progress_bar_enabled()
-    if silent: logging.disable_progress_bar()
-    try: yield
-    finally:
-        if shown: logging.enable_progress_bar()
 
 # %% ../nbs/02_models.ipynb #28875402
 def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None):

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .specs import Job, Strategy, plain_words, same_text, sentences
+from .util import plain_words, sentences
+from .specs import Job, Strategy, same_text
 
 # %% ../nbs/10e_passages.ipynb #9a1a9a73
 def passage_fault(text: str, words: tuple[int, int], least_sentences: int = 1, name: str = 'passage') -> str:

@@ -28,7 +28,8 @@ from .requests import Request
 from .specs import check_task
 from .stages import Attributes, Stages, Targeted, plan_demonstrations
 from .targen import find_strategy
-from .tasks import Task, derive_seed, how_to_install
+from .util import derive_seed, how_to_install
+from .tasks import Task
 
 # %% ../nbs/15b_preparation.ipynb #bdb8d372
 FEWEST = 3                                                                                   # examples of a label whose attributes are asked for

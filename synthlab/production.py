@@ -13,7 +13,6 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
 import ast
 import contextlib
 import copy
-import ctypes
 import hashlib
 import inspect
 import json
@@ -31,7 +30,7 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
-                      generation, instances, passages, prompting, replies, screening, seeds, specs, structured, tasks,
+                      generation, instances, passages, prompting, replies, screening, seeds, specs, structured, tasks, util,
                       wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
@@ -47,8 +46,10 @@ from .screening import make_screen, read_copies, texts_hash
 from .stages import Attributes, Stages
 from .superglue import read_gold, text_to_text, write_official
 from .targen import find_strategy
-from .tasks import Task, prompt_hash
+from .system import memory_given_back
+from .tasks import Task
 from .teachers import CausalTeacher
+from .util import prompt_hash
 
 # %% ../nbs/15c_production.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
@@ -584,7 +585,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
-_DERIVING = (tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
+_DERIVING = (util, tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
              attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
 
 
@@ -857,18 +858,6 @@ def _told_apart(run: Run) -> Iterator[None]:
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
-@contextlib.contextmanager
-def _memory_given_back() -> Iterator[None]:
-    """Hand what a run has freed back to the system.
-
-    glibc keeps small freed blocks that lie between others, and a process with many runs would grow by them. Other
-    systems' libraries have no such call, and need none.
-    """
-    try: yield
-    finally:
-        with contextlib.suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
-
-
 def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -932,7 +921,7 @@ def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = 
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Asked) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with _memory_given_back(), Run(out, recipe, overwrite, fork, derivation()) as run:
+    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation()) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)

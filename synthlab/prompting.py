@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from .data import draw_demonstrations
-from .tasks import Task, derive_seed, messages
+from .util import derive_seed
+from .tasks import Task, messages
 
 # %% ../nbs/04h_prompting.ipynb #5b843d7f
 class Spot(NamedTuple):

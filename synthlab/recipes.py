@@ -33,7 +33,8 @@ from .sampling import Sampling
 from .screening import read_copies
 from .stages import (CHOICES, Attributes, FewShot, MMDAlignment, NoSelection, RandomSelection, Simple, Stages,
                              Targeted, UncertaintySelection, choice_name, who_has)
-from .tasks import Task, did_you_mean, load_task
+from .util import did_you_mean
+from .tasks import Task, load_task
 
 # %% ../nbs/16_recipes.ipynb #448df591
 def read_table(path: str | Path) -> dict[str, Any]:

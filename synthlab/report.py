@@ -28,7 +28,7 @@ from markupsafe import Markup, escape
 
 from . import __version__
 from .runs import read_rows
-from .tasks import whole_file
+from .util import whole_file
 
 # %% ../nbs/17_report.ipynb #c2ebb00a
 _UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]')

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, PydanticUserError, RootModel, ValidationError
 
 from .sampling import Sampling
-from .tasks import did_you_mean, text_fault
+from .util import did_you_mean, text_fault
 
 # %% ../nbs/04a_requests.ipynb #cabd87e7
 ROLES = ('system', 'user', 'assistant')

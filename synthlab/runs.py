@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout, lock_descriptor
 
 from .calls import CALLS_SCHEMA, CallStore, StoreError, check_database, explained, open_database, readable_calls, reading, to_json
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
-from .tasks import STATUSES, whole_file
+from .util import whole_file
+from .tasks import STATUSES
 
 # %% ../nbs/15_runs.ipynb #b14758ed
 class RunError(StoreError):

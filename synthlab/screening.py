@@ -19,7 +19,8 @@ from .generation import Repeats, Screen
 from .inputs import as_texts
 from .lexical import ShingleIndex
 from .superglue import read_gold
-from .tasks import Task, did_you_mean, prompt_hash, same_text
+from .util import did_you_mean, prompt_hash, same_text
+from .tasks import Task
 
 # %% ../nbs/14c_screening.ipynb #347c72d2
 class NearRepeats:

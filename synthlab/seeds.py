@@ -27,7 +27,7 @@ from .data import DataError, Table, read_table
 from .requests import OUTCOMES, Reply, Request, read, validate
 from .sampling import Sampling
 from .specs import Seed, Strategy, fill, kind_of, same_text
-from .tasks import derive_seed, did_you_mean, row_id, whole_file
+from .util import derive_seed, did_you_mean, row_id, whole_file
 
 # %% ../nbs/10g_seeds.ipynb #c8071cbb
 LONGEST_CONTEXT = 200                          # characters

@@ -8,8 +8,6 @@ __all__ = ['CORRSYNTH_MAUVE', 'row_cosine', 'mean_cosine', 'sdra_2d', 'label_cos
            'project']
 
 # %% ../nbs/13d_semantic.ipynb #a7161f2f
-import contextlib
-import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +18,9 @@ from scipy.stats import entropy
 from .embeddings import MINILM, as_embeddings
 from .inputs import as_labels
 from .lexical import longest_shared_ngram
-from .measures import CannotMeasure, Metric, check_texts, half_sample_interval, wilson_interval
-from .tasks import how_to_install
+from .measures import Metric, check_texts, half_sample_interval, wilson_interval
+from .system import silent_stderr
+from .util import CannotMeasure, how_to_install
 
 # %% ../nbs/13d_semantic.ipynb #c82a4d53
 def _are_vectors(texts: Any) -> bool:
@@ -493,18 +492,6 @@ def _mauve_library() -> Any:
         raise ImportError(f"mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: {how_to_install('mauve')}") from error
     return compute_mauve
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    "Without what compiled code writes to the terminal: k-means complains of small bins, which we report as spread."
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try: yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
 # %% ../nbs/13d_semantic.ipynb #22a9c3ed
 def _features(texts: Sequence[str] | np.ndarray, embedder: Any, least: int, what: str) -> np.ndarray:
     "Finite rows of numbers, as given or encoded."
@@ -516,7 +503,8 @@ def _features(texts: Sequence[str] | np.ndarray, embedder: Any, least: int, what
 
 def _mauve(P: np.ndarray, Q: np.ndarray, scaling_factor: float, num_buckets: int | str, seed: int) -> float:
     "One score, with the library's settings for k-means."
-    with _quiet():
+    # k-means complains of small bins, which we report as spread.
+    with silent_stderr():
         return float(_mauve_library()(p_features=P, q_features=Q, num_buckets=num_buckets, mauve_scaling_factor=scaling_factor, seed=seed).mauve)
 
 # %% ../nbs/13d_semantic.ipynb #fb2079b2

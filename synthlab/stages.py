@@ -28,7 +28,8 @@ from .prompting import FewShotPrompts, Prompts
 from .seeds import read_contexts, read_seeds
 from .selection import SELECTORS, select_rows
 from .targen import find_strategy
-from .tasks import Task, did_you_mean
+from .util import did_you_mean
+from .tasks import Task
 
 # %% ../nbs/15a_stages.ipynb #dd63a015
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from .classifiers import (RECIPES, TrainRecipe, autocast, find_recipe, hushed, length_batches, load_network, load_reader, row_weights)
 from .data import DataError, as_table, load_gold
 from .inputs import as_labels, as_list
-from .measures import CannotMeasure, Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
+from .util import CannotMeasure
+from .measures import Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
 from .metrics import confusion
-from .tasks import Task, did_you_mean
-from .models import choose_device
+from .util import did_you_mean
+from .tasks import Task
+from .util import choose_device
 
 # %% ../nbs/14_students.ipynb #994171dc
 _all_ = ['RECIPES', 'TrainRecipe']

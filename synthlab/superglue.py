@@ -22,7 +22,8 @@ from .correction import row_fields
 from .data import DataError, load_gold, map_labels, read_table
 from .specs import Strategy
 from .targen import find_strategy
-from .tasks import Task, did_you_mean, load_task, row_id, whole_file
+from .util import did_you_mean, row_id, whole_file
+from .tasks import Task, load_task
 
 # %% ../nbs/12_superglue.ipynb #263d1350
 _YES_NO, _NLI = ('False', 'True'), ('entailment', 'not_entailment')

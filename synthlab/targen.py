@@ -24,7 +24,8 @@ from .passages import BoolQ, MultiRC, ReCoRD
 from .sampling import Sampling
 from .seeds import Seed, SeedBank
 from .specs import Strategy, spec_of
-from .tasks import Task, did_you_mean, load_task
+from .util import did_you_mean
+from .tasks import Task, load_task
 from .wordtasks import WSC, Copa, WiC
 
 # %% ../nbs/11_targen.ipynb #0981b12f

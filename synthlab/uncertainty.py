@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['prepare_rows', 'squared_distances', 'rbf', 'median_distance', 'find_length_scale', 'condition', 'small_factor',
-           'pick', 'nearest_rows', 'memory_needed', 'available_memory', 'UncertaintyTracker', 'to_plane',
-           'coverage_rate']
+           'pick', 'nearest_rows', 'memory_needed', 'UncertaintyTracker', 'to_plane', 'coverage_rate']
 
 # %% ../nbs/08_uncertainty.ipynb #bfa5f863
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
+
+from .system import available_memory
 
 # %% ../nbs/08_uncertainty.ipynb #259f2e12
 _DTYPES, _SMALL = ('float32', 'float64'), 10_000
@@ -306,24 +305,6 @@ def memory_needed(n_rows: int, n_picks: int, dim: int, dtype: str = 'float32') -
         Bytes: N(D + n) numbers in this precision (float64 up to 10,000 rows), a sixteenth more for the rows looked at most, and 8 vectors of N in float64.
     """
     return n_rows*(np.dtype(_precision(n_rows, dtype)).itemsize*(dim + n_picks)*(_AWAKE + 1)//_AWAKE + 8*8)
-
-
-def available_memory() -> float:
-    """Ask the system how much memory this process may still take.
-
-    Returns
-    -------
-    float
-        Bytes: the least of the machine's free memory and the limit of a container; inf where neither can be told.
-    """
-    free, limit = np.inf, np.inf
-    try: free = next(int(line.split()[1])*1024 for line in Path('/proc/meminfo').read_text().splitlines() if line.startswith('MemAvailable'))
-    except (OSError, StopIteration):
-        try: free = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')
-        except (AttributeError, ValueError, OSError): pass                         # no such question on this system
-    try: limit = int(Path('/sys/fs/cgroup/memory.max').read_text())
-    except (OSError, ValueError): pass                                             # no container, or one without a limit
-    return min(free, limit)
 
 
 def _check_memory(needed: int, allowed: float | None, what: str) -> None:

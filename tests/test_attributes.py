@@ -31,7 +31,8 @@ from synthlab.data import DataError, demonstration_pool
 from synthlab.inspection import KINDS, _bare, inspect, quotes, value_leaks, words
 from synthlab.requests import Answer, json_schema, read_reply
 from synthlab.sampling import Sampling
-from synthlab.tasks import Label, Task, load_task, one_line, task_names
+from synthlab.util import one_line
+from synthlab.tasks import Label, Task, load_task, task_names
 
 ROOT = Path(__file__).parents[1]
 TICKETS = Task(name='tickets', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',

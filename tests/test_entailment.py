@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from synthlab.entailment import (CB, ENVIRONMENTS, RTE, AxB, AxG, alike_fault, are_twins, around, clause_fault, commitment, copy_fault, embedding_fault, embedding_pattern,
                                  environment_fault, feminine, gendered, people_fault, people_seed_fault, pronoun_fault, shared_fault, shorter_fault, statement_fault,
                                  verb_forms, voice_fault)
-from synthlab.specs import Job, Seed, assemble, check_task, plain_words
+from synthlab.util import plain_words
+from synthlab.specs import Job, Seed, assemble, check_task
 from synthlab.requests import validate
 from synthlab.tasks import load_task
 

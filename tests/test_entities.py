@@ -13,7 +13,8 @@ from scipy.stats import entropy
 from synthlab import entities
 from synthlab.entities import (RuleExtractor, SpacyExtractor, TransformersExtractor, entity_bias, entity_entropy, entity_key, extractor, known_names,
                                names_pattern, pronoun_ratio, read_run)
-from synthlab.measures import CannotMeasure, Metric
+from synthlab.util import CannotMeasure
+from synthlab.measures import Metric
 
 RULES = RuleExtractor()
 MENTIONS = st.lists(st.lists(st.tuples(st.sampled_from('AB'), st.sampled_from('xyz')), max_size=4), min_size=1, max_size=12)

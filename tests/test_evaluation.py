@@ -12,7 +12,8 @@ from scipy.stats import norm
 from synthlab.data import written_rows
 from synthlab.embeddings import EmbedderError
 from synthlab.evaluation import Rows, attempt, matched, measure_rows, sample_places, side_by_side, verdicts
-from synthlab.measures import CannotMeasure, Metric
+from synthlab.util import CannotMeasure
+from synthlab.measures import Metric
 from synthlab.students import Student
 from synthlab.tasks import load_task
 

@@ -12,7 +12,8 @@ from synthlab import generation
 from synthlab.corrsynth import CFG, CorrSynth, FewGen, plan_group
 from synthlab.decoding import Completion, DecodeStats, Sampling
 from synthlab.generation import generate
-from synthlab.tasks import STATUSES, Label, Task, prompt_hash
+from synthlab.util import prompt_hash
+from synthlab.tasks import STATUSES, Label, Task
 
 PETS = Task(name='pets', instruction='Write about a {{ label }}.', cue='Story:', max_new_tokens=8, labels=tuple(
     Label(name=name, demonstrations=tuple(f'The {name} {did}.' for did in ('slept', 'ran', 'ate', 'sang'))) for name in ('cat', 'dog', 'hen')))

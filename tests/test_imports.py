@@ -42,7 +42,7 @@ def module_numbers():
     numbers = {}
     for path in (ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'):
         source = '\n'.join(cell.source for cell in read_nb(path).cells if cell.cell_type == 'code')
-        numbers |= {name: path.name.split('_')[0] for name in re.findall(r'(?m)^#\|\s*default_exp\s+(\S+)', source)}
+        numbers |= {name: path.name.split('_')[0].replace('000', '/') for name in re.findall(r'(?m)^#\|\s*default_exp\s+(\S+)', source)}
     return numbers
 
 

@@ -27,7 +27,8 @@ from synthlab.lexical import (
     vocabulary,
     words,
 )
-from synthlab.measures import CannotMeasure, Metric
+from synthlab.util import CannotMeasure
+from synthlab.measures import Metric
 from synthlab.tasks import load_task, task_names
 
 few_words = st.lists(st.sampled_from('abcd'), max_size=9).map(' '.join)

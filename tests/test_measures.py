@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthlab.util import CannotMeasure
 from synthlab.measures import (
-    CannotMeasure,
-    Metric,
-    bootstrap_interval,
-    check_texts,
-    equal_sizes,
-    half_sample_interval,
-    wilson_interval,
-)
+    Metric, bootstrap_interval, check_texts, equal_sizes, half_sample_interval, wilson_interval)
 
 plain = st.recursive(st.none() | st.booleans() | st.integers(-2**40, 2**40) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=10)

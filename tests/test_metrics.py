@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
 from synthlab import metrics, semantic
-from synthlab.measures import CannotMeasure
+from synthlab.util import CannotMeasure
 from synthlab.metrics import METRICS, confusion, gold_classifier, label_preservation
 
 DESIGN = 'self_bleu distinct_n compression_ratio entity_entropy label_cosine vendi_score mauve novelty label_preservation'

@@ -13,7 +13,7 @@ import synthlab
 import synthlab._modidx
 import yaml
 from synthlab.export import PAPERS
-from synthlab.tasks import how_to_install
+from synthlab.util import how_to_install
 
 ROOT = Path(__file__).parents[1]
 config = ConfigParser(delimiters=['='])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from synthlab.runs import Run, read_rows, read_status
-from synthlab.tasks import whole_file
+from synthlab.util import whole_file
 from test_runs import RECIPE, fill, group, in_process
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import auc, pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 from synthlab import semantic
-from synthlab.measures import CannotMeasure, Metric, equal_sizes
+from synthlab.util import CannotMeasure
+from synthlab.measures import Metric, equal_sizes
 from synthlab.semantic import (coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine,
                                sdra_2d, spectrum, teacher_features, vendi_score)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from synthlab.classifiers import Decoder, Encoder, Seq2Seq, TrainRecipe, length_batches, load_network, load_reader, row_weights
-from synthlab.measures import CannotMeasure
+from synthlab.util import CannotMeasure
 from synthlab.students import (PVI, Cartography, Student, accuracy, calibration, calibration_error, cartography, label_order, pvi, pvi_bits, score_seeds,
                                t_interval, text_and_label, train_on)
 from synthlab.tasks import load_task

@@ -23,8 +23,10 @@ from synthlab import data
 from synthlab.data import DataError, demonstration_pool, draw_demonstrations, load_gold, read_table, written_rows
 from synthlab.decoding import Sampling
 from synthlab.recipes import Recipe
-from synthlab.tasks import (Attribute, Check, GoldSource, Label, Part, Targeted, Task, derive_seed, label_counts,
-                            load_task, messages, render, task_names, text_fault)
+from synthlab.util import derive_seed, render, text_fault
+from synthlab.tasks import (
+    Attribute, Check, GoldSource, Label, Part, Targeted, Task, label_counts, load_task, messages,
+    task_names)
 from synthlab.teachers import CausalTeacher
 
 ROOT = Path(__file__).parents[1]
@@ -519,7 +521,7 @@ def test_seeds_are_names(seed, one, other):
 
 
 def test_seeds_are_the_same_in_every_process():
-    code = "from synthlab.tasks import derive_seed; print(derive_seed(7, 'group', 3, 'é'))"
+    code = "from synthlab.util import derive_seed; print(derive_seed(7, 'group', 3, 'é'))"
     def answer(hash_seed):
         environment = os.environ | {'PYTHONHASHSEED': hash_seed, 'PYTHONPATH': str(ROOT)}
         return int(subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, check=True).stdout)

@@ -26,7 +26,8 @@ from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows
 from synthlab.mmd import mmd2
 from synthlab.students import Student
-from synthlab.tasks import derive_seed, load_task, messages
+from synthlab.util import derive_seed
+from synthlab.tasks import load_task, messages
 from synthlab.teachers import CausalTeacher
 from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, to_plane
 

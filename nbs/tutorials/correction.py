@@ -23,7 +23,8 @@ from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows
 from synthlab.metrics import GoldClassifier
 from synthlab.requests import Answer, request_key
-from synthlab.tasks import derive_seed, load_task
+from synthlab.util import derive_seed
+from synthlab.tasks import load_task
 
 from steps import balanced, once, rounded
 

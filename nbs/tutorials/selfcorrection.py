@@ -25,7 +25,8 @@ from synthlab.evaluation import Rows
 from synthlab.generation import generate
 from synthlab.metrics import GoldClassifier
 from synthlab.targen import SelfCorrection, TarGEN
-from synthlab.tasks import derive_seed, load_task
+from synthlab.util import derive_seed
+from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 
 from steps import balanced, once, rounded

@@ -16,7 +16,7 @@ import numpy as np
 
 from synthlab.students import Student
 from synthlab.superglue import learner_rows, load_superglue, multi_task, text_to_text
-from synthlab.tasks import derive_seed
+from synthlab.util import derive_seed
 
 from steps import once
 

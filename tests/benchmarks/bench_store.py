@@ -24,7 +24,7 @@ from pathlib import Path
 
 from synthlab.export import write_csv, write_jsonl, write_parquet
 from synthlab.runs import Run, open_run, read_status
-from synthlab.tasks import row_id
+from synthlab.util import row_id
 
 MEMBERS, STATUS_SECONDS, MORE_MEMORY = 4, 2.0, 64
 LABELS = ['World', 'Sports', 'Business', 'Sci/Tech']
