@@ -11,11 +11,11 @@ import threading
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from html import escape
 from pathlib import Path
 from typing import Any, Self
 
 from .requests import Answer
+from .util import html_record, text_record
 
 # %% ../nbs/04c_budget.ipynb #fee8a696
 def money(cost: float | None, known: float = 0.) -> str:
@@ -37,7 +37,7 @@ def _is_number(value: Any) -> bool: return isinstance(value, (int, float)) and n
 
 # %% ../nbs/04c_budget.ipynb #e2ad5ac0
 def library_cost(model: str, prompt_tokens: int, completion_tokens: int, base_url: str) -> float | None:
-    """Return what a call to a hosted model costs in US dollars, by the library genai-prices; None if it is unknown there."""
+    """Return what a call to a hosted model costs in US dollars, by the library genai-prices; None if unknown there."""
     try: import genai_prices
     except ImportError: return None
     used = genai_prices.Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
@@ -95,14 +95,9 @@ class _Sums:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return type(self)(*(None if None in pair else sum(pair) for pair in pairs))
 
-    def __str__(self) -> str:
-        rows = self.rows()
-        width = max(map(len, rows))
-        return '\n'.join(f'{name:<{width}}  {value}' for name, value in rows.items())
+    def __str__(self) -> str: return text_record(self.rows())
 
-    def _repr_html_(self) -> str:
-        lines = (f'<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in self.rows().items())
-        return f"<table>{''.join(lines)}</table>"
+    def _repr_html_(self) -> str: return html_record(self.rows())
 
 # %% ../nbs/04c_budget.ipynb #feed609e
 @dataclass(frozen=True)
