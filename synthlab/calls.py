@@ -211,12 +211,13 @@ def to_json(value: Any, ascii: bool = True) -> str:
 
 # %% ../nbs/04d_calls.ipynb #6b035067
 CALLS_SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, entry TEXT NOT NULL, failed INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER);
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, entry TEXT NOT NULL, failed INTEGER NOT NULL,
+                                  prompt_tokens INTEGER, completion_tokens INTEGER);
 CREATE INDEX IF NOT EXISTS calls_usage ON calls (failed, prompt_tokens, completion_tokens);
 """
 _TOTALS = """
-SELECT coalesce(sum(NOT failed), 0) AS calls, coalesce(sum(failed), 0) AS failed, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
-       coalesce(sum(completion_tokens), 0) AS completion_tokens,
+SELECT coalesce(sum(NOT failed), 0) AS calls, coalesce(sum(failed), 0) AS failed,
+       coalesce(sum(prompt_tokens), 0) AS prompt_tokens, coalesce(sum(completion_tokens), 0) AS completion_tokens,
        coalesce(sum(NOT failed AND (prompt_tokens IS NULL OR completion_tokens IS NULL)), 0) AS unknown_tokens
 FROM calls
 """
@@ -327,12 +328,14 @@ def readable_calls(db: sqlite3.Connection) -> Iterator[tuple]:
 
     In the order in which they were stored; after a damaged page, which is warned of, in reverse.
     """
-    sql, last = 'SELECT rowid, key, entry, failed, prompt_tokens, completion_tokens FROM calls WHERE rowid > ? ORDER BY rowid', -1
+    columns, last = 'rowid, key, entry, failed, prompt_tokens, completion_tokens', -1
+    sql = f'SELECT {columns} FROM calls WHERE rowid > ? ORDER BY rowid'
     try:
         for last, *line in db.execute(sql, [last]):
             if _is_whole(line[1]): yield tuple(line)
     except sqlite3.DatabaseError as error:
         warnings.warn(f'the calls that are taken over are damaged ({error}): those that cannot be read are made again')
+        # The calls behind the damaged page, from the end.
         with contextlib.suppress(sqlite3.DatabaseError):
             for _, *line in db.execute(f'{sql} DESC', [last]):
                 if _is_whole(line[1]): yield tuple(line)

@@ -36,7 +36,7 @@ from .throttle import Throttle, retry_after
 
 # %% ../nbs/06_chat.ipynb #0cf717bc
 def server_address(base_url: str | None = None) -> str:
-    """Return the address of a server (None for OPENAI_BASE_URL) without a slash at its end, if it contains no secret."""
+    """Return the address of a server (None for OPENAI_BASE_URL) without a final slash, if it contains no secret."""
     url = (base_url or os.environ.get('OPENAI_BASE_URL', '')).strip()
     if not url:
         raise ValueError("base_url is missing: give the server's address, such as http://localhost:8000/v1, or set OPENAI_BASE_URL "

@@ -108,8 +108,8 @@ def _own_schema(schema: type[BaseModel]) -> dict[str, Any]:
 def request_key(request: Request, teacher: Mapping[str, Any]) -> str:
     """Return the fingerprint of a request to a teacher, whose name, revision, address and so on are given."""
     schema = request.schema and _own_schema(request.schema)
-    return call_key('text', teacher=dict(teacher), messages=[dict(m) for m in request.messages],
-                    sampling=asdict(request.sampling), schema=schema, sample=request.sample, seed=request.seed, cue=request.cue)
+    return call_key('text', teacher=dict(teacher), messages=[dict(m) for m in request.messages], schema=schema,
+                    sampling=asdict(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue)
 
 # %% ../nbs/04a_requests.ipynb #47828fc2
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Reply:
     text : str
         The raw text of the last answer.
     value : object
-        The text as the schema's model, or the text itself if the request has no schema; None unless the outcome is "ok".
+        The text as the schema's model, or the text itself without a schema; None unless the outcome is "ok".
     reason : str
         What went wrong; with "ok", which items of a list were left out of the value, or empty.
     answers : tuple of Answer
@@ -291,7 +291,7 @@ class _Tree:
         return True
 
     def complete(self, in_word: bool) -> list | dict:
-        "The complete part of a value that breaks off: its outermost list without the open item, or it without its open part."
+        "The complete part of a value that breaks off: its outermost list without the open item, or the rest of it."
         # Of the number 12 perhaps only the 1 was written.
         if in_word: self.path[-1].pop(self.key if isinstance(self.path[-1], dict) else -1)
         place = next((n for n, part in enumerate(self.path) if n and isinstance(part, list)), 1)
@@ -301,7 +301,7 @@ class _Tree:
 
 # %% ../nbs/04a_requests.ipynb #a435c02b
 class Parsed(NamedTuple):
-    """JSON found in a text: its value (the complete part if it breaks off), the place to search on, and how it breaks off."""
+    """JSON found in a text: its value, or the complete part of it; where to search on; and how it breaks off."""
 
     value: Any
     end: int
@@ -354,7 +354,7 @@ def validate(value: Any, schema: type[BaseModel]) -> tuple[BaseModel | None, str
 
 # %% ../nbs/04a_requests.ipynb #60336232
 def _list_field(schema: type[BaseModel]) -> tuple[str, Any] | None:
-    "JSON name and item type of a model's only list field (the name is empty for a model that is the list); None otherwise."
+    "Name in JSON (empty for a model that is the list) and item type of a model's only list field; None otherwise."
     lists = [(info.alias or name, info.annotation) for name, info in schema.model_fields.items()
              if get_origin(info.annotation) in (list, Sequence)]
     if len(lists) != 1: return None
@@ -363,7 +363,7 @@ def _list_field(schema: type[BaseModel]) -> tuple[str, Any] | None:
 
 
 def _forms(value: Any, schema: type[BaseModel]) -> Iterator[Any]:
-    "Forms in which parsed JSON may be meant, the likeliest first: itself, wrapped as the model's one list, or unwrapped."
+    "The forms in which parsed JSON may be meant, the likeliest first: itself, in the model's one list, or unwrapped."
     names = {n for name, info in schema.model_fields.items() for n in (name, info.alias)}
     items, whole, is_root = _list_field(schema), value, issubclass(schema, RootModel)
     for _ in range(3):
@@ -446,7 +446,8 @@ def _sendable(text: str) -> str:
 def repair_request(request: Request, text: str, fault: str) -> Request:
     """Return the request that asks again for an answer `text` that could not be read, with its fault."""
     again = f'That answer cannot be used: {_sendable(fault)}\nGive the whole answer again, corrected, as JSON alone.'
-    return replace(request, messages=(*request.messages, {'role': 'assistant', 'content': _sendable(text)}, {'role': 'user', 'content': again}))
+    turns = ({'role': 'assistant', 'content': _sendable(text)}, {'role': 'user', 'content': again})
+    return replace(request, messages=(*request.messages, *turns))
 
 # %% ../nbs/04a_requests.ipynb #a76ef553
 def read_reply(request: Request, answer: Answer | None, cached: bool = False, unasked: str = '') -> Reply:

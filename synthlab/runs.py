@@ -151,10 +151,11 @@ def _clear(path: Path) -> None:
 SCHEMA = CALLS_SCHEMA + """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS groups (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS rows (number INTEGER NOT NULL, member INTEGER NOT NULL, id TEXT, status TEXT NOT NULL, label TEXT, reason TEXT NOT NULL,
-                                 row TEXT NOT NULL, PRIMARY KEY (number, member));
+CREATE TABLE IF NOT EXISTS rows (number INTEGER NOT NULL, member INTEGER NOT NULL, id TEXT, status TEXT NOT NULL,
+                                 label TEXT, reason TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (number, member));
 CREATE INDEX IF NOT EXISTS rows_ends ON rows (status, label, reason, number, member, id);
-CREATE VIEW IF NOT EXISTS counts AS SELECT status, label, reason, count(*) AS rows FROM rows GROUP BY status, label, reason;
+CREATE VIEW IF NOT EXISTS counts AS
+    SELECT status, label, reason, count(*) AS rows FROM rows GROUP BY status, label, reason;
 """
 VERSION = 2
 
@@ -537,7 +538,7 @@ class Run(RunReader):
             for number, group in lines.items(): _insert(self._db, number, group)
 
     def forget_failed(self) -> int:
-        """Remove the calls that were given up, and all rows, so that both are made again; returns the number of calls."""
+        """Remove failed calls, and all rows, so that both are made again; returns the number of calls."""
         number = self.calls.forget_failed()
         if number: self._drop_rows()
         return number
