@@ -38,7 +38,7 @@ class Asker(Protocol):
     `who` is the name in error messages.
     """
 
-    who: str                                       # whose name stands in complaints
+    who: str
 
     def key(self, item: Any) -> str:
         """Return the fingerprint of an item."""

@@ -47,7 +47,8 @@ def explained(path: str | os.PathLike, kind: type[StoreError] = StoreError,
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError): raise
     except kinds as error:
         if _is_damage(error): raise kind(_damage(Path(path), error, kind)) from error
-        raise kind(f'{path} cannot be read or written: {error}. What was finished before is kept: mend this, and run the same again') from error
+        raise kind(f'{path} cannot be read or written: {error}. What was finished before is kept: '
+                   'correct this, and run the same again') from error
 
 # %% ../nbs/04d_calls.ipynb #e4c63a57
 _LOG_BYTES = 16_000_000

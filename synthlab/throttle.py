@@ -62,6 +62,11 @@ class Limit:
         Decreases since the last success.
     decreased, resume : float
         Time of the last decrease, and the time before which nothing is sent, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If the ceiling is less than 1.
     """
 
     ceiling: int
