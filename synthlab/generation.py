@@ -26,8 +26,7 @@ from .corrsynth import CFG, CorrSynth, FewGen
 from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
-from .replies import OUTCOMES, Answer, Reply, Request, call_key, request_key
-from .structured import reply as read_reply
+from .requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
 from .util import derive_seed, prompt_hash, same_text
 from .tasks import Task, label_counts
 from .teachers import CausalTeacher

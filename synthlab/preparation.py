@@ -24,7 +24,7 @@ from .attributes import Extraction, Record, attribute_list, extract, extract_req
 from .attrprompt import draw_records
 from .budget import Budget
 from .rows import shorten
-from .replies import Request
+from .requests import Request
 from .specs import check_task
 from .prompt_choices import Attributes, Targeted
 from .select_choices import plan_demonstrations
