@@ -25,7 +25,7 @@ from .requests import Request as Request
 from .runs import read_rows as read_rows
 from .sampling import Sampling as Sampling
 from .semantic import label_cosine as label_cosine
-from .semantic import mauve as mauve
+from .fidelity import mauve as mauve
 from .semantic import novelty as novelty
 from .semantic import vendi_score as vendi_score
 from .students import Student as Student

@@ -17,14 +17,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import count
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from .util import CannotMeasure
-from .measures import Metric, bootstrap_interval, check_texts, half_sample_interval, wilson_interval
-from .util import how_to_install
+from .measures import (
+    Metric, bootstrap_interval, check_texts, half_sample_interval, normal_interval, wilson_interval)
+from .util import CannotMeasure, how_to_install
 
 # %% ../nbs/13b_lexical.ipynb #bad9ec5d
 Tokenizer = str | Callable[[str], Sequence[str]]
@@ -50,24 +49,12 @@ def _tokenizer(tokenizer: Tokenizer) -> tuple[str, Callable[[str], Sequence[str]
     "Name of a tokenizer, and the function."
     if callable(tokenizer): return getattr(tokenizer, '__name__', type(tokenizer).__name__), tokenizer
     if tokenizer in TOKENIZERS: return tokenizer, TOKENIZERS[tokenizer]
-    raise ValueError(f'no tokenizer {tokenizer!r}: take one of {", ".join(TOKENIZERS)}, or a function from a text to its tokens')
+    raise ValueError(f'no tokenizer {tokenizer!r}: take one of {", ".join(TOKENIZERS)}, '
+                     'or a function from a text to its tokens')
 
 
 def words(text: str, tokenizer: Tokenizer = 'words') -> list[str]:
-    """Cut a text into tokens.
-
-    Parameters
-    ----------
-    text : str
-        A text.
-    tokenizer : str or Callable
-        `'words'` (words and punctuation marks), `'whitespace'`, `'characters'`, `'spacy'`, or a function from a text to its tokens.
-
-    Returns
-    -------
-    list of str
-        The tokens, in order.
-    """
+    """Cut a text into tokens, in order; `TOKENIZERS` has the named tokenizers, and a function from a text to its tokens will do."""
     return list(_tokenizer(tokenizer)[1](text))
 
 # %% ../nbs/13b_lexical.ipynb #8ca61861
@@ -78,7 +65,7 @@ def _plain_words(text: str, tokenizer: Tokenizer = 'words') -> list[str]:
 
 # %% ../nbs/13b_lexical.ipynb #7354b660
 def _interned(texts: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Tokens of all texts in one row as numbers, the number of the text of each, and the lengths of the texts."
+    "Tokens of all texts in one array as numbers, the number of the text of each, and the lengths of the texts."
     numbers: dict[str, int] = defaultdict(count().__next__)
     ids = [[numbers[token] for token in text] for text in texts]
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
@@ -100,8 +87,9 @@ def _clipped(grams: np.ndarray, texts: np.ndarray, n_texts: int) -> tuple[np.nda
     gram, text = np.divmod(pairs, n_texts)
     order = np.lexsort((counts, gram))
     text, counts = text[order], counts[order]
-    last = np.flatnonzero(np.diff(gram, append=-1))                        # where the largest count of each n-gram stands
-    holders = np.diff(last, prepend=-1)                                    # how many texts have it
+    # the largest count of each n-gram is its last, and the distance to the last one before is the number of texts with it
+    last = np.flatnonzero(np.diff(gram, append=-1))
+    holders = np.diff(last, prepend=-1)
     second = np.where(holders > 1, counts[last - 1], 0)
     others = np.repeat(counts[last], holders)
     others[last] = second
@@ -109,7 +97,7 @@ def _clipped(grams: np.ndarray, texts: np.ndarray, n_texts: int) -> tuple[np.nda
 
 # %% ../nbs/13b_lexical.ipynb #cd802a5b
 def _closest_lengths(lengths: np.ndarray) -> np.ndarray:
-    "For each text the length of another that is closest to its own; of two, the shorter."
+    "For each text the closest length of another text; of two, the shorter."
     order = np.argsort(lengths, kind='stable')
     ranked, far = lengths[order].astype(float), np.array([math.inf])
     below, above = np.append(-far, ranked[:-1]), np.append(ranked[1:], far)
@@ -119,7 +107,7 @@ def _closest_lengths(lengths: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/13b_lexical.ipynb #53773c9a
 def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', smoothing: float = .1) -> np.ndarray:
-    """Score each text with BLEU against all the others, exactly and in linear time.
+    """Score each text with BLEU against all the others, exactly and in linear time: shape (number of texts,).
 
     Equal to NLTK's `sentence_bleu` with equal weights on orders 1 to `n` and smoothing method 1.
 
@@ -130,14 +118,14 @@ def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'w
     n : int
         Highest order of n-grams.
     tokenizer : str or Callable
-        As in `words`.
+        `'words'`, `'whitespace'`, `'characters'`, `'spacy'`, or a function from a text to its tokens.
     smoothing : float
         Matches that count for an order without any; 0 makes the score of such a text 0.
 
     Returns
     -------
     ndarray
-        Scores between 0 and 1, shape (number of texts,).
+        Scores between 0 and 1.
 
     Raises
     ------
@@ -146,11 +134,13 @@ def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'w
     ValueError
         If `n` or `smoothing` is out of range.
     """
-    if n < 1 or not 0 <= smoothing <= 1: raise ValueError(f'n must be at least 1 and smoothing in [0, 1], got n = {n} and smoothing = {smoothing}')
+    if n < 1 or not 0 <= smoothing <= 1:
+        raise ValueError(f'n must be at least 1 and smoothing in [0, 1], got n = {n} and smoothing = {smoothing}')
     ids, text_of, lengths = _interned(_tokens(texts, tokenizer, least=2))
     at, grams, log_mean = np.arange(len(ids)), ids, np.zeros(len(lengths))
     for order in range(n):
         matched, shared = _clipped(grams, text_of[at], len(lengths))
+        # NLTK's method 1 smooths all orders but the first
         floor = smoothing if order else 0.
         with np.errstate(divide='ignore'): log_mean += np.log(np.where(matched > 0, matched, floor)/np.maximum(1, lengths - order))/n
         kept = shared[grams]
@@ -207,10 +197,11 @@ def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', 
     """
     texts = check_texts(texts, least=2)
     scores = self_bleu_scores(texts, n, tokenizer, smoothing)
-    mean, reach = scores.mean(), NormalDist().inv_cdf((1 + level)/2)*scores.std(ddof=1)/math.sqrt(len(scores))
+    interval = normal_interval(scores.mean(), scores.std(ddof=1)/math.sqrt(len(scores)), level, 0., 1.)
     top = [{'score': scores[i], 'text': _cut(texts[i])} for i in np.argsort(-scores, kind='stable')[:_EXAMPLES]]
-    return Metric(mean, 'self_bleu', len(texts), (max(0., mean - reach), min(1., mean + reach)), level, 'lower',
-                  {'n': n, 'tokenizer': _tokenizer(tokenizer)[0], 'smoothing': smoothing}, {'quantiles': _quantiles(scores), 'most repeated': top})
+    settings = {'n': n, 'tokenizer': _tokenizer(tokenizer)[0], 'smoothing': smoothing}
+    return Metric(scores.mean(), 'self_bleu', len(texts), interval, level, 'lower', settings,
+                  {'quantiles': _quantiles(scores), 'most repeated': top})
 
 # %% ../nbs/13b_lexical.ipynb #10883142
 def _expected_different(counts: np.ndarray, total: int, size: int) -> float:
@@ -233,13 +224,11 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
     n : int
         Order of the n-grams; they do not reach over the end of a text.
     tokens : int, optional
-        How many n-grams to look at; the value is the mean over all samples of so many. None: all there are, to be compared only with as many.
+        Number of n-grams; the value is the mean over all samples of that many. None takes all, comparable only at equal number.
     tokenizer : str or Callable
-        As in `words`.
-    seed : int
-        Seed of the half samples of texts that the interval is made of.
-    level : float
-        Confidence of the interval.
+        As in `self_bleu_scores`.
+    level, seed
+        Confidence of the interval, and seed of the half samples of texts for the interval.
 
     Returns
     -------
@@ -267,7 +256,9 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
     at, grams = np.arange(len(ids)), ids
     for _ in range(n - 1): at, grams = _longer(at, grams, text_of)
     size = len(grams) if tokens is None else tokens
-    if not 0 < size <= len(grams): raise CannotMeasure(f'{len(lengths)} texts have {len(grams)} {n}-grams where {max(size, 1)} are asked for: take fewer tokens, or more texts')
+    if not 0 < size <= len(grams):
+        raise CannotMeasure(f'{len(lengths)} texts have {len(grams)} {n}-grams where {max(size, 1)} are asked for: '
+                            'take fewer tokens, or more texts')
     def share(rows: np.ndarray) -> float:
         here = grams[np.isin(text_of[at], rows)]
         if not len(here): raise CannotMeasure(f'no {n}-grams in these texts')
@@ -284,13 +275,11 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
     texts : iterable of str
         Texts.
     size : int, optional
-        Number of texts of the sample; the value is the mean over all samples of so many. None: all texts.
+        Number of texts of the sample; the value is the mean over all samples of that many. None takes all texts.
     tokenizer : str or Callable
-        As in `words`; case and tokens without a letter are left out.
-    seed : int
-        Seed of the half samples that the interval is made of.
-    level : float
-        Confidence of the interval.
+        As in `self_bleu_scores`; case and tokens without a letter are left out.
+    level, seed
+        Confidence of the interval, and seed of the half samples for the interval.
 
     Returns
     -------
@@ -308,10 +297,12 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
     """
     texts = check_texts(texts)
     size = len(texts) if size is None else size
-    if not 0 < size <= len(texts): raise CannotMeasure(f'a vocabulary of {size} texts where there are {len(texts)}: take a size between 1 and that')
+    if not 0 < size <= len(texts):
+        raise CannotMeasure(f'a vocabulary of {size} texts where there are {len(texts)}: take a size between 1 and that')
     ids, text_of, _ = _interned([t for t in _plain_words(text, tokenizer) if any(map(str.isalpha, t))] for text in texts)
     if not len(ids): raise CannotMeasure(f'none of the {len(texts)} texts has a word with a letter in it')
-    text_of, ids = np.divmod(np.unique(text_of*(ids.max() + 1) + ids), ids.max() + 1)                       # each word once a text
+    # each word counts once per text
+    text_of, ids = np.divmod(np.unique(text_of*(ids.max() + 1) + ids), ids.max() + 1)
     def log_words(rows: np.ndarray) -> float:
         here = np.bincount(ids[np.isin(text_of, rows)])
         if not here.any(): raise CannotMeasure('no words in these texts')
@@ -322,21 +313,21 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
 
 # %% ../nbs/13b_lexical.ipynb #9d0fdd30
 def targen_vocab_sum(texts: Iterable[str], tokenizer: Tokenizer = 'words') -> Metric:
-    """Sum each row's number of different tokens that are no stop words: TarGEN's "vocabulary", kept for comparison.
+    """Sum each row's number of different tokens, stop words excluded: TarGEN's "vocabulary", kept for comparison.
 
-    It grows with the number of rows and doubles when every row is doubled; case variants and punctuation count. Use `vocabulary`.
+    It doubles when every row is doubled; case variants and punctuation count. Use `vocabulary`.
 
     Parameters
     ----------
     texts : iterable of str
         Texts.
     tokenizer : str or Callable
-        As in `words`; the paper used spaCy's. Stop words are scikit-learn's 318 for English, most of them also spaCy's.
+        As in `self_bleu_scores`; the paper used spaCy's. Stop words are scikit-learn's 318 for English, most of them also spaCy's.
 
     Returns
     -------
     Metric
-        The sum. No interval: it is no estimate of anything.
+        The sum, without an interval: it does not estimate anything.
 
     References
     ----------
@@ -357,7 +348,7 @@ def _compressed(block: bytes, before: bytes = b'') -> int:
 
 
 def _ratio_error(texts: Sequence[bytes]) -> float:
-    "Standard error of a compression ratio, relative to it, from blocks that are each compressed in the light of the others."
+    "Relative standard error of a compression ratio, from blocks that are each compressed after the others."
     blocks = [b'\n'.join(texts[i*len(texts)//_BLOCKS:(i + 1)*len(texts)//_BLOCKS]) for i in range(_BLOCKS)]
     def others(i: int) -> bytes: return b'\n'.join(blocks[i+1:] + blocks[:i])
     raw, small = np.array([(len(block), _compressed(block, others(i))) for i, block in enumerate(blocks)]).T
@@ -372,15 +363,13 @@ def compression_ratio(texts: Iterable[str], seed: int = 0, level: float = .95) -
     ----------
     texts : iterable of str
         Texts; they are shuffled, joined by line ends and compressed with zlib at level 9.
-    seed : int
-        Seed of the order.
-    level : float
-        Confidence of the interval, which needs at least 20 texts.
+    level, seed
+        Confidence of the interval, which needs at least 20 texts, and seed of the order.
 
     Returns
     -------
     Metric
-        About 1 for noise, 2 to 3 for varied prose, more for repetition; below 1 only for very few letters. Details: bytes before and after.
+        About 1 for noise, 2 to 3 for varied prose, more for repetition. Details: bytes before and after.
 
     Raises
     ------
@@ -410,16 +399,15 @@ def length_distribution(texts: Iterable[str], tokenizer: Tokenizer = 'words', se
     texts : iterable of str
         Texts; empty ones count, with length 0.
     tokenizer : str or Callable
-        As in `words`.
-    seed : int
-        Seed of the bootstrap.
-    level : float
-        Confidence of the interval.
+        As in `self_bleu_scores`.
+    level, seed
+        Confidence of the interval, and seed of the bootstrap.
 
     Returns
     -------
     Metric
-        Mean length, named `length`. Details: quantiles, standard deviation, empty texts, mean number of letters, and a histogram (`edges`, one more than `counts`).
+        Mean length, named `length`. Details: quantiles, standard deviation, empty texts, mean number of letters, and a
+        histogram (`edges`, one more than `counts`).
     """
     texts = check_texts(texts)
     lengths = np.array([len(words(text, tokenizer)) for text in texts])
@@ -455,11 +443,9 @@ class ShingleIndex:
     n : int
         Words of a run.
     tokenizer : str or Callable
-        As in `words`.
-    num_perm : int
-        Numbers kept of each set.
-    seed : int
-        Seed of the hash functions.
+        As in `self_bleu_scores`.
+    num_perm, seed : int
+        Numbers kept of each set, and seed of the hash functions.
     """
 
     def __init__(self, threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0):
@@ -468,42 +454,25 @@ class ShingleIndex:
         self._index, self._empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm, seed + 1)
         self._sets: dict[int, frozenset] = {}
         self._first: dict[frozenset, int] = {}
-        self._size, self._sketched = 0, (frozenset(), None)
+        self._size, self._sketched = 0, (None, None)
 
     def _sketch(self, own: frozenset) -> Any:
         "MinHash of a set; the last one is kept, since a text is added right after it was looked up."
-        if self._sketched[0] != own or self._sketched[1] is None:
+        if self._sketched[0] != own:
             sketch = self._empty.copy()
             sketch.update_batch([' '.join(run).encode('utf-8', 'surrogatepass') for run in own])
             self._sketched = own, sketch
         return self._sketched[1]
 
     def find(self, text: str) -> int:
-        """Find the first text that overlaps this one enough.
-
-        Parameters
-        ----------
-        text : str
-            A text.
-
-        Returns
-        -------
-        int
-            Its number, in the order in which texts were added; -1 if there is none.
-        """
+        """Return the number of the first text, in the order of adding, that overlaps this one enough; −1 if none does."""
         own = _shingles(text, self.tokenizer, self.n)
         if own in self._first: return self._first[own]
         near = sorted(self._index.query(self._sketch(own)))
         return next((number for number in near if _jaccard(own, self._sets[number]) >= self.threshold), -1)
 
     def add(self, text: str) -> None:
-        """Add a text.
-
-        Parameters
-        ----------
-        text : str
-            The text; one with the same shingles as an earlier one is counted and not kept.
-        """
+        """Add a text; one with the same shingles as an earlier one is counted and not kept."""
         own, number = _shingles(text, self.tokenizer, self.n), self._size
         self._size += 1
         if own in self._first: return
@@ -512,44 +481,21 @@ class ShingleIndex:
 
 # %% ../nbs/13b_lexical.ipynb #153072d4
 def _twins(texts: Iterable[str], index: ShingleIndex) -> Iterator[int]:
-    "For each text the first earlier one that it nearly repeats, or -1."
+    "For each text the first earlier one that it nearly repeats, or −1."
     for text in texts:
         yield index.find(text)
         index.add(text)
 
 
 def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0) -> np.ndarray:
-    """Find for each text the first earlier one that it repeats.
+    """Find for each text the first earlier one that it repeats: its index, or −1, shape (number of texts,).
 
-    Parameters
-    ----------
-    texts : iterable of str
-        Texts.
-    method : str
-        `'exact'`: the same text; `'normalised'`: the same words without regard to case, punctuation and spaces; `'minhash'`: nearly the same words.
-    threshold : float
-        For `'minhash'`, the least Jaccard similarity of the sets of runs of `n` words, in (0, 1].
-    n : int
-        For `'minhash'`, words of a run.
-    tokenizer : str or Callable
-        As in `words`.
-    num_perm : int
-        For `'minhash'`, numbers kept of each set.
-    seed : int
-        For `'minhash'`, seed of the hash functions.
-
-    Returns
-    -------
-    ndarray
-        Index of the first earlier twin, or -1, shape (number of texts,).
-
-    Raises
-    ------
-    ValueError
-        If the method is not known, or the threshold or `n` is out of range.
+    `method` is `'exact'` (the same text), `'normalised'` (the same words without regard to case, punctuation and spaces) or
+    `'minhash'` (a Jaccard similarity of at least `threshold`); the other parameters are those of `ShingleIndex`.
     """
     if method not in DUPLICATES: raise ValueError(f'method must be one of {", ".join(DUPLICATES)}, got {method!r}')
-    if not 0 < threshold <= 1 or n < 1: raise ValueError(f'threshold must be in (0, 1] and n at least 1, got {threshold} and {n}')
+    if not 0 < threshold <= 1 or n < 1:
+        raise ValueError(f'threshold must be in (0, 1] and n at least 1, got {threshold} and {n}')
     texts = check_texts(texts)
     if method == 'minhash': return np.array(list(_twins(texts, ShingleIndex(threshold, n, tokenizer, num_perm, seed))))
     keys = texts if method == 'exact' else [' '.join(_plain_words(text, tokenizer)) for text in texts]
@@ -563,15 +509,22 @@ def near_duplicates(texts: Iterable[str], method: str = 'minhash', threshold: fl
 
     Parameters
     ----------
-    texts, method, threshold, n, tokenizer, num_perm, seed
-        As in `earlier_twins`.
+    texts : iterable of str
+        Texts.
+    method : str
+        `'exact'`: the same text; `'normalised'`: the same words without regard to case, punctuation and spaces;
+        `'minhash'`: nearly the same words.
+    threshold, n, num_perm, seed
+        For `'minhash'`, as in `ShingleIndex`.
+    tokenizer : str or Callable
+        As in `self_bleu_scores`.
     level : float
         Confidence of the interval: Wilson's, which takes the rows as independent.
 
     Returns
     -------
     Metric
-        A share. Details: number of such rows, and examples: the texts that most rows repeat, with one of these.
+        A share. Details: number of such rows, and as examples the texts that most rows repeat, with one of these.
 
     Examples
     --------
@@ -597,25 +550,10 @@ def _whole(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> t
 
 
 def longest_shared_ngram(texts: Iterable[str], others: Iterable[str], tokenizer: Tokenizer = 'words') -> tuple[np.ndarray, np.ndarray]:
-    """Find the longest run of words that each text shares with any of the others.
+    """Find the longest run of words that each text shares with any of the others, without regard to case and punctuation.
 
-    Case and punctuation do not count; a run does not reach over the end of a text.
-
-    Parameters
-    ----------
-    texts : iterable of str
-        Texts to look at.
-    others : iterable of str
-        Texts that they may have copied.
-    tokenizer : str or Callable
-        As in `words`.
-
-    Returns
-    -------
-    length : ndarray
-        Words of the longest run, 0 where no word is shared, shape (number of texts,).
-    which : ndarray
-        Index of one of the others that has the run, or -1, shape (number of texts,).
+    Returns its length in words (0 where no word is shared) and the index of one of the others that has it (or −1), each of
+    shape (number of texts,).
     """
     texts, others = ([_plain_words(text, tokenizer) for text in check_texts(side, what=what)] for side, what in ((texts, 'texts'), (others, 'others')))
     length, which = _whole(texts, others)
@@ -624,7 +562,8 @@ def longest_shared_ngram(texts: Iterable[str], others: Iterable[str], tokenizer:
     while len(grams):
         order, source = order + 1, text_of[at]
         owner = np.full(grams.max() + 1, -1)
-        owner[grams[source >= len(texts)]] = source[source >= len(texts)] - len(texts)              # one of the others that has the n-gram
+        # one of the others that has the n-gram
+        owner[grams[source >= len(texts)]] = source[source >= len(texts)] - len(texts)
         copied = (source < len(texts)) & (owner[grams] >= 0)
         length[source[copied]], which[source[copied]] = order, owner[grams[copied]]
         alive = np.bincount(grams[copied], minlength=grams.max() + 1) > 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
-from synthlab import metrics, semantic
+from synthlab import fidelity, metrics, semantic
 from synthlab.util import CannotMeasure
 from synthlab.metrics import METRICS, confusion, gold_classifier, label_preservation
 
@@ -122,7 +122,7 @@ def test_every_measure_of_the_modules_below_is_in_the_table():
     "A function that returns a `Metric` is a measure."
     def measures(module): return {name for name in module.__all__ if inspect.isfunction(f := getattr(module, name)) and f.__annotations__.get('return') is metrics.Metric}
     from synthlab import entities, lexical
-    assert set.union(*map(measures, (entities, lexical, semantic, metrics))) == METRICS.keys()
+    assert set.union(*map(measures, (entities, fidelity, lexical, semantic, metrics))) == METRICS.keys()
 
 
 @pytest.mark.parametrize('name', METRICS)
@@ -132,7 +132,7 @@ def test_the_report_has_words_for_every_measure(name):
     assert any(f'{name}_'.startswith(f'{key}_') and entry['title'] and entry['meaning'] for key, entry in words.items())
 
 
-HELPERS = {'mauve': (semantic._mauve_metric,)}                                       # where a measure leaves the last step to another function
+HELPERS = {'mauve': (fidelity._mauve_metric,)}                                       # where a measure leaves the last step to another function
 
 
 def better_given(function):

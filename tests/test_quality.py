@@ -174,8 +174,8 @@ def test_without_a_task_the_labels_make_one(tmp_path):
     assert measures(bare)['diversity'][0]['value'] == measures(known)['diversity'][0]['value'] and 'no gold rows' in measures(bare)['fidelity'][0]['skipped']
     gold = [{'text': 'A new kind.', 'label': 'Weather'}, *rows]
     assert 'Weather' in evaluate(rows, gold=gold, **QUICK)['labels']
-    with pytest.raises(DataError, match='no column of labels; name the right one with label='): evaluate([{'text': str(n), 'label': f'{n}'} for n in range(300)], **QUICK)
-    with pytest.raises(DataError, match="the labels make no task: .*'yes' stands for 2 labels"): evaluate([{'text': 'a', 'label': 'yes'}, {'text': 'b', 'label': 'Yes'}], **QUICK)
+    with pytest.raises(DataError, match='not a column of labels; name the right one with label='): evaluate([{'text': str(n), 'label': f'{n}'} for n in range(300)], **QUICK)
+    with pytest.raises(DataError, match="the labels do not make a task: .*'yes' stands for 2 labels"): evaluate([{'text': 'a', 'label': 'yes'}, {'text': 'b', 'label': 'Yes'}], **QUICK)
 
 
 def test_rows_with_several_fields_and_rows_that_are_written_out():
@@ -235,3 +235,35 @@ def test_runs_files_and_frames_are_compared_in_any_mixture(run, tmp_path):
     html = found._repr_html_()
     assert all(name in html for name in names) and repr(found).splitlines()[0] == 'run, file, frame' and all(name in (tmp_path/'compare.html').read_text(encoding='utf-8') for name in names)
     assert [record['labels'] for record in compare([frame, [dict(row) for row in TEXTS[:60]]], **QUICK)] == [sorted(NEWS.label_names)]*2
+
+
+# ---- a measure of one's own
+
+@pytest.fixture
+def own():
+    "Two measures of a user's own, taken away again afterwards."
+    from synthlab.measures import add_measure, known_measures
+    def first_words(texts, gold_texts): return len({t.split()[0] for t in texts} - {t.split()[0] for t in gold_texts})
+    add_measure('asks', lambda texts: ['?' in text for text in texts], title='Asks something', meaning='Texts with a question.', unit='share', better='lower')
+    add_measure('new_starts', first_words, title='New starts', section='distribution')
+    yield
+    for name in ('asks', 'new_starts'): known_measures().pop(name)
+
+
+def test_a_measure_of_ones_own_is_in_the_record_the_page_and_the_comparison(own, run, tmp_path):
+    record = evaluate(run, out=run, **QUICK)
+    [asks], starts = record['sections']['own_measures'], record['sections']['distribution'][-1]
+    texts = [row['text'] for row in TEXTS[::2]]
+    assert (asks['name'], asks['n'], asks['better']) == ('asks', 50, 'lower') and asks['value'] == pytest.approx(sum('?' in t for t in texts)/50)
+    assert len(asks['interval']) == 2 and asks['gold']['n'] == 50 and starts['name'] == 'new_starts' and starts['n'] == 50
+    page = (run/'report.html').read_text(encoding='utf-8')
+    assert all(words in page for words in ('Asks something', 'Texts with a question.', 'New starts', 'Own measures')) and 'Asks something' in record._repr_html_()
+    asking = [{'text': f'{t}?', 'label': r['label']} for r in TEXTS[::2] for t in [r['text']]]
+    both = compare({'run': run, 'asking': asking}, task='ag_news', out=tmp_path/'compare.html', **QUICK)
+    assert 'asks: run 0% [0% – 0%] ●; asking 100% [100% – 100%]' in repr(both)
+    assert 'Asks something' in (tmp_path/'compare.html').read_text(encoding='utf-8')
+
+
+def test_a_measure_of_ones_own_that_needs_gold_is_skipped_without(own):
+    record = evaluate([{'text': f'{word} {i}', 'label': word} for word in ('up', 'down') for i in range(3)], **QUICK)
+    assert record['sections']['distribution'][-1] == {'name': 'new_starts', 'skipped': 'no gold rows were given: name them (--gold) to compare with real data'}

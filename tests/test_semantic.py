@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.metrics import auc, pairwise_distances
 from sklearn.neighbors import NearestNeighbors
-from synthlab import semantic
+from synthlab import fidelity, semantic
+from synthlab.fidelity import coverage, mauve, teacher_features
 from synthlab.util import CannotMeasure
 from synthlab.measures import Metric, equal_sizes
-from synthlab.semantic import (coverage, embedding_duplicates, label_cosine, mauve, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine,
-                               sdra_2d, spectrum, teacher_features, vendi_score)
+from synthlab.semantic import (embedding_duplicates, label_cosine, mean_cosine, nearest, novelty, plot_label_cosine, project, row_cosine, sdra_2d,
+                               spectrum, vendi_score)
 
 needs_mauve = pytest.mark.skipif(not importlib.util.find_spec('mauve'), reason='the extra mauve is not installed')
 
@@ -243,8 +244,8 @@ def test_identical_rows_are_no_trouble():
 @pytest.mark.parametrize('scaling', [1, 5])
 def test_mauve_is_the_area_under_the_divergence_curve(scaling, monkeypatch):
     "The library's histograms, the paper's definition on a finer grid."
-    library, seen = semantic._mauve_library(), []
-    monkeypatch.setattr(semantic, '_mauve_library', lambda: lambda **given: seen.append(library(**given)) or seen[-1])
+    library, seen = fidelity._mauve_library(), []
+    monkeypatch.setattr(fidelity, '_mauve_library', lambda: lambda **given: seen.append(library(**given)) or seen[-1])
     value = mauve(cloud(200, 8, 0), cloud(200, 8, 1, shift=2.), scaling, seeds=[3], times=0)
     p, q = seen[0].p_hist, seen[0].q_hist
     def kl(a, b): return sum(x*math.log(x/y) for x, y in zip(a, b) if x)

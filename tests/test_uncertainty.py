@@ -636,10 +636,10 @@ def test_three_far_outliers_fool_the_hull_alone():
 
 
 @check(seeds, st.integers(1, 9), examples=10)
-def test_neighbour_coverage_is_the_coverage_of_semantic(seed, k):
-    from synthlab import semantic
+def test_neighbour_coverage_is_the_coverage_of_fidelity(seed, k):
+    from synthlab import fidelity
     real, selected = cloud(120, 8, seed), cloud(40, 8, seed + 1)
-    assert neighbour_coverage(real, selected, k) == pytest.approx(float(semantic.coverage(real, selected, k=k, times=0)), abs=1e-12)
+    assert neighbour_coverage(real, selected, k) == pytest.approx(float(fidelity.coverage(real, selected, k=k, times=0)), abs=1e-12)
 
 
 def test_kinds_are_found_sooner_than_by_chance():

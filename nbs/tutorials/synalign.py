@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from synthlab.coverage import coverage_curve, length_scale_sweep, neighbour_coverage
 from synthlab.data import load_gold
-from synthlab.discrepancy import mmd
+from synthlab.fidelity import mmd
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows, sample_places
 from synthlab.generation import generate
