@@ -8,7 +8,7 @@ __all__ = ['Aligned', 'distance', 'label_shares', 'draw_kept', 'Aligning', 'NoAl
 # %% ../nbs/10bb_align_choices.ipynb #5b641e88
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,8 +66,8 @@ class Aligning(Choice):
     A subclass has `align`, and `candidates` where it keeps some of more texts.
     """
 
-    candidates: ClassVar[float] = 1.
-    embedder: ClassVar[str] = 'minilm'
+    candidates = 1.
+    embedder = 'minilm'
 
     def align(self, texts: Sequence[str], labels: Sequence[str], pool: Mapping[str, Sequence[dict]],
               wanted: Mapping[str, int], seed: int = 0, embedder: Any = None) -> Aligned:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from .util import did_you_mean
 
@@ -53,7 +53,7 @@ def register(stage: str) -> Callable[[type], type]:
         raise ValueError(f"no stage {stage!r}{did_you_mean(stage, CHOICES)}; there are {', '.join(CHOICES)}")
     def add(kind: type) -> type:
         if not getattr(kind, 'choice', ''):
-            raise ValueError(f"{kind.__name__} has no name: add `choice: ClassVar[str] = 'a-name'`")
+            raise ValueError(f"{kind.__name__} has no name: add `choice = 'a-name'`")
         there = CHOICES[stage].get(kind.choice, kind)
         # A notebook cell or a file may be run twice, and defines the same class anew.
         if there.__qualname__ != kind.__qualname__:
@@ -127,14 +127,16 @@ def option_fault(part: dataclasses.Field, value: Any) -> str:
 class Choice:
     """A choice of a stage: its fields are its options.
 
+    What is no option has no annotation, as `choice` and `papers`: an annotated name would take its place among the fields.
+
     Raises
     ------
     ValueError
         If an option is out of its range.
     """
 
-    choice: ClassVar[str] = ''
-    papers: ClassVar[tuple[str, ...]] = ()
+    choice = ''
+    papers = ()
 
     def __post_init__(self):
         for part in fields(self):

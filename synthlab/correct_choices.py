@@ -8,7 +8,7 @@ __all__ = ['POLICIES', 'Verdict', 'Correcting', 'NoCorrection', 'Correction']
 # %% ../nbs/10hb_correct_choices.ipynb #ab9132d3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .choice import Choice, option, register
 
@@ -45,10 +45,10 @@ class Correcting(Choice):
     A subclass has `verdict`, and `requests` if it asks a teacher.
     """
 
-    asks: ClassVar[bool] = False
-    votes: ClassVar[int] = 1
-    policy: ClassVar[str] = 'relabel'
-    show_explanation: ClassVar[bool] = False
+    asks = False
+    votes = 1
+    policy = 'relabel'
+    show_explanation = False
 
     def requests(self, row: Mapping[str, Any], strategy: 'Strategy', seed: int = 0, longest: int | None = None) -> list['Request']:
         """Questions about a row.
@@ -126,7 +126,7 @@ class Correction(Correcting):
     """
 
     choice = 'self-correction'
-    asks: ClassVar[bool] = True
+    asks = True
     papers = ('targen',)
     show_label: bool = option(True, flag='--shown/--blind')
     show_explanation: bool = option(False)

@@ -8,7 +8,7 @@ __all__ = ['group_weights', 'add_contrast_rows', 'Decoding', 'FewGen', 'CorrSynt
 # %% ../nbs/05_corrsynth.ipynb #7ba16e59
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .choice import Choice, option, register
 
@@ -95,10 +95,10 @@ class Decoding(Choice):
     logits; `name` is the recipe's name in rows where it has no other.
     """
 
-    name: ClassVar[str] = ''
-    mixes: ClassVar[bool] = False
-    repeats: ClassVar[int] = 1
-    alpha: ClassVar[float] = 0.
+    name = ''
+    mixes = False
+    repeats = 1
+    alpha = 0.
 
     def plan(self, prompts: Sequence[str], labels: Sequence[Hashable], seed: int = 0, name: Any = None) -> 'DecodePlan':
         """Plan one group.

@@ -30,7 +30,7 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
-                      generation, instances, passages, prompting, replies, rows, screening, seeds, specs, structured, tasks, util,
+                      generation, instances, passages, prompting, requests, rows, screening, seeds, specs, tasks, util,
                       wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
@@ -373,7 +373,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
-_DERIVING = (util, rows, tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
+_DERIVING = (util, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
              attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
 
 

@@ -8,7 +8,7 @@ __all__ = ['SOURCES', 'Prompting', 'FewShot', 'Attributes', 'Simple', 'Targeted'
 # %% ../nbs/10ha_prompt_choices.ipynb #f0135e93
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from .choice import Choice, option, register
 from .tasks import Task
@@ -23,12 +23,12 @@ class Prompting(Choice):
     and `bare` complete the messages about examples that are not used or not there.
     """
 
-    shots: ClassVar[int] = 0
-    extracts: ClassVar[bool] = True
-    explain: ClassVar[bool] = False
-    files: ClassVar[Mapping[str, str]] = {}
-    unused: ClassVar[tuple[str, str]] = '', ''
-    bare: ClassVar[str] = 'prompt = "simple"'
+    shots = 0
+    extracts = True
+    explain = False
+    files = {}
+    unused = '', ''
+    bare = 'prompt = "simple"'
 
     @property
     def uses_examples(self) -> bool:
@@ -146,7 +146,7 @@ class Attributes(Prompting):
     """
 
     choice = 'attributes'
-    shots: ClassVar[int] = 1
+    shots = 1
     per_record: int = option(10, least=1)
     texts: int = option(1, least=1, flag='--texts-per-call')
     source: str = option('extracted', flag='--records')
@@ -199,7 +199,7 @@ class Simple(Prompting):
 
     choice = 'simple'
     papers = ('attrprompt',)
-    shots: ClassVar[int] = 0
+    shots = 0
 
     def prompts(self, task, pool, plan=None, records=None):
         from synthlab.attribute_prompts import SimplePrompts
@@ -243,7 +243,7 @@ class Targeted(Prompting):
 
     choice = 'targeted'
     papers = ('targen',)
-    shots: ClassVar[int] = 0
+    shots = 0
     contexts: int = option(20, least=0)
     context_batch: int = option(10, least=1)
     seeds_per_call: int = option(10, least=1)

@@ -10,7 +10,7 @@ __all__ = ['WAYS', 'Selecting', 'NoSelection', 'RandomSelection', 'plan_entries'
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,10 @@ class Selecting(Choice):
     A subclass that chooses examples before the first call has `plans = True` and `pick`.
     """
 
-    plans: ClassVar[bool] = False
-    cluster: ClassVar[int] = 1
-    show: ClassVar[str] = 'picks'
-    embedder: ClassVar[str] = 'minilm'
+    plans = False
+    cluster = 1
+    show = 'picks'
+    embedder = 'minilm'
 
     def pick(self, X: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Pick rows of one label.
@@ -116,7 +116,7 @@ class UncertaintySelection(Selecting):
 
     choice = 'uncertainty'
     papers = ('synalign',)
-    plans: ClassVar[bool] = True
+    plans = True
     length_scale: float | str = option('median', above=0, among=('median',))
     scale: float = option(.5, above=0)
     noise: float = option(1e-4, above=0)
@@ -154,7 +154,7 @@ class SpreadSelection(Selecting):
     """
 
     choice = 'spread'
-    plans: ClassVar[bool] = True
+    plans = True
     way: str = option('farthest', among=WAYS)
     embedder: str = option('minilm')
 
