@@ -6,6 +6,7 @@ from .chat import ChatTeacher as ChatTeacher
 from .contrast import contrast_weights as contrast_weights
 from .contrast import correlate as correlate
 from .contrast import live_weights as live_weights
+from .correction import SelfCorrection as SelfCorrection
 from .corrsynth import CFG as CFG
 from .corrsynth import CorrSynth as CorrSynth
 from .corrsynth import FewGen as FewGen
@@ -29,7 +30,6 @@ from .fidelity import mauve as mauve
 from .semantic import novelty as novelty
 from .semantic import vendi_score as vendi_score
 from .students import Student as Student
-from .targen import SelfCorrection as SelfCorrection
 from .targen import TarGEN as TarGEN
 from .tasks import Label as Label
 from .tasks import Task as Task

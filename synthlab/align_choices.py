@@ -44,7 +44,7 @@ def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float
 def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str], weightings: Sequence[np.ndarray]) -> list[float] | None:
     """Ask a judge that learnt from the real rows how many texts have the label they were asked for."""
     if len(names) < 2: return None
-    from synthlab.metrics import GoldClassifier
+    from synthlab.embeddings import GoldClassifier
     known = [rows[:2000] for rows in R]
     right = np.array(GoldClassifier().fit(np.concatenate(known), np.repeat(names, list(map(len, known)))).predict(S)) == np.asarray(labels)
     return [float(np.average(right, weights=weights)) for weights in weightings]

@@ -35,7 +35,7 @@ from . import __version__
 from .asking import TeacherError
 from .budget import Prices, money
 from .decoding import Sampling
-from .embeddings import Embedder, EmbedderError
+from .embeddings import Embedder, EmbedderError, GoldClassifier
 from .evaluation import Rows, attempt, count_pairs, matched, sample_places, sample_rows, samples
 from .export import write_jsonl
 from .generation import usual_sampling
@@ -332,76 +332,27 @@ def split_gold(test: Iterable[Mapping[str, Any]] | None, train: Iterable[Mapping
     return Gold(test, train.take(judge), train.take(sorted(set(range(len(train))) - set(judge))), True)
 
 # %% ../nbs/17b_bakeoff.ipynb #6c46e459
-class Probe:
-    """Logistic regression on sentence embeddings, with weights of rows.
+class Probe(GoldClassifier):
+    "The classifier as a student: learns from rows with `text`, `label` and perhaps `weight`."
 
-    Parameters
-    ----------
-    embedder : Embedder
-        Makes texts vectors.
-    C : float
-        Inverse strength of the penalty on the coefficients.
-
-    Attributes
-    ----------
-    labels_ : tuple of str
-        The labels, sorted; set by `fit`.
-    """
-
-    def __init__(self, embedder: Any, C: float = 3.): self.embedder, self.C = embedder, C
+    def __init__(self, embedder: Any, C: float = 3.): super().__init__(embedder, C)
 
     def __repr__(self): return f"Probe({Path(getattr(self.embedder, 'name', 'minilm')).name!r}, C={self.C})"
 
     def clone(self, seed: int = 0) -> 'Probe':
-        """Return an untrained one.
-
-        Parameters
-        ----------
-        seed : int
-            Not used: nothing in it is random.
-        """
+        "An untrained one; nothing in it is random."
         return Probe(self.embedder, self.C)
 
     def fit(self, rows: Sequence[Mapping[str, Any]]) -> Self:
-        """Learn from rows.
-
-        Parameters
-        ----------
-        rows : sequence of Mapping
-            Each with `text` and `label`, and perhaps `weight`.
-
-        Returns
-        -------
-        Probe
-            Itself.
-
-        Raises
-        ------
-        CannotMeasure
-            If there are fewer than two labels.
-        """
-        from sklearn.linear_model import LogisticRegression
+        "Learn from rows; raises CannotMeasure for fewer than two labels."
         lessons = Rows.of(rows)
-        if len(set(lessons.labels)) < 2: raise CannotMeasure(f'{len(lessons)} rows of {len(set(lessons.labels))} label: a student needs at least two labels to tell apart')
-        self._model = LogisticRegression(C=self.C, max_iter=2000).fit(self.embedder.encode(lessons.texts), lessons.labels, lessons.weights)
-        self.labels_ = tuple(self._model.classes_.tolist())
-        return self
+        return super().fit(self.embedder.encode(lessons.texts), lessons.labels, lessons.weights)
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Metric:
-        """Measure the accuracy on real rows.
-
-        Parameters
-        ----------
-        rows : sequence of Mapping
-            Each with `text` and `label`.
-
-        Returns
-        -------
-        Metric
-            Accuracy, with `macro_f1` in its details; see `students.accuracy`.
-        """
+        "Accuracy on real rows; see `students.accuracy`."
         asked = Rows.of(rows)
-        return accuracy(self._model.predict_proba(self.embedder.encode(asked.texts)), asked.labels, self.labels_, {'model': repr(self)})
+        probs = self.predict_proba(self.embedder.encode(asked.texts))
+        return accuracy(probs, asked.labels, self.labels, {'model': repr(self)})
 
 
 def find_student(name: str, embedder: Any) -> Any:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RECIPES', 'TrainRecipe', 'find_recipe', 'row_weights', 'right_pad', 'Encoder', 'MeanPooled', 'TextToText', 'Seq2Seq',
            'Decoder', 'student_kind', 'student_path', 'hushed', 'StudentError', 'load_reader', 'load_network',
-           'fast_bfloat16', 'autocast', 'length_batches']
+           'autocast', 'length_batches']
 
 # %% ../nbs/13f_classifiers.ipynb #43a7729a
 import contextlib
@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from .embeddings import EmbedderError, minilm_folder
-from .util import CannotMeasure
-from .util import did_you_mean
-from .tasks import Task
-from .util import choose_device
+from .embeddings import EmbedderError, cpu_has_bfloat16, minilm_folder
 from .models import context_length, left_pad, positions
+from .tasks import Task
+from .util import CannotMeasure, choose_device, did_you_mean, quiet
 
 # %% ../nbs/13f_classifiers.ipynb #463e9522
 @dataclass(frozen=True)
@@ -38,11 +36,11 @@ class TrainRecipe:
     lr : float
         Largest learning rate.
     epochs : int
-        Times that every row is seen.
+        Number of passes over the rows.
     batch_size : int
         Rows of a step.
     weight_decay : float
-        Decay of the weights, biases and layer norms aside.
+        Decay of the weights, except biases and layer norms.
     warmup : float
         Share of the steps in which the learning rate rises.
     epsilon : float
@@ -50,13 +48,13 @@ class TrainRecipe:
     dropout : float or None
         Dropout everywhere; None keeps the model's own.
     max_length : int
-        Tokens of a text that are read.
+        Limit on the tokens of a text.
     patience : int or None
-        Epochs without a better result on the validation rows after which training stops; None trains to the end.
+        Stop after this many epochs without a better result on the validation rows; None trains to the end.
     pooling : str
-        For encoders: "model" for the model's own classification head, "mean" for one linear layer on the mean of the last hidden states.
+        For encoders: "model" for the model's own head, "mean" for a linear layer on the mean hidden state.
     frozen : int
-        Lower layers that stay as they were pretrained; with any, the word embeddings too.
+        Number of lower layers that keep their pretrained weights; with any, the word embeddings do too.
 
     Raises
     ------
@@ -95,25 +93,7 @@ RECIPES = {
 
 
 def find_recipe(recipe: str | TrainRecipe, overrides: Mapping[str, Any] = {}) -> TrainRecipe:
-    """Find a recipe by its name, and change some of it.
-
-    Parameters
-    ----------
-    recipe : str or TrainRecipe
-        A name in `RECIPES`, or a recipe of your own.
-    overrides : Mapping
-        New values of some fields.
-
-    Returns
-    -------
-    TrainRecipe
-        The recipe.
-
-    Raises
-    ------
-    ValueError
-        If there is no such recipe or field.
-    """
+    "A recipe, or the one of this name, with some fields changed; raises ValueError for an unknown recipe or field."
     if isinstance(recipe, str) and recipe not in RECIPES:
         raise ValueError(f'no recipe {recipe!r}{did_you_mean(recipe, RECIPES)}; there are {", ".join(RECIPES)}, or give a TrainRecipe')
     known = vars(RECIPES[recipe] if isinstance(recipe, str) else recipe)
@@ -123,34 +103,17 @@ def find_recipe(recipe: str | TrainRecipe, overrides: Mapping[str, Any] = {}) ->
 
 # %% ../nbs/13f_classifiers.ipynb #cca23774
 def row_weights(targets: Sequence[int], labels: Sequence[str], weights: Sequence[float] | None = None, class_weights: Mapping[str, float] | str | None = None) -> np.ndarray:
-    """Weigh training rows, 1 on average.
+    """Weights of training rows, shape (n,), 1 on average: those of the rows times those of their labels.
 
-    Parameters
-    ----------
-    targets : sequence of int
-        Number of each row's label, n of them.
-    labels : sequence of str
-        Names of the labels.
-    weights : sequence of float or None
-        Weight of each row, not negative.
-    class_weights : Mapping, str or None
-        Weight of each label by name (1 where it is not named), or "balanced" for the same total of all labels.
-
-    Returns
-    -------
-    ndarray
-        Weights, shape (n,).
-
-    Raises
-    ------
-    ValueError
-        If a weight is negative or not finite, all are 0, or they do not fit the rows or labels.
+    `class_weights` maps labels to weights (1 for the others), or is "balanced" for the same total of all labels.
+    Raises ValueError if weights do not fit the rows or labels, are negative or not finite, or are all 0.
     """
     result = np.ones(len(targets)) if weights is None else np.array(weights, dtype=float)
     if result.shape != (len(targets),): raise ValueError(f'{result.size} weights for {len(targets)} rows: give one for each row')
     result *= _label_weights(targets, labels, class_weights)[np.asarray(targets)]
     if not np.isfinite(result).all() or (result < 0).any() or not result.any():
         raise ValueError(f'weights must be finite, not negative, and not all 0; they go from {result.min()} to {result.max()}')
+    # mean 1 keeps the length of a step
     return result/result.mean()
 
 
@@ -165,71 +128,40 @@ def _label_weights(targets: Sequence[int], labels: Sequence[str], class_weights:
 
 # %% ../nbs/13f_classifiers.ipynb #24c30821
 def right_pad(sequences: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Stack token sequences into one batch, filled up on the right.
-
-    Parameters
-    ----------
-    sequences : sequence of sequence of int
-        Token ids of B texts.
-    value : int
-        What to fill with.
-
-    Returns
-    -------
-    tuple of Tensor
-        Ids and attention mask, both of shape (B, longest), int64.
-    """
+    "Token ids of B texts padded on the right, and their attention mask, both (B, longest) int64."
     width = max(map(len, sequences))
     ids = torch.tensor([[*s, *[value]*(width - len(s))] for s in sequences])
     return ids, torch.tensor([[1]*len(s) + [0]*(width - len(s)) for s in sequences])
 
 # %% ../nbs/13f_classifiers.ipynb #6d34eda0
 class Encoder:
-    """Reads a text and scores every label in one pass.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        The model's tokenizer.
-    labels : sequence of str
-        Names of the K labels.
-    max_length : int
-        Tokens that the model reads.
-    task : Task or None
-        Task whose question is asked; an encoder needs none.
-    """
+    "Reads a text and scores all K labels in one pass; subclasses ask the task's question, or a general one."
     family = AutoModelForSequenceClassification
 
     def __init__(self, tokenizer: Any, labels: Sequence[str], max_length: int, task: Task | None = None):
         self.tokenizer, self.labels, self.max_length = tokenizer, labels, max_length
+        # not every tokenizer has a padding token; the mask hides whichever is used
         self.pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, cut to the length that is read."""
+        "Token ids of each text, truncated to the limit."
         rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_length, return_attention_mask=False, return_token_type_ids=False)
+        # a text without tokens still needs one position
         return [ids or [self.pad_id] for ids in rows['input_ids']]
 
     def scores(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Score the labels of each text in nats, up to a constant for each text: shape (B, K), float32."""
+        "Scores of the labels of each text in nats, up to a constant for each text: shape (B, K), float32."
         input_ids, mask = right_pad(ids, self.pad_id)
         return model(input_ids=input_ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()
 
     def losses(self, model: nn.Module, ids: Sequence[Sequence[int]], targets: Sequence[int]) -> Tensor:
-        """Return the cross-entropy of each text's label in nats, shape (B,)."""
+        "Cross-entropy of each text's label in nats, shape (B,)."
         scores = self.scores(model, ids)
         return nn.functional.cross_entropy(scores, torch.tensor(targets, device=scores.device), reduction='none')
 
 # %% ../nbs/13f_classifiers.ipynb #1460970c
 class MeanPooled(nn.Module):
-    """An encoder with one linear layer on the mean of its last hidden states.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        A transformers encoder.
-    num_labels : int
-        Number of labels.
-    """
+    "An encoder with one linear layer on the mean of its last hidden states."
     def __init__(self, encoder: nn.Module, num_labels: int):
         super().__init__()
         self.encoder, self.config = encoder, encoder.config
@@ -237,31 +169,20 @@ class MeanPooled(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        "Device of the weights."
         return self.encoder.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        """Return an object whose `logits` score the labels, shape (B, num_labels), float32 whatever the encoder computes in."""
+        "An object whose `logits` score the labels, shape (B, num_labels), float32 whatever the encoder computes in."
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        # float32, so that scores have no steps
         with torch.autocast(states.device.type, enabled=False):
             mask = attention_mask[..., None].float()
             return SimpleNamespace(logits=self.classifier((states.float()*mask).sum(1)/mask.sum(1)))
 
 # %% ../nbs/13f_classifiers.ipynb #a216b7e5
 class TextToText(Encoder):
-    """Asks for the label of a text, and scores the labels' names as answers.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        The model's tokenizer.
-    labels : sequence of str
-        Names of the K labels.
-    max_length : int
-        Tokens that the model reads, question and answer included.
-    task : Task or None
-        Task whose question is asked; None asks which of the labels fits.
-    """
+    "Asks for the label of a text, and scores the labels' names as answers."
     def __init__(self, tokenizer: Any, labels: Sequence[str], max_length: int, task: Task | None = None):
         super().__init__(tokenizer, labels, max_length)
         question, cue = (task.ask_instruction(), task.answer_cue) if task else (f"Which label fits this text: {', '.join(labels)}?", 'Label:')
@@ -274,23 +195,25 @@ class TextToText(Encoder):
         return self.tokenizer(text, add_special_tokens=False)['input_ids']
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of question, text and cue for each text."""
+        "Token ids of question, text and cue; only the text is truncated. Raises ValueError if there is no room for it."
+        # the text may be truncated, question and cue never
         room = self.max_length - len(self.head) - len(self.tail) - max(map(len, self.answers))
         if room < 1: raise ValueError(f'the question alone fills the {self.max_length} tokens that the student reads: raise max_length, or ask shorter')
         rows = self.tokenizer(list(texts), add_special_tokens=False)['input_ids']
         return [[*self.head, *row[:room], *self.tail] for row in rows]
 
     def logprobs(self, model: nn.Module, ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], **known: Any) -> Tensor:
-        """Return the log-probability in nats of an answer to each prompt, shape (B,); `known` may hold what the model need not compute again."""
+        "Log-probability in nats of an answer to each prompt, shape (B,); `known` holds what is computed already."
         raise NotImplementedError
 
     def scores(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Return the log-probability in nats of each label's name, shape (B, K), float32."""
+        "Log-probability in nats of each label's name, shape (B, K), float32."
         return torch.stack([self.logprobs(model, ids, [answer]*len(ids)) for answer in self.answers], dim=-1)
 
     def losses(self, model: nn.Module, ids: Sequence[Sequence[int]], targets: Sequence[int]) -> Tensor:
-        """Return the cross-entropy of each right answer in nats, mean over its tokens, shape (B,)."""
+        "Cross-entropy of each right answer in nats, mean over its tokens, shape (B,)."
         answers = [self.answers[k] for k in targets]
+        # per token, so that long names do not dominate the loss
         return -self.logprobs(model, ids, answers)/torch.tensor([len(a) for a in answers], device=model.device)
 
 # %% ../nbs/13f_classifiers.ipynb #c11e7ef7
@@ -300,40 +223,30 @@ def _answer_logprobs(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Seq2Seq(TextToText):
-    """Encoder and decoder: the question goes in, the answer comes out.
-
-    Parameters
-    ----------
-    tokenizer, labels, max_length, task : object
-        As for `TextToText`.
-    """
+    "Encoder and decoder: the question goes in, the answer comes out."
     family = AutoModelForSeq2SeqLM
 
     def logprobs(self, model: nn.Module, ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], **known: Any) -> Tensor:
-        """Return the log-probability in nats of an answer to each prompt, shape (B,)."""
+        "Log-probability in nats of an answer to each prompt, shape (B,)."
         input_ids, mask = (x.to(model.device) for x in right_pad(ids, self.pad_id))
         labels = right_pad(answers, -100)[0].to(model.device)
         return _answer_logprobs(model(attention_mask=mask, labels=labels, **(known or {'input_ids': input_ids})).logits, labels)
 
     def scores(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Return the log-probability in nats of each label's name, shape (B, K), float32."""
+        "Log-probability in nats of each label's name, shape (B, K), float32."
         input_ids, mask = (x.to(model.device) for x in right_pad(ids, self.pad_id))
+        # the prompt is encoded once for all K answers
         states = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
         return torch.stack([self.logprobs(model, ids, [answer]*len(ids), encoder_outputs=states) for answer in self.answers], dim=-1)
 
 # %% ../nbs/13f_classifiers.ipynb #fdda0e59
 class Decoder(TextToText):
-    """Decoder only: the answer goes on where the question ends.
-
-    Parameters
-    ----------
-    tokenizer, labels, max_length, task : object
-        As for `TextToText`.
-    """
+    "Decoder only: the answer follows the question."
     family = AutoModelForCausalLM
 
     def logprobs(self, model: nn.Module, ids: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], **known: Any) -> Tensor:
-        """Return the log-probability in nats of an answer to each prompt, shape (B,)."""
+        "Log-probability in nats of an answer to each prompt, shape (B,)."
+        # answers begin in one column, so only the last columns need scores over the vocabulary
         ends, labels = (right_pad(answers, value)[0] for value in (self.pad_id, -100))
         input_ids, mask = (x.to(model.device) for x in left_pad([[*row, *end] for row, end in zip(ids, ends.tolist())], self.pad_id))
         output = model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=ends.shape[1] + 1)
@@ -344,36 +257,14 @@ _KINDS = {'encoder': Encoder, 'seq2seq': Seq2Seq, 'decoder': Decoder}
 
 
 def student_kind(config: Any) -> str:
-    """Tell what kind of student a model makes.
-
-    Parameters
-    ----------
-    config : PreTrainedConfig
-        The model's configuration.
-
-    Returns
-    -------
-    str
-        "encoder", "seq2seq" or "decoder".
-    """
+    """Kind of student ("encoder", "seq2seq" or "decoder") by a model's configuration."""
     built = ' '.join(config.architectures or [])
     if config.is_encoder_decoder: return 'seq2seq'
     return 'decoder' if 'CausalLM' in built or 'LMHead' in built else 'encoder'
 
 
 def student_path(model: str | Path) -> str:
-    """Find the folder of a student.
-
-    Parameters
-    ----------
-    model : str or Path
-        "minilm", a folder, or a Hub name.
-
-    Returns
-    -------
-    str
-        A folder or a Hub name.
-    """
+    """Folder or Hub name of a student: "minilm", a folder, or a Hub name."""
     if str(model) == 'minilm': return str(minilm_folder())
     folder = Path(model).expanduser()
     return str(folder) if folder.is_dir() else str(model)
@@ -381,29 +272,21 @@ def student_path(model: str | Path) -> str:
 # %% ../nbs/13f_classifiers.ipynb #95d3b64f
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """No bars and no advice from transformers for as long as this lasts.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    "No progress bars and warnings of transformers within this context."
+    level = logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try: yield
-    finally:
-        logging.set_verbosity(level)
-        if bars: logging.enable_progress_bar()
+    try:
+        with quiet(True): yield
+    finally: logging.set_verbosity(level)
 
 
 class StudentError(CannotMeasure):
-    """A student that cannot be loaded; the message says what to do."""
+    "A student that cannot be loaded; the message says what to do."
 
 
 @contextlib.contextmanager
 def _explained(model: str | Path) -> Iterator[None]:
-    "Turn an error of loading into one that says what would do."
+    "Turn a loading error into one that says what works."
     try:
         with hushed(): yield
     except (OSError, ValueError, EmbedderError) as error:
@@ -413,45 +296,26 @@ def _explained(model: str | Path) -> Iterator[None]:
 
 # %% ../nbs/13f_classifiers.ipynb #e52fe1ac
 def load_reader(model: str | Path, labels: Sequence[str], kind: str = 'auto', max_length: int = 512, task: Task | None = None) -> tuple[Encoder, Any]:
-    """Load the tokenizer and the configuration of a student.
+    """Reader (`Encoder`, `Seq2Seq` or `Decoder`) and configuration of a student; kind "auto" follows the latter.
 
-    Parameters
-    ----------
-    model : str or Path
-        "minilm", a folder, or a Hub name.
-    labels : sequence of str
-        Names of the labels.
-    kind : str
-        "encoder", "seq2seq", "decoder", or "auto" for what the configuration says.
-    max_length : int
-        Tokens to read, as far as the model can.
-    task : Task or None
-        Task whose question is asked in text-to-text form.
-
-    Returns
-    -------
-    tuple
-        The reader, an `Encoder`, `Seq2Seq` or `Decoder`; and the configuration.
-
-    Raises
-    ------
-    StudentError
-        If there is no such model, or it cannot be loaded.
+    Raises StudentError if there is no such model, or it cannot be loaded.
     """
     with _explained(model):
         config, tokenizer = (family.from_pretrained(student_path(model), trust_remote_code=False) for family in (AutoConfig, AutoTokenizer))
+    # a model without a stated limit gives None
     bounds = (max_length, context_length(config), tokenizer.model_max_length)
     return _KINDS[student_kind(config) if kind == 'auto' else kind](tokenizer, labels, min(b for b in bounds if b), task), config
 
 # %% ../nbs/13f_classifiers.ipynb #397096ab
 def _set_dropout(config: Any, share: float | None) -> None:
     "Set every dropout of a configuration; None leaves them."
+    # each architecture has its own names, always with "drop" in them
     names = [name for name, value in config.to_dict().items() if 'drop' in name and isinstance(value, float)]
     for name in names if share is not None else []: setattr(config, name, share)
 
 
 def _freeze(model: nn.Module, layers: int) -> None:
-    "Exclude the word embeddings and so many lower layers of an encoder from training."
+    "Exclude the word embeddings and this many lower layers of an encoder from training."
     if not layers: return
     encoder = getattr(model, 'encoder', None) if isinstance(model, MeanPooled) else model.base_model
     stack = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers), [])
@@ -459,103 +323,47 @@ def _freeze(model: nn.Module, layers: int) -> None:
     for part in (encoder.get_input_embeddings(), *stack[:layers]): part.requires_grad_(False)
 
 # %% ../nbs/13f_classifiers.ipynb #9e156406
-_LONG = 256                                          # tokens from which plain attention needs too much memory
+# tokens from which plain attention needs too much memory
+_LONG = 256
 
 
 def load_network(model: str | Path, config: Any, reader: Encoder, recipe: TrainRecipe, device: str = 'auto', longest: int = 512) -> nn.Module:
-    """Load the network of a student, with a new head where it has one.
+    """Network of a student (float32, on its device), with a new head where its kind has one.
 
-    Parameters
-    ----------
-    model : str or Path
-        "minilm", a folder, or a Hub name.
-    config : PreTrainedConfig
-        Its configuration.
-    reader : Encoder
-        Its reader, which knows kind and labels.
-    recipe : TrainRecipe
-        Dropout, head and frozen layers.
-    device : str
-        "auto" takes CUDA, then Apple's GPU, then the CPU.
-    longest : int
-        Tokens of the longest training row; short ones are attended to in the plain way on a CPU.
-
-    Returns
-    -------
-    nn.Module
-        The network, float32, on its device.
-
-    Raises
-    ------
-    StudentError
-        If it cannot be loaded.
+    `longest` is the number of tokens of the longest training row: short rows get plain attention on a CPU.
+    Raises StudentError if the model cannot be loaded, ValueError if it has fewer layers than the recipe freezes.
     """
     place = choose_device(device)
     _set_dropout(config, recipe.dropout)
     options = dict(config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    # in bfloat16 on a CPU, plain attention trains faster than the fused one
     if place.type == 'cpu' and longest <= _LONG: options['attn_implementation'] = 'eager'
     mean, count = recipe.pooling == 'mean' and type(reader) is Encoder, len(reader.labels)
-    if type(reader) is Encoder: config.num_labels, options['ignore_mismatched_sizes'] = count, True      # a head for other labels is left behind
+    # a head for other labels is left behind
+    if type(reader) is Encoder: config.num_labels, options['ignore_mismatched_sizes'] = count, True
     with _explained(model): found = (AutoModel if mean else reader.family).from_pretrained(student_path(model), **options)
     network = MeanPooled(found, count) if mean else found
     _freeze(network, recipe.frozen)
     return network.to(place)
 
 # %% ../nbs/13f_classifiers.ipynb #9e440030
-def fast_bfloat16(device: torch.device) -> bool:
-    """Say whether a device multiplies in bfloat16 faster than in float32.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the student runs.
-
-    Returns
-    -------
-    bool
-        True for a CPU with AVX-512 BF16 or AMX, and for a CUDA card that has bfloat16.
-    """
-    if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities() if device.type == 'cpu' else {}
-    return bool(able.get('avx512_bf16') or able.get('amx_bf16'))
-
-
 def autocast(device: torch.device, dtype: str = 'auto') -> contextlib.AbstractContextManager:
-    """Choose the number type of the products for as long as this lasts.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the student runs.
-    dtype : str
-        "float32", "bfloat16", or "auto" for the faster.
-
-    Returns
-    -------
-    context manager
-        To be used once.
-    """
-    wanted = dtype == 'bfloat16' or dtype == 'auto' and fast_bfloat16(device)
+    """Context, to be used once, in which products are in "float32", "bfloat16" or ("auto") the faster of both."""
+    def is_fast():
+        if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+        return device.type == 'cpu' and cpu_has_bfloat16()
+    wanted = dtype == 'bfloat16' or dtype == 'auto' and is_fast()
     return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 # %% ../nbs/13f_classifiers.ipynb #d0cb08c7
 def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Group texts of like length.
+    """Indices of texts in batches of like length, the shortest first.
 
-    Parameters
-    ----------
-    lengths : sequence of int
-        Tokens of each text.
-    tokens : int
-        Most tokens of a batch, padding included; a longer text is a batch of its own.
-
-    Returns
-    -------
-    list of list of int
-        Indices of the texts of each batch, the shortest first.
+    A batch has at most `tokens` tokens with its padding; a longer text is a batch of its own.
     """
     batches = [[]]
     for i in np.argsort(lengths, kind='stable').tolist():
+        # sorted by length, so the newest text is the width of the batch
         if batches[-1] and (len(batches[-1]) + 1)*lengths[i] > tokens: batches.append([])
         batches[-1].append(i)
     return [batch for batch in batches if batch]

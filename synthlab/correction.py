@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'OTHER', 'BLOCK', 'FIRST_BLOCK', 'correction_schema', 'correction_messages',
-           'row_fields', 'correction_sampling', 'reason_length', 'correction_requests', 'tally', 'read_verdict',
-           'apply_policy', 'ask_rows', 'verdict_on', 'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix',
-           'alarms', 'RepairRates', 'repair_rates', 'block_size', 'CorrectedWriter']
+           'correction_sampling', 'reason_length', 'correction_requests', 'tally', 'read_verdict', 'apply_policy',
+           'ask_rows', 'verdict_on', 'SelfCorrection', 'Share', 'TransitionMatrix', 'transition_matrix', 'alarms',
+           'RepairRates', 'repair_rates', 'block_size', 'CorrectedWriter']
 
 # %% ../nbs/10i_correction.ipynb #44c51550
 import json
@@ -31,7 +31,8 @@ from .inputs import as_labels
 from .requests import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield, unasked
-from .specs import Strategy, kind_of, template_of
+from .specs import Strategy, kind_of, row_fields, template_of
+from .strategies import find_strategy
 from .util import derive_seed, one_line, render
 from .tasks import Task, load_task
 
@@ -129,33 +130,6 @@ def correction_messages(task: Task, question: str, shown: Mapping[str, str], ans
     told = render(template or template_of('correct'), task=task.description, question=question or 'Which label is right?', answers=[(_json(answer), definitions.get(answer, '')) for answer in answers],
                   instance=_json(dict(shown)), current=_json(current) if given else '', words=longest//8)
     return [{'role': 'user', 'content': told.strip()}]
-
-# %% ../nbs/10i_correction.ipynb #a4573af7
-def row_fields(row: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Collect the fields of a row, wherever it has them.
-
-    Parameters
-    ----------
-    row : Mapping
-        A row with `fields`, with a column for each field of the task, or with `text` alone.
-    task : Task
-        The task.
-
-    Returns
-    -------
-    dict
-        The fields by name.
-
-    Raises
-    ------
-    ValueError
-        If one is missing.
-    """
-    if fields := row.get('fields'): row = json.loads(fields) if isinstance(fields, str) else fields                 # a CSV file holds them as JSON
-    if len(task.fields) == 1 and task.fields[0] not in row and 'text' in row: return {task.fields[0]: row['text']}
-    missing = [name for name in task.fields if name not in row]
-    if missing: raise ValueError(f"a row of {task.name!r} needs {', '.join(task.fields)}, and this one has no {missing[0]!r}; its columns are {', '.join(row)}")
-    return {name: value for name, value in row.items() if fields or name in task.fields}
 
 # %% ../nbs/10i_correction.ipynb #269835fd
 def correction_sampling(votes: int = 1, longest: int = LONGEST_REASON, answer: int = 40) -> Sampling:
@@ -388,7 +362,7 @@ class SelfCorrection:
     votes : int
         Answers asked for each row.
     strategy : Strategy or None
-        What is shown and what may be answered; None takes `make_strategy(task)`.
+        What is shown and what may be answered; None takes the one that the task names.
     calls : MutableMapping or None
         Store of calls: none that is in it is made again. None keeps them in memory.
     budget : Budget or None
@@ -413,13 +387,12 @@ class SelfCorrection:
     >>> checked = SelfCorrection(CausalTeacher('pocket'), 'sst2', show_label=False)(rows)
     """
 
-    make_strategy: ClassVar[Callable[[Task], Strategy]] = Strategy
 
     def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel', show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
                  calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0, progress: bool | None = None):
-        self.options = Correction(show_label, show_explanation, votes, policy)
+        self.options = Correction(show_label=show_label, show_explanation=show_explanation, votes=votes, policy=policy)
         task = task if isinstance(task, Task) else load_task(task)
-        self.teacher, self.task, self.strategy = teacher, task, strategy or self.make_strategy(task)
+        self.teacher, self.task, self.strategy = teacher, task, strategy or find_strategy(task)
         self.calls, self.budget, self.seed, self.progress = {} if calls is None else calls, Budget() if budget is None else budget, seed, progress
 
     def _open(self, rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict], list[int]]:

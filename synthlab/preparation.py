@@ -29,7 +29,7 @@ from .specs import check_task
 from .prompt_choices import Attributes, Targeted
 from .select_choices import plan_demonstrations
 from .stages import Stages
-from .targen import find_strategy
+from .strategies import find_strategy
 from .util import derive_seed, how_to_install
 from .tasks import Task
 

@@ -46,7 +46,7 @@ from .screening import make_screen, read_copies, texts_hash
 from .prompt_choices import Attributes
 from .stages import Stages
 from .superglue import read_gold, text_to_text, write_official
-from .targen import find_strategy
+from .strategies import find_strategy
 from .system import memory_given_back
 from .tasks import Task
 from .teachers import CausalTeacher

@@ -273,7 +273,7 @@ class Targeted(Prompting):
     def prompts(self, task, pool, plan=None, records=None):
         from synthlab.instances import TargetedPrompts
         from synthlab.seeds import read_contexts, read_seeds
-        from synthlab.targen import find_strategy
+        from synthlab.strategies import find_strategy
         strategy = find_strategy(task)
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from .classifiers import (RECIPES, TrainRecipe, autocast, find_recipe, hushed, length_batches, load_network, load_reader, row_weights)
-from .data import DataError, as_table, load_gold
+from .data import DataError, as_table, load_gold, read_table
 from .inputs import as_labels, as_list
 from .util import CannotMeasure
 from .measures import Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
@@ -39,32 +39,27 @@ _all_ = ['RECIPES', 'TrainRecipe']
 
 # %% ../nbs/14_students.ipynb #606ca35b
 def text_and_label(rows: Any, what: str = 'rows') -> tuple[list[str], list[str]]:
-    """Return texts and labels of rows.
+    """Texts and labels of rows, classes by name: a Dataset, DataFrame, Mapping, list of dict, file or run's folder.
 
-    Parameters
-    ----------
-    rows : Dataset, DataFrame, Mapping, list of dict, or path
-        Rows with `text` and `label` (classes of a Dataset are named); a path is a run's folder, a file, or the name of gold data.
-    what : str
-        What to call them in a message.
-
-    Returns
-    -------
-    tuple of list of str
-        Texts and labels.
-
-    Raises
-    ------
-    CannotMeasure
-        If there are no rows, or a text or a label is missing or no string.
+    Raises CannotMeasure if there are no rows, or a text or a label is missing or not a string.
     """
-    if isinstance(rows, (str, Path)): rows = load_gold(run if (run := Path(rows)/'dataset.parquet').exists() else rows)
+    if isinstance(rows, (str, Path)): rows = load_gold(_data_path(rows))
     columns = _columns(rows, what)
     if not columns.keys() >= {'text', 'label'}: raise CannotMeasure(f"{what} need the columns 'text' and 'label'; there are {', '.join(map(repr, columns)) or 'none'}")
     texts, labels = as_list(columns['text'], what), as_list(columns['label'], f'labels of {what}')
     wrong = next((i for i, label in enumerate(labels) if not isinstance(label, str)), None)
     if wrong is not None: raise CannotMeasure(f'{what}[{wrong}] has the label {labels[wrong]!r}, not a string: give labels by name')
     return check_texts(texts, 1, what), labels
+
+
+def _data_path(rows: str | Path) -> str | Path:
+    "The dataset of a run's folder; any other path or name as it is."
+    return data if (data := Path(rows)/'dataset.parquet').exists() else rows
+
+
+def _labelled(rows: Any, what: str = 'rows') -> list[dict[str, str]]:
+    "Rows in any form as dictionaries of text and label."
+    return [{'text': text, 'label': label} for text, label in zip(*text_and_label(rows, what))]
 
 
 def _columns(rows: Any, what: str) -> Mapping[str, Any]:
@@ -76,46 +71,21 @@ def _columns(rows: Any, what: str) -> Mapping[str, Any]:
 
 
 def weight_column(rows: Any) -> list[float] | None:
-    """Return the weights that rows bring along.
-
-    Parameters
-    ----------
-    rows : Dataset, DataFrame, Mapping, list of dict, or path
-        Rows, perhaps with the column `weight` that alignment leaves.
-
-    Returns
-    -------
-    list of float or None
-        A weight for each row; None if they have none.
-    """
+    "Weights of rows in any form, from the column `weight` that alignment adds; None without it."
     if isinstance(rows, (str, Path)):
-        path = run if (run := Path(rows)/'dataset.parquet').exists() else Path(rows)
-        import pandas as pd
-        return weight_column(pd.read_parquet(path)) if path.suffix == '.parquet' and path.exists() else None
+        path = Path(_data_path(rows))
+        if path.suffix != '.parquet' or not path.exists(): return None
+        rows = read_table(path).columns
     weights = _columns(rows, 'rows').get('weight')
     return None if weights is None or None in (found := as_list(weights, 'weights')) else found
 
 
 def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Put the labels of rows in order.
+    """All labels, each once, in the given order, else sorted.
 
-    Parameters
-    ----------
-    labels : sequence of str
-        Label of each row.
-    order : sequence of str or None
-        All labels in the order wanted; None sorts those of the rows.
-
-    Returns
-    -------
-    tuple of str
-        The labels, each once.
-
-    Raises
-    ------
-    CannotMeasure
-        If the rows have one label only, or one that is not in `order`.
+    Raises CannotMeasure if the rows have one label only, or one that is not in `order`.
     """
+    # never the order of a set, which differs between processes
     found = sorted(set(labels))
     known = tuple(dict.fromkeys(found if order is None else order))
     if unknown := [name for name in found if name not in known]:
@@ -125,52 +95,24 @@ def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tu
 
 # %% ../nbs/14_students.ipynb #15ece419
 def calibration(confidence: Sequence[float], hits: Sequence[bool], bins: int = 15) -> list[dict[str, float]]:
-    """Compare how sure predictions are with how often they are right.
-
-    Parameters
-    ----------
-    confidence : sequence of float
-        Probability of each predicted label.
-    hits : sequence of bool
-        Whether it was right.
-    bins : int
-        Number of bins of equal width.
-
-    Returns
-    -------
-    list of dict
-        Mean `confidence`, `accuracy` and number of rows `n` of each bin that is not empty.
-
-    References
-    ----------
-    Guo et al. 2017, arXiv 1706.04599.
-    """
+    "Mean `confidence`, `accuracy` and number of rows `n` of each non-empty bin of equal width (arXiv 1706.04599)."
     confidence, hits = np.asarray(confidence, dtype=float), np.asarray(hits)
+    # bins are closed on the right, so a confidence of 1 is in the last
     place = np.clip(np.ceil(confidence*bins) - 1, 0, bins - 1)
     return [{'confidence': float(confidence[place == b].mean()), 'accuracy': float(hits[place == b].mean()), 'n': int((place == b).sum())} for b in np.unique(place)]
 
 
 def calibration_error(table: Sequence[Mapping[str, float]]) -> float:
-    """Return the expected calibration error.
-
-    Parameters
-    ----------
-    table : sequence of Mapping
-        What `calibration` returned.
-
-    Returns
-    -------
-    float
-        Mean distance of accuracy and confidence, in [0, 1].
-    """
+    "Expected calibration error of a `calibration` table: mean distance of accuracy and confidence, in [0, 1]."
     return sum(b['n']*abs(b['accuracy'] - b['confidence']) for b in table)/sum(b['n'] for b in table)
 
 # %% ../nbs/14_students.ipynb #629e48f8
 def _per_class(gold: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
     "Precision, recall, F1 and number of rows of each label."
     from sklearn.metrics import precision_recall_fscore_support
+    keys = ('precision', 'recall', 'f1', 'support')
     found = zip(*precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0))
-    return {name: dict(zip(('precision', 'recall', 'f1', 'support'), map(float, values))) for name, values in zip(names, found)}
+    return {name: dict(zip(keys, map(float, values))) for name, values in zip(names, found)}
 
 
 def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], settings: Mapping[str, Any] = {}) -> Metric:
@@ -185,13 +127,13 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     labels : sequence of str
         The K labels in order.
     settings : Mapping
-        What to record.
+        Settings of the result.
 
     Returns
     -------
     Metric
-        Share of right labels, with Wilson's interval. Details: `macro_f1`, `per_class`, `ece` and its `calibration`, `confusion` (gold, then predicted),
-        `labels`, and `unknown`, the gold labels that are not among them.
+        Share of right labels, with Wilson's interval. Details: `macro_f1`, `per_class`, `ece` and its `calibration`,
+        `confusion` (gold, then predicted), `labels`, and `unknown`, the gold labels that are not among them.
 
     Raises
     ------
@@ -201,6 +143,7 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     gold = as_labels(gold, 'gold labels')
     if not gold: raise CannotMeasure('no gold rows to score on: at least 1 is needed')
     unknown, predicted = sorted(set(gold) - set(labels)), [labels[k] for k in np.argmax(probs, axis=1)]
+    # labels that the student never met still count in the table
     hits, names = np.array([p == g for p, g in zip(predicted, gold)]), [*labels, *unknown]
     per_class, table = _per_class(gold, predicted, names), calibration(np.max(probs, axis=1), hits)
     details = {'macro_f1': float(np.mean([c['f1'] for c in per_class.values() if c['support']])), 'per_class': per_class, 'ece': calibration_error(table),
@@ -210,22 +153,10 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
 # %% ../nbs/14_students.ipynb #ff235c3b
 @contextlib.contextmanager
 def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed every generator for as long as this lasts, and leave the caller's as they were.
-
-    Parameters
-    ----------
-    seed : int
-        Seed.
-    device : torch.device or None
-        CUDA card whose generator is seeded too.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
+    "Seed every generator (also that of a CUDA device) within this context, and leave the caller's as they were."
     state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device is not None and device.type == 'cuda' else []):
+        # numpy takes 32 bits
         random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
         try: yield
         finally: random.setstate(state), np.random.set_state(numpy_state)
@@ -240,7 +171,7 @@ class _Trainer(Trainer):
 
 
 def _arguments(recipe: TrainRecipe, rows: int, seed: int, device: torch.device, folder: str) -> TrainingArguments:
-    "A recipe in the words of transformers: nothing is written, nothing is reported."
+    "A recipe as transformers' arguments: nothing is written, nothing is reported."
     steps = math.ceil(rows/recipe.batch_size)*recipe.epochs
     return TrainingArguments(
         folder, learning_rate=recipe.lr, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size, weight_decay=recipe.weight_decay,
@@ -255,7 +186,7 @@ def _bar(student: 'Student', total: int, what: str, unit: str) -> tqdm:
 
 
 class _Epochs(TrainerCallback):
-    "Shows progress, records what the student believes, and remembers its best epoch."
+    "Shows progress, records what the student believes, and keeps its best epoch."
 
     def __init__(self, student: 'Student', rows: list[dict], validation: list[dict] | None):
         self.student, self.rows, self.validation = student, rows, validation
@@ -269,6 +200,7 @@ class _Epochs(TrainerCallback):
         student, patience = self.student, self.student.recipe.patience
         if student.record: student._record(self.rows)
         if self.validation is None: return
+        # on equal accuracy the higher likelihood wins: ties are common on few rows
         found = student._believes(self.validation)
         student.validation_.append(found[0])
         self.waited = 0 if found > self.best else self.waited + 1
@@ -287,19 +219,19 @@ class Student:
     model : str or Path
         "minilm" (all-MiniLM-L6-v2, in the extra `offline`), a folder, or a Hub name.
     kind : str
-        "encoder", "seq2seq", "decoder", or "auto" for what the model's configuration says.
+        "encoder", "seq2seq", "decoder", or "auto" for the kind in the model's configuration.
     recipe : str or TrainRecipe
         How it is trained: a name in `RECIPES`, or a recipe of your own.
     labels : sequence of str or None
         The labels in order; None sorts the labels of the training rows.
     seed : int
-        Seed of the new head, of the order of the rows and of dropout.
+        Random seed of the new head, of the order of the rows and of dropout.
     max_length : int or None
-        Tokens of a text that are read; None takes the recipe's.
+        Limit on the tokens of a text; None takes the recipe's.
     class_weights : Mapping, str or None
         Weight of each label by name, or "balanced" for the same total weight of all labels.
     record : bool
-        Whether to keep, after each epoch, what the student believes of its training rows.
+        Whether to keep the probabilities of the training rows after each epoch.
     device : str
         "auto" takes CUDA, then Apple's GPU, then the CPU.
     dtype : str
@@ -322,7 +254,7 @@ class Student:
     validation_ : list of float
         Accuracy on the validation rows after each epoch.
     seconds_ : float
-        Time that `fit` took.
+        Duration of `fit`.
     progress : bool or None
         Of the class: whether bars are shown; None shows them after two seconds.
 
@@ -350,18 +282,7 @@ class Student:
     def __repr__(self): return f'Student({Path(self.model).name if Path(self.model).is_absolute() else str(self.model)!r}, recipe={self.recipe_name!r}, seed={self.seed})'
 
     def clone(self, **changes: Any) -> 'Student':
-        """Return an untrained student with the same settings.
-
-        Parameters
-        ----------
-        **changes
-            Settings to change, such as `seed=1` or `epochs=1`.
-
-        Returns
-        -------
-        Student
-            The new student.
-        """
+        "An untrained student with the same settings, except for some changes such as `seed=1` or `epochs=1`."
         other = Student(**{name: getattr(self, name) for name in _SETTINGS} | changes)
         if 'recipe' not in changes: other.recipe_name = self.recipe_name
         return other
@@ -376,7 +297,7 @@ class Student:
         validation : Dataset, list of dict, path or None
             Rows on which each epoch is scored; the weights of the best epoch are kept.
         weights : sequence of float or None
-            Weight of each row, not negative; only their ratios count. None takes the column `weight`, where the rows have one.
+            Weight of each row, not negative; only ratios count. None takes the column `weight`, if there is one.
 
         Returns
         -------
@@ -386,13 +307,14 @@ class Student:
         Raises
         ------
         CannotMeasure
-            If there are no rows, or rows of one label only, or of labels that were not named.
+            If there are no rows, or rows of one label only, or of unknown labels.
         ValueError
             If the model cannot be loaded, or the weights are unusable.
         """
         start, (texts, labels) = time.perf_counter(), text_and_label(rows, 'training rows')
         weights = weight_column(rows) if weights is None else weights
         self.labels_, self.n_, self.validation_, self.seconds_ = label_order(labels, self.labels), len(labels), [], None
+        # the new head, the order of rows and dropout draw from the student's seed
         with own_randomness(self.seed, choose_device(self.device)):
             train, held_out = self._open(texts, labels, validation, weights)
             epochs = _Epochs(self, train, held_out)
@@ -438,6 +360,7 @@ class Student:
         training, device, probs = self.model_.training, self.model_.device, np.empty((len(ids), len(self.labels_)))
         self.model_.eval()
         with autocast(device, self.dtype), _bar(self, len(ids), 'predicting', 'text') as bar:
+            # small batches keep the states in a CPU's cache
             for batch in length_batches([len(row) for row in ids], 2048 if device.type == 'cpu' else 65_536):
                 probs[batch] = self.reader_.scores(self.model_, [ids[i] for i in batch]).double().softmax(-1).cpu().numpy()
                 bar.update(len(batch))
@@ -451,7 +374,7 @@ class Student:
         return probs[np.arange(len(rows)), targets], probs.argmax(1) == targets
 
     def _record(self, rows: list[dict]) -> None:
-        "Keep what the student believes of its training rows now."
+        "Keep the current probabilities of the training rows."
         given, correct = self._given(rows)
         self.dynamics_, self.correct_ = np.vstack([self.dynamics_, given]), np.vstack([self.correct_, correct])
 
@@ -461,77 +384,27 @@ class Student:
         return float(correct.mean()), float(np.log(np.maximum(given, 1e-12)).mean())
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the probability of each label.
+        """Probability of each label for n texts, shape (n, K), columns in the order of `labels_`.
 
-        Parameters
-        ----------
-        texts : sequence of str
-            n texts.
-
-        Returns
-        -------
-        ndarray
-            Shape (n, K), columns in the order of `labels_`.
-
-        Raises
-        ------
-        ValueError
-            If the student is not trained.
-        CannotMeasure
-            If its scores are not finite, as after a training that diverged.
+        Raises ValueError if the student is not trained, CannotMeasure if its scores are not finite.
         """
         if getattr(self, 'seconds_', None) is None: raise ValueError(f'{self} is not trained: call fit(rows) first')
         texts = check_texts(texts, 0)
         return self._probs(self.reader_.tokens(texts)) if texts else np.empty((0, len(self.labels_)))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return the likeliest label of each text.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            n texts.
-
-        Returns
-        -------
-        list of str
-            n labels.
-        """
+        "Likeliest label of each text."
         return [self.labels_[k] for k in self.predict_proba(texts).argmax(1)]
 
     def score(self, rows: Any) -> Metric:
-        """Measure the accuracy on real rows.
-
-        Parameters
-        ----------
-        rows : Dataset, list of dict, or path
-            Rows with `text` and `label`.
-
-        Returns
-        -------
-        Metric
-            Accuracy; see `accuracy`. The settings name the model, the recipe with all of its fields, the seed, and the number of rows it learned from.
-        """
+        "Accuracy on real rows, see `accuracy`; the settings name model, recipe, seed and number of training rows."
         texts, labels = text_and_label(rows, 'test rows')
         about = {'model': Path(str(self.model)).name, 'recipe': self.recipe_name, 'seed': self.seed, 'trained_on': getattr(self, 'n_', 0), **asdict(self.recipe)}
         return accuracy(self.predict_proba(texts), labels, self.labels_, about)
 
 # %% ../nbs/14_students.ipynb #29e7d0a2
 def t_interval(values: Sequence[float], level: float = .95) -> tuple[float, float] | None:
-    """Return Student's t-interval for the mean of a few values.
-
-    Parameters
-    ----------
-    values : sequence of float
-        Values, such as one for each seed.
-    level : float
-        Confidence.
-
-    Returns
-    -------
-    tuple of float or None
-        Ends of the interval; None for one value.
-    """
+    "Student's t-interval for the mean of a few values; None for one value."
     from scipy.stats import t
     if len(values) < 2: return None
     mean, half = np.mean(values), t.ppf((1 + level)/2, len(values) - 1)*np.std(values, ddof=1)/math.sqrt(len(values))
@@ -550,21 +423,22 @@ def score_seeds(student: Student, train: Any, test: Any, seeds: Sequence[int] = 
     Parameters
     ----------
     student : Student
-        Settings; the student itself stays as it is.
+        Settings; the student itself does not change.
     train : Dataset, list of dict, or path
-        Rows to learn from.
+        Training rows.
     test : Dataset, list of dict, or path
-        Real rows to be scored on.
+        Real test rows.
     seeds : sequence of int
-        Seeds.
+        Random seeds.
     level : float
         Confidence of the interval.
 
     Returns
     -------
     Metric
-        Mean accuracy with a t-interval over the seeds (None for a single seed). Details: each seed's `scores`, `macro_f1`, `ece` and `seconds`; `per_class`,
-        mean over seeds; `test_interval`, Wilson's for the sample of test rows; `confusion`, `calibration`, `labels` and `unknown` of the first seed.
+        Mean accuracy with a t-interval over the seeds (None for a single seed). Details: each seed's `scores`,
+        `macro_f1`, `ece` and `seconds`; `per_class`, mean over seeds; `test_interval`, Wilson's for the sample of test
+        rows; `confusion`, `calibration`, `labels` and `unknown` of the first seed.
 
     Raises
     ------
@@ -573,14 +447,18 @@ def score_seeds(student: Student, train: Any, test: Any, seeds: Sequence[int] = 
     """
     if not len(seeds): raise ValueError('no seeds: give at least one')
     weights = weight_column(train)
-    train, test = ([dict(zip(('text', 'label'), row)) for row in zip(*text_and_label(rows, what))] for rows, what in ((train, 'training rows'), (test, 'test rows')))
-    fitted = ((copy_.fit(train, weights=weights).score(test), copy_.seconds_) for copy_ in (student.clone(seed=seed) for seed in seeds))
-    found, seconds = zip(*fitted)
+    train, test = _labelled(train, 'training rows'), _labelled(test, 'test rows')
+    def train_one(seed):
+        one = student.clone(seed=seed).fit(train, weights=weights)
+        return one.score(test), one.seconds_
+    found, seconds = zip(*map(train_one, seeds))
     value, n, first = float(np.mean(found)), found[0].n, found[0].details
-    details = {'scores': list(map(float, found)), 'macro_f1': [m.details['macro_f1'] for m in found], 'ece': [m.details['ece'] for m in found],
-               'seconds': [round(s, 2) for s in seconds], 'per_class': _mean_per_class(found), 'test_interval': wilson_interval(round(value*n), n, level)}
-    settings = {k: v for k, v in found[0].settings.items() if k != 'seed'} | {'seeds': list(seeds)}
-    return Metric(value, 'score_seeds', n, t_interval(found, level), level, 'higher', settings, details | {k: first[k] for k in ('confusion', 'calibration', 'labels', 'unknown')})
+    details = {'scores': list(map(float, found)), 'macro_f1': [m.details['macro_f1'] for m in found],
+               'ece': [m.details['ece'] for m in found], 'seconds': [round(duration, 2) for duration in seconds],
+               'per_class': _mean_per_class(found), 'test_interval': wilson_interval(round(value*n), n, level)}
+    details |= {key: first[key] for key in ('confusion', 'calibration', 'labels', 'unknown')}
+    settings = {key: value for key, value in found[0].settings.items() if key != 'seed'} | {'seeds': list(seeds)}
+    return Metric(value, 'score_seeds', n, t_interval(found, level), level, 'higher', settings, details)
 
 # %% ../nbs/14_students.ipynb #dcad2046
 def train_on(student: Student, synthetic: Any, gold: Any, test: Any, seeds: Sequence[int] = (0, 1, 2), seed: int = 0) -> dict[str, Metric]:
@@ -591,31 +469,32 @@ def train_on(student: Student, synthetic: Any, gold: Any, test: Any, seeds: Sequ
     student : Student
         Settings.
     synthetic : Dataset, list of dict, or path
-        Rows that a teacher wrote.
+        Synthetic training rows.
     gold : Dataset, list of dict, or path
-        Real training rows; as many are drawn of each label as there are in both.
+        Real training rows; both sets are sampled to the same number of rows of each label.
     test : Dataset, list of dict, or path
-        Real rows to be scored on.
+        Real test rows.
     seeds : sequence of int
-        Seeds of the students.
+        Random seeds of the students.
     seed : int
-        Seed of the draw.
+        Random seed of the sample.
 
     Returns
     -------
     dict of str to Metric
-        What `score_seeds` found for `synthetic`, `gold` and `both`.
+        `score_seeds` of `synthetic`, `gold` and `both`.
     """
-    columns = {'synthetic': text_and_label(synthetic, 'synthetic rows'), 'gold': text_and_label(gold, 'gold rows')}
-    drawn = equal_sizes({name: texts for name, (texts, _) in columns.items()}, {name: labels for name, (_, labels) in columns.items()}, seed)
-    parts = {name: [{'text': columns[name][0][i], 'label': columns[name][1][i]} for i in drawn[name]] for name in drawn}
+    rows = {'synthetic': _labelled(synthetic, 'synthetic rows'), 'gold': _labelled(gold, 'gold rows')}
+    labels = {name: [row['label'] for row in part] for name, part in rows.items()}
+    drawn = equal_sizes(rows, labels, seed)
+    parts = {name: [part[i] for i in drawn[name]] for name, part in rows.items()}
     parts['both'] = parts['synthetic'] + parts['gold']
     return {name: score_seeds(student, rows, test, seeds) for name, rows in parts.items()}
 
 # %% ../nbs/14_students.ipynb #635e7b7a
 @dataclass(frozen=True, eq=False)
 class Cartography:
-    """What training tells of each row.
+    """Training dynamics of each row.
 
     Parameters
     ----------
@@ -631,49 +510,25 @@ class Cartography:
     correctness: np.ndarray
 
     def regions(self, share: float = 1/3) -> dict[str, np.ndarray]:
-        """Choose rows as the paper does.
-
-        Parameters
-        ----------
-        share : float
-            Share of the rows in each region.
-
-        Returns
-        -------
-        dict of str to ndarray
-            Indices of `easy` (highest confidence), `ambiguous` (highest variability) and `hard` rows (lowest confidence), the most extreme first. They overlap.
-        """
+        "Indices of this share of `easy`, `ambiguous` and `hard` rows, the most extreme first; they overlap."
         n = round(share*len(self.confidence))
         orders = {'easy': -self.confidence, 'ambiguous': -self.variability, 'hard': self.confidence}
         return {name: np.argsort(key, kind='stable')[:n] for name, key in orders.items()}
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the rows that were right in every epoch, in some, and in none."""
+        "Shares of the rows that were right in every epoch, in some, and in none."
         every, none = float((self.correctness == 1).mean()), float((self.correctness == 0).mean())
         return {'every epoch': every, 'some': max(0., 1 - every - none), 'none': none}
 
     @property
     def metric(self) -> Metric:
-        """Mean confidence with a bootstrap interval; `shares` and the three numbers of each row in the details."""
+        "Mean confidence with a bootstrap interval; `shares` and the three numbers of each row in the details."
         each = {name: np.round(values, 4).tolist() for name, values in vars(self).items()}
         return Metric(self.confidence.mean(), 'cartography', len(self.confidence), bootstrap_interval(self.confidence), details={'shares': self.shares, **each})
 
     def plot(self, ax: Any = None, title: str = 'Datamap') -> Any:
-        """Draw the datamap.
-
-        Parameters
-        ----------
-        ax : Axes or None
-            Where to draw; None makes a new figure.
-        title : str
-            Title.
-
-        Returns
-        -------
-        Axes
-            Variability to the right, confidence upwards, colour by correctness.
-        """
+        "Draw the datamap: variability to the right, confidence upwards, colour by correctness; return the axes."
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(5, 4))[1] if ax is None else ax
         dots = ax.scatter(self.variability, self.confidence, c=self.correctness, s=8, cmap='viridis', vmin=0, vmax=1, rasterized=True)
@@ -688,11 +543,13 @@ def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.
     Parameters
     ----------
     dynamics : Student or ndarray
-        A student that was trained with `record=True`; any student's settings, with `rows`; or the probability of the given label after each epoch, shape (epochs, n).
+        A student trained with `record=True`; any student's settings, with `rows`; or the probability of the given label
+        after each epoch, shape (epochs, n).
     rows : Dataset, list of dict, or path
         Rows on which a copy of the student is trained and recorded.
     correct : ndarray or None
-        With an array of probabilities: whether the given label was the likeliest, shape (epochs, n); None takes probabilities above one half.
+        With an array of probabilities: whether the given label was the likeliest, shape (epochs, n); None takes
+        probabilities above one half.
 
     Returns
     -------
@@ -734,7 +591,7 @@ class PVI:
 
     @property
     def mean(self) -> float:
-        """V-information in bits."""
+        "V-information in bits."
         return float(self.bits.mean())
 
     @property
@@ -744,75 +601,34 @@ class PVI:
 
     @property
     def metric(self) -> Metric:
-        """V-information with a bootstrap interval; mean by label, share of rows that mislead, and the bits of each row in the details."""
+        "V-information with a bootstrap interval; mean by label, share of misleading rows and all bits as details."
         details = {'per_label': self.per_label, 'misleading': float((self.bits < 0).mean()), 'values': np.round(self.bits, 3).tolist()}
         return Metric(self.mean, 'pvi', len(self.bits), bootstrap_interval(self.bits), settings={'unit': 'bits'}, details=details)
 
     def hardest(self, n: int = 10) -> np.ndarray:
-        """Return the indices of the n rows with the least information, which are the likeliest to be mislabelled.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-
-        Returns
-        -------
-        ndarray
-            Indices, the lowest first.
-        """
+        "Indices of the n rows with the least information, the likeliest to be mislabelled, the lowest first."
         return np.argsort(self.bits, kind='stable')[:n]
 
     def plot(self, gold: 'PVI | None' = None, ax: Any = None, title: str = 'V-usable information') -> Any:
-        """Draw the histogram.
-
-        Parameters
-        ----------
-        gold : PVI or None
-            Real rows to compare with.
-        ax : Axes or None
-            Where to draw; None makes a new figure.
-        title : str
-            Title.
-
-        Returns
-        -------
-        Axes
-            Bits to the right, share of the rows upwards.
-        """
+        "Draw the histogram (bits to the right, share of rows upwards), also of real rows; return the axes."
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(5, 3))[1] if ax is None else ax
         sets = {'rows': self.bits} | ({} if gold is None else {'gold': gold.bits})
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), 30)
         for name, bits in sets.items(): ax.hist(bits, edges, weights=np.full(len(bits), 1/len(bits)), alpha=.6, label=f'{name}, mean {bits.mean():.2f}')
         ax.axvline(0, color='grey', linewidth=.8)
-        ax.set(title=title, xlabel='bits that the text tells about its label', ylabel='share of rows')
+        ax.set(title=title, xlabel='bits of the text about its label', ylabel='share of rows')
         ax.legend()
         return ax
 
 # %% ../nbs/14_students.ipynb #ea1c5edb
-_LEAST = 1e-9                                        # least probability that is believed: 30 bits
+# least probability that is believed: 30 bits
+_LEAST = 1e-9
 
 
 def pvi_bits(probs: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Return pointwise V-usable information.
-
-    Parameters
-    ----------
-    probs : ndarray
-        Probability of each row's label given its text, shape (n,).
-    null : ndarray
-        The same given nothing, shape (n,).
-
-    Returns
-    -------
-    ndarray
-        Bits, shape (n,).
-
-    References
-    ----------
-    arXiv 2110.08420, definition 4.1.
-    """
+    "Pointwise V-usable information in bits, from label probabilities given the text and given nothing."
+    # a probability of 0 would be minus infinity bits
     return np.log2(np.maximum(probs, _LEAST)) - np.log2(np.maximum(null, _LEAST))
 
 # %% ../nbs/14_students.ipynb #53051e8f
@@ -830,18 +646,19 @@ def _pvi_of(rows: list[dict], train: list[dict], student: Student) -> np.ndarray
 
 
 def pvi(rows: Any, train: Any = None, student: Student | None = None, seed: int = 0) -> PVI:
-    """Measure how many bits each text tells about its label.
+    """Measure how many bits each text provides about its label.
 
     Parameters
     ----------
     rows : Dataset, list of dict, or path
         Rows with `text` and `label`.
     train : Dataset, list of dict, path or None
-        Rows that the two students learn from, none of them in `rows`; None scores each half of `rows` by students of the other half.
+        Training rows of the two students, none of them in `rows`; None scores each half of `rows` by students of the
+        other half.
     student : Student or None
         Settings; None takes MiniLM and the recipe "quick".
     seed : int
-        Seed of the halves.
+        Random seed of the halves.
 
     Returns
     -------
@@ -854,18 +671,20 @@ def pvi(rows: Any, train: Any = None, student: Student | None = None, seed: int 
         If there are too few rows, or rows of labels that the training rows lack.
     """
     student = student or Student('minilm', recipe='quick')
-    rows, train = (None if part is None else [{'text': t, 'label': y} for t, y in zip(*text_and_label(part))] for part in (rows, train))
+    rows = _labelled(rows)
     bits, labels = np.empty(len(rows)), [row['label'] for row in rows]
-    if train is not None: return PVI(_pvi_of(rows, train, student), labels)
+    if train is not None: return PVI(_pvi_of(rows, _labelled(train), student), labels)
+    # no student scores rows that it learned from
     for part, rest in _halves(labels, seed): bits[part] = _pvi_of([rows[i] for i in part], [rows[i] for i in rest], student)
     return PVI(bits, labels)
 
 
 def _halves(labels: Sequence[str], seed: int) -> list[tuple[list[int], list[int]]]:
-    "Two halves with the same share of each label, and each with the other."
-    order = np.random.default_rng(seed).permutation(len(labels)).tolist()
-    order = sorted(order, key=lambda i: labels[i])                                  # stable: random within a label
+    "Two halves with the same share of each label, each paired with the other."
+    # the sort is stable, so the order stays random within a label
+    order = sorted(np.random.default_rng(seed).permutation(len(labels)).tolist(), key=lambda i: labels[i])
     lone = [name for name in sorted(set(labels)) if labels.count(name) < 2]
     if lone: raise CannotMeasure(f'1 row with the label {lone[0]!r}: both halves need one, so at least 2')
+    # every second row of the sorted order, so labels are shared evenly
     one, other = sorted(order[::2]), sorted(order[1::2])
     return [(one, other), (other, one)]

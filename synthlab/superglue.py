@@ -10,18 +10,18 @@ __all__ = ['LABELS', 'FEATURES', 'entity_spans', 'official_rows', 'official_data
 # %% ../nbs/12_superglue.ipynb #abfe01dd
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
-from itertools import groupby
+from functools import partial
+
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Sequence as ListOf, Value, concatenate_datasets, load_dataset
 
-from .correction import row_fields
 from .data import DataError, load_gold, map_labels, read_table
-from .specs import Strategy
-from .targen import find_strategy
+from .specs import Strategy, row_fields
+from .strategies import find_strategy
 from .util import did_you_mean, row_id, whole_file
 from .tasks import Task, load_task
 
@@ -33,17 +33,18 @@ _TEXTS = {'axb': 'sentence1 sentence2', 'axg': 'premise hypothesis', 'boolq': 'q
           'multirc': 'paragraph question answer', 'record': 'passage query', 'rte': 'premise hypothesis', 'wic': 'word sentence1 sentence2', 'wsc': 'text'}
 _NUMBERS = {'wic': ('start1', 'start2', 'end1', 'end2'), 'wsc': ('span1_index', 'span2_index')}
 _INDEX = {'multirc': ('paragraph', 'question', 'answer'), 'record': ('passage', 'query')}
-_SPANS = ('text', 'start', 'end')
 
 
 def _schema(task: str) -> Features:
     "Columns of a task."
-    texts, numbers = ({name: Value(kind) for name in names} for names, kind in ((_TEXTS[task].split(), 'string'), (_NUMBERS.get(task, ()), 'int32')))
-    more = {'span1_text': Value('string'), 'span2_text': Value('string')} if task == 'wsc' else {}
+    text, number = Value('string'), Value('int32')
+    columns = dict.fromkeys(_TEXTS[task].split(), text) | dict.fromkeys(_NUMBERS.get(task, ()), number)
+    if task == 'wsc': columns |= {'span1_text': text, 'span2_text': text}
     if task == 'record':
-        more = {'entities': ListOf(Value('string')), 'entity_spans': ListOf({'text': Value('string'), 'start': Value('int32'), 'end': Value('int32')}), 'answers': ListOf(Value('string'))}
-    index = {part: Value('int32') for part in _INDEX[task]} if task in _INDEX else Value('int32')
-    return Features(texts | numbers | more | {'idx': index} | ({'label': ClassLabel(names=list(LABELS[task]))} if LABELS[task] else {}))
+        spans = ListOf({'text': text, 'start': number, 'end': number})
+        columns |= {'entities': ListOf(text), 'entity_spans': spans, 'answers': ListOf(text)}
+    columns['idx'] = dict.fromkeys(_INDEX[task], number) if task in _INDEX else number
+    return Features(columns | ({'label': ClassLabel(names=list(LABELS[task]))} if LABELS[task] else {}))
 
 
 FEATURES = {task: _schema(task) for task in LABELS}
@@ -51,50 +52,32 @@ FEATURES = {task: _schema(task) for task in LABELS}
 # %% ../nbs/12_superglue.ipynb #6999ab90
 def _plain_task(task: str | Task) -> tuple[str, Strategy]:
     "Name of a task of SuperGLUE, and its strategy."
-    name = (task.targen.strategy if task.targen and task.targen.strategy in LABELS else task.name) if isinstance(task, Task) else str(task)        # a task of one's own may go by its strategy
+    name = task.name if isinstance(task, Task) else str(task)
+    # a user's own task may go by its strategy
+    if isinstance(task, Task) and task.targen and task.targen.strategy in LABELS: name = task.targen.strategy
     if name not in LABELS: raise ValueError(f'{name!r} is no task of SuperGLUE{did_you_mean(name, LABELS)}; there are {", ".join(LABELS)}')
-    return name, find_strategy(task) if isinstance(task, Task) else _strategy(name)
-
-
-@lru_cache
-def _strategy(name: str) -> Strategy:
-    "The strategy of a built-in task."
-    return find_strategy(load_task(name))
+    return name, find_strategy(task if isinstance(task, Task) else load_task(name))
 
 
 def entity_spans(passage: str, entities: Iterable[str]) -> dict[str, list]:
-    """Find every place of every entity in a passage.
-
-    Parameters
-    ----------
-    passage : str
-        The passage.
-    entities : iterable of str
-        The entities.
-
-    Returns
-    -------
-    dict of str to list
-        `text`, `start` and `end` (one past the last character) of each mention, in the order of the passage.
-    """
-    found = []
-    for entity in dict.fromkeys(entities):
-        place = passage.find(entity)
-        while place >= 0 and entity:
-            found.append((place, place + len(entity), entity))
-            place = passage.find(entity, place + 1)
-    return {'text': [name for _, _, name in sorted(found)], 'start': [start for start, *_ in sorted(found)], 'end': [end for _, end, _ in sorted(found)]}
+    "Every mention of the entities in a passage: `text`, `start` and `end` (one past the last character), in order."
+    # a lookahead finds overlapping mentions too
+    found = sorted((match.start(), match.start() + len(entity), entity) for entity in dict.fromkeys(entities) if entity
+                   for match in re.finditer(f'(?={re.escape(entity)})', passage))
+    return {'text': [name for *_, name in found], 'start': [a for a, *_ in found], 'end': [b for _, b, _ in found]}
 
 
 def _numbered(rows: Sequence[Mapping], task: str) -> list[Any]:
     "The `idx` of each row: its own where all rows have one, else a new one."
+    # numbers of gold rows survive a round trip
     if rows and all(row.get('idx') is not None for row in rows): return [row['idx'] for row in rows]
     if task not in _INDEX: return list(range(len(rows)))
-    groups, found = [{} for _ in _INDEX[task][:-1]], []
-    for n, row in enumerate(rows):
-        keys = [tuple(row['fields'][name] for name in _INDEX[task][:depth]) for depth in range(1, len(_INDEX[task]))]
-        found.append(dict(zip(_INDEX[task], [known.setdefault(key, len(known)) for known, key in zip(groups, keys)] + [n])))
-    return found
+    *outer, last = _INDEX[task]
+    numbers = {name: {} for name in outer}
+    def number(row, depth):
+        known = numbers[outer[depth]]
+        return known.setdefault(tuple(row['fields'][name] for name in outer[:depth + 1]), len(known))
+    return [{name: number(row, depth) for depth, name in enumerate(outer)} | {last: n} for n, row in enumerate(rows)]
 
 # %% ../nbs/12_superglue.ipynb #dfa094cc
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,17 +86,21 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     return dict(row if fields is None else json.loads(fields) if isinstance(fields, str) else fields)
 
 
-def _label_number(label: Any, names: Sequence[str], where: str) -> int:
-    "Number of a label; -1 for a hidden one."
-    if label in (None, ''): return -1
-    if label not in names: raise DataError(f'{where} has the label {label!r}{did_you_mean(label, names)}; the labels are {", ".join(names)}')
-    return names.index(label)
+def _label_name(label: Any, names: Sequence[str], where: str) -> str | None:
+    "Name of a label in any spelling; None for a hidden one."
+    if label is None or label == '' or (isinstance(label, int) and label == -1): return None
+    # False is 0, True is 1
+    if isinstance(label, int) and label in range(len(names)): return names[label]
+    if str(label) in names: return str(label)
+    raise DataError(f'{where} has the label {label!r}{did_you_mean(label, names)}; '
+                    f'the labels are {", ".join(names)} or their numbers')
 
 
 def _official(fields: Mapping[str, Any], task: str, where: str) -> dict[str, Any]:
     "The columns that the fields of a row fill."
     known = dict(fields)
     if task == 'record':
+        # sorted, as in the official dataset
         known |= {name: sorted(set(known[name])) for name in ('entities', 'answers') if known.get(name) is not None}
         if known.get('entity_spans') is None: known['entity_spans'] = entity_spans(known.get('passage', ''), known.get('entities', ()))
     wanted = [name for name in FEATURES[task] if name not in ('idx', 'label')]
@@ -127,49 +114,38 @@ def official_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[d
     Parameters
     ----------
     rows : iterable of Mapping
-        Rows with `label` and `fields` (or the fields as columns). One whose `status` is not "accepted" is left out. If all have an `idx`, it is kept; else they are numbered.
+        Rows with `label` and `fields` (or the fields as columns); only accepted ones are used. If all have an `idx`,
+        it is kept; otherwise rows are numbered.
     task : str or Task
         One of the ten tasks.
 
     Returns
     -------
     list of dict
-        Rows as `datasets` gives them: the label is a number, -1 for a hidden one.
+        Rows as in `datasets`: the label is a number, -1 for a hidden one.
 
     Raises
     ------
     ValueError
         If there is no such task.
     DataError
-        If a row lacks a field, or has a label that the task does not have.
+        If a row lacks a field, or has an unknown label.
     """
     name, _ = _plain_task(task)
     taken = [dict(row) | {'fields': _fields(row)} for row in rows if row.get('status', 'accepted') == 'accepted']
     found = [_official(row['fields'], name, f'row {n}') | {'idx': idx} for n, (row, idx) in enumerate(zip(taken, _numbered(taken, name)))]
-    if not LABELS[name]: return found
-    return [row | {'label': _label_number(ours.get('label'), LABELS[name], f'row {n}')} for n, (row, ours) in enumerate(zip(found, taken))]
+    if not (names := LABELS[name]): return found
+    labels = [_label_name(row.get('label'), names, f'row {n}') for n, row in enumerate(taken)]
+    return [row | {'label': -1 if label is None else names.index(label)} for row, label in zip(found, labels)]
 
 
-def _dataset(rows: list[dict[str, Any]], features: Features) -> Dataset:
+def _dataset(rows: Sequence[Mapping[str, Any]], features: Features) -> Dataset:
     "A dataset, also of no rows."
-    return Dataset.from_list(rows, features=features) if rows else Dataset.from_dict({name: [] for name in features}, features=features)
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
 
 
 def official_dataset(rows: Iterable[Mapping[str, Any]], task: str | Task) -> Dataset:
-    """Make a dataset with the features of the official one.
-
-    Parameters
-    ----------
-    rows : iterable of Mapping
-        Rows with `fields` and `label`.
-    task : str or Task
-        One of the ten tasks.
-
-    Returns
-    -------
-    Dataset
-        With `FEATURES` of the task.
-    """
+    "Dataset of `official_rows`, with `FEATURES` of the task."
     return _dataset(official_rows(rows, task), FEATURES[_plain_task(task)[0]])
 
 # %% ../nbs/12_superglue.ipynb #ce39833e
@@ -184,8 +160,9 @@ def _flat_multirc(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _flat_record(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     "A row for each query of a passage; the original counts the last character of an entity in."
     if 'qas' not in row: return [dict(row)]
+    # the original's end is the last character, ours is one past it
     text, places = row['passage']['text'], sorted((e['start'], e['end'] + 1) for e in row['passage']['entities'])
-    spans = dict(zip(_SPANS, ([text[a:b] for a, b in places], [a for a, _ in places], [b for _, b in places])))
+    spans = {'text': [text[a:b] for a, b in places], 'start': [a for a, _ in places], 'end': [b for _, b in places]}
     return [{'passage': text, 'query': qa['query'], 'entities': sorted(set(spans['text'])), 'entity_spans': spans, 'answers': sorted({a['text'] for a in qa.get('answers', ())}),
              'idx': {'passage': row['idx'], 'query': qa['idx']}} for qa in row['qas']]
 
@@ -199,6 +176,7 @@ def _word_span(sentence: str, place: int) -> tuple[int, int]:
 
 def _flat_wic(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     "A row with offsets; of a tokenised one they are counted."
+    # the original test part is tokenised and has word positions in place of offsets
     if 'start1' in row or 'positions' not in row: return [dict(row)]
     spans = [_word_span(row[f'sentence{n}'], int(place)) for n, place in enumerate(row['positions'].split('-'), 1)]
     return [dict(row) | {f'{end}{n}': span[k] for n, span in enumerate(spans, 1) for k, end in enumerate(('start', 'end'))}]
@@ -207,13 +185,6 @@ def _flat_wic(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 _FLAT = {'multirc': _flat_multirc, 'record': _flat_record, 'wic': _flat_wic, 'wsc': lambda row: [dict(row) | dict(row.get('target') or {})],
          'axb': lambda row: [{'sentence1': row.get('premise'), 'sentence2': row.get('hypothesis')} | {name: value for name, value in row.items() if value is not None}]}
 
-
-def _label_name(label: Any, names: Sequence[str], where: str) -> str | None:
-    "Name of a label in any spelling; None for a hidden one."
-    if label is None or label == '' or (isinstance(label, int) and label == -1): return None
-    if isinstance(label, int) and label in range(len(names)): return names[label]                     # False is 0, True is 1
-    if str(label) in names: return str(label)
-    raise DataError(f'{where} has the label {label!r}{did_you_mean(label, names)}; the labels are {", ".join(names)} or their numbers')
 
 # %% ../nbs/12_superglue.ipynb #776b39fe
 def from_official(rows: Iterable[Mapping[str, Any]], task: str | Task, name: str = 'gold') -> list[dict[str, Any]]:
@@ -226,19 +197,19 @@ def from_official(rows: Iterable[Mapping[str, Any]], task: str | Task, name: str
     task : str or Task
         One of the ten tasks.
     name : str
-        Begins the ids, as in "gold/12".
+        Prefix of the ids, as in "gold/12".
 
     Returns
     -------
     list of dict
-        Rows with `id`, `text`, `label` (by name; None for a hidden one), `fields` and `idx`. Other columns are dropped.
+        Rows with `id`, `text`, `label` (by name; None for a hidden one), `fields` and `idx`.
 
     Raises
     ------
     ValueError
         If there is no such task.
     DataError
-        If a row lacks a column, or has a label that the task does not have.
+        If a row lacks a column, or has an unknown label.
     """
     plain, strategy = _plain_task(task)
     flat, found = [part for row in rows for part in _FLAT.get(plain, lambda row: [row])(row)], []
@@ -249,18 +220,19 @@ def from_official(rows: Iterable[Mapping[str, Any]], task: str | Task, name: str
     return found
 
 # %% ../nbs/12_superglue.ipynb #9da8041c
-def _spelt(label: int, task: str) -> Any:
-    "A label as the original files write it."
-    if task in ('boolq', 'wic', 'wsc'): return bool(label)
-    return label if task in ('copa', 'multirc') else LABELS[task][label]
+def _original_label(label: int, task: str) -> dict[str, Any]:
+    "The label of a row as the original files write it; nothing for a hidden one."
+    if label < 0: return {}
+    if task in ('boolq', 'wic', 'wsc'): return {'label': bool(label)}
+    return {'label': label if task in ('copa', 'multirc') else LABELS[task][label]}
 
 
 def _nested(rows: Sequence[Mapping], task: str) -> list[dict[str, Any]]:
     "Rows of MultiRC or ReCoRD below their paragraph."
-    outer, order = _INDEX[task][0], {}
-    for row in rows: order.setdefault(row['idx'][outer], len(order))
-    groups = [list(group) for _, group in groupby(sorted(rows, key=lambda row: order[row['idx'][outer]]), lambda row: row['idx'][outer])]
-    return [(_nested_paragraph if task == 'multirc' else _nested_passage)(group) for group in groups]
+    # by number of the paragraph, in order of first appearance
+    groups = {}
+    for row in rows: groups.setdefault(row['idx'][_INDEX[task][0]], []).append(row)
+    return list(map(_nested_paragraph if task == 'multirc' else _nested_passage, groups.values()))
 
 
 def _nested_paragraph(rows: Sequence[Mapping]) -> dict[str, Any]:
@@ -268,13 +240,15 @@ def _nested_paragraph(rows: Sequence[Mapping]) -> dict[str, Any]:
     questions = {}
     for row in rows:
         asked = questions.setdefault(row['idx']['question'], {'question': row['question'], 'answers': [], 'idx': row['idx']['question']})
-        asked['answers'].append({'text': row['answer'], 'idx': row['idx']['answer']} | ({} if row['label'] < 0 else {'label': row['label']}))
+        answer = {'text': row['answer'], 'idx': row['idx']['answer']} | _original_label(row['label'], 'multirc')
+        asked['answers'].append(answer)
     return {'idx': rows[0]['idx']['paragraph'], 'version': 1.1, 'passage': {'text': rows[0]['paragraph'], 'questions': list(questions.values())}}
 
 
 def _nested_passage(rows: Sequence[Mapping]) -> dict[str, Any]:
     "One line of ReCoRD."
     spans, text = rows[0]['entity_spans'], rows[0]['passage']
+    # the original's end is the last character
     places = [{'start': start, 'end': end - 1} for start, end in zip(spans['start'], spans['end'])]
     answers = [[{'start': a, 'end': b - 1, 'text': name} for name, a, b in zip(*entity_spans(text, row['answers']).values())] for row in rows]
     return {'source': 'synthlab', 'passage': {'text': text, 'entities': places}, 'idx': rows[0]['idx']['passage'],
@@ -282,24 +256,12 @@ def _nested_passage(rows: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def original_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[dict[str, Any]]:
-    """Give rows the spelling of the original distribution's JSON lines.
-
-    Parameters
-    ----------
-    rows : iterable of Mapping
-        Rows with `fields` and `label`.
-    task : str or Task
-        One of the ten tasks.
-
-    Returns
-    -------
-    list of dict
-        What each line holds; a hidden label is left out.
-    """
+    "Content of each JSON line in the original distribution's spelling; hidden labels are left out."
     name, _ = _plain_task(task)
     found = official_rows(rows, task)
     if name in _INDEX: return _nested(found, name)
-    plain = [{key: value for key, value in row.items() if key != 'label'} | ({} if row['label'] < 0 else {'label': _spelt(row['label'], name)}) for row in found]
+    plain = [{key: value for key, value in row.items() if key != 'label'} | _original_label(row['label'], name)
+             for row in found]
     if name == 'wic': return [row | {'version': 1.1} for row in plain]
     if name != 'wsc': return plain
     spans = [key for key in FEATURES['wsc'] if key.startswith('span')]
@@ -316,12 +278,13 @@ def write_official(rows: Iterable[Mapping[str, Any]], task: str | Task, path: st
     task : str or Task
         One of the ten tasks.
     path : path
-        Ends in `.parquet` for the columns of the Hub's dataset, or in `.jsonl` for the original distribution's lines. It is there whole, or not at all.
+        `.parquet` for the columns of the Hub's dataset, `.jsonl` for the original distribution's lines.
+        The file is written whole or not at all.
 
     Returns
     -------
     int
-        Rows (or lines) that were written.
+        Number of rows (or lines) written.
 
     Raises
     ------
@@ -339,16 +302,19 @@ def write_official(rows: Iterable[Mapping[str, Any]], task: str | Task, path: st
 
 # %% ../nbs/12_superglue.ipynb #3f083833
 def _raw_rows(task: Task, part: str, where: str | os.PathLike | None) -> list[dict[str, Any]]:
-    "Rows of a part as they stand in a file, or on the Hub."
+    "Unchanged rows of a part, from a file or the Hub."
     root = os.environ.get('SYNTHLAB_GOLD')
-    places = [Path(where)] if where else [Path(root)/task.gold.name] if root and (Path(root)/task.gold.name).is_dir() else []
-    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.glob(f'{part}.*'))) if file.suffix in ('.parquet', '.jsonl')]
-    if files:
-        columns = read_table(files[0]).columns
-        return [dict(zip(columns, values)) for values in zip(*columns.values())]
-    if places: raise DataError(f'{places[0]}: no part {part!r} (.parquet or .jsonl){did_you_mean(part, [file.stem for file in places[0].glob("*.*")] if places[0].is_dir() else [])}')
+    place = Path(where) if where else Path(root)/task.gold.name if root else None
+    if place and (where or place.is_dir()):
+        found = [place] if place.is_file() else sorted(place.glob(f'{part}.*'))
+        files = [file for file in found if file.suffix in ('.parquet', '.jsonl')]
+        near = did_you_mean(part, [file.stem for file in place.glob('*.*')] if place.is_dir() else [])
+        if not files: raise DataError(f'{place}: no part {part!r} (.parquet or .jsonl){near}')
+        return read_table(files[0]).rows
     try: return load_dataset(*task.gold.hub.split(':', 1), split=part).to_list()
-    except Exception as error: raise DataError(f'{task.gold.hub}: the Hub gave no part {part!r}, and SYNTHLAB_GOLD names no folder with {task.gold.name}: {error}') from error
+    except Exception as error:
+        raise DataError(f'{task.gold.hub}: the Hub gave no part {part!r}, and SYNTHLAB_GOLD names no folder '
+                        f'with {task.gold.name}: {error}') from error
 
 
 def load_superglue(task: str | Task, part: str = 'validation', where: str | os.PathLike | None = None) -> list[dict[str, Any]]:
@@ -359,9 +325,9 @@ def load_superglue(task: str | Task, part: str = 'validation', where: str | os.P
     task : str or Task
         One of the ten tasks.
     part : str
-        Such as "train" or "validation"; AX-b and AX-g have "test" alone.
+        Such as "train" or "validation"; AX-b and AX-g have only "test".
     where : path or None
-        A file, or a folder with a file for each part; None looks in the folder that the environment variable `SYNTHLAB_GOLD` names, then on the Hub.
+        A file, or a folder with a file for each part; None looks under `SYNTHLAB_GOLD`, then on the Hub.
 
     Returns
     -------
@@ -378,42 +344,17 @@ def load_superglue(task: str | Task, part: str = 'validation', where: str | os.P
 
 # %% ../nbs/12_superglue.ipynb #4503d769
 def task_definition(task: str | Task) -> str:
-    """Write what a reader must know who is to answer.
-
-    Parameters
-    ----------
-    task : str or Task
-        Any task.
-
-    Returns
-    -------
-    str
-        The question with its possible answers, and what each of them means.
-    """
+    "The task's question with its possible answers, and the meaning of each."
     made = task if isinstance(task, Task) else load_task(task)
+    # a single label, as in ReCoRD, says nothing about the answer
     meanings = [f'{label.name}: {label.description}' for label in made.labels] if len(made.labels) > 1 else []
     return ' '.join([made.ask_instruction(), *meanings])
 
 
 def read_rows(rows: Iterable[Mapping[str, Any]], task: Task) -> list[dict[str, str]]:
-    """Make texts with labels of rows whose fields stand in columns.
+    """Texts with labels (`id`, `text`, `label`) of rows whose fields are columns; unlabelled rows are left out.
 
-    Parameters
-    ----------
-    rows : iterable of Mapping
-        Rows with a column for each field, and `label`; those of SuperGLUE as the dataset has them.
-    task : Task
-        A task with several fields.
-
-    Returns
-    -------
-    list of dict
-        Rows with `id`, `text` and `label`; rows without a label are left out.
-
-    Raises
-    ------
-    DataError
-        If a field or a label is missing or unknown.
+    Raises DataError if a field or a label is missing or unknown.
     """
     if task.name in LABELS: return [row for row in from_official(rows, task) if row['label']]
     rows, strategy = list(rows), find_strategy(task)
@@ -433,7 +374,8 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     task : Task
         The task; the fields of a row become one text, as in synthetic rows.
     part : str
-        Such as "train"; where a task with several fields has no labelled "test", its "validation" is taken, as SuperGLUE hides the labels of its test rows.
+        Such as "train". A task with several fields and no labelled "test" gives its "validation", since SuperGLUE
+        hides the labels of its test rows.
 
     Returns
     -------
@@ -445,11 +387,11 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     DataError
         If the data is not found or has a fault.
     """
-    if len(task.fields) == 1: return load_gold(spec, task, part=part)
-    rows_of = partial(read_rows, task=task)
+    rows_of = partial(read_rows, task=task) if len(task.fields) > 1 else None
     try: return load_gold(spec, task, part=part, rows_of=rows_of)
     except DataError as error:
-        if part != 'test' or 'no part' not in str(error): raise
+        # SuperGLUE hides the labels of its test rows
+        if not rows_of or part != 'test' or 'no part' not in str(error): raise
     return load_gold(spec, task, part='validation', rows_of=rows_of)
 
 
@@ -459,24 +401,25 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     Parameters
     ----------
     rows : iterable of Mapping
-        Rows with `fields` and `label`; one whose `status` is not "accepted" is left out.
+        Rows with `fields` and `label`; only accepted ones are used.
     task : str or Task
         Any task.
     instruction : bool
-        Whether the definition of the task stands before each input.
+        Whether the definition of the task precedes each input.
     prefix : bool
-        Whether the name of the task stands before it.
+        Whether the name of the task precedes it.
 
     Returns
     -------
     Dataset
-        Columns `input` and `output`, with `task` and `id`. The output of a row with a hidden label is empty.
+        Columns `input`, `output` (empty for a hidden label), `task` and `id`.
     """
     task = task if isinstance(task, Task) else load_task(task)
     name, strategy = task.name, find_strategy(task)
     before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
-    taken = [(row, row_fields(row | {'fields': _fields(row)} if row.get('fields') else row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
-    pairs = [{'input': before + strategy.text(fields), 'output': strategy.given(fields, row['label']) if row.get('label') else '', 'task': name, 'id': str(row.get('id', row_id(name, n)))}
+    taken = [(row, row_fields(row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
+    pairs = [{'input': before + strategy.text(fields), 'task': name, 'id': str(row.get('id', row_id(name, n))),
+              'output': strategy.given(fields, row['label']) if row.get('label') else ''}
              for n, (row, fields) in enumerate(taken)]
     return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
 
@@ -489,27 +432,16 @@ def multi_task(rows_by_task: Mapping[str, Iterable[Mapping[str, Any]]], instruct
     rows_by_task : Mapping
         Rows by name of the task.
     instruction : bool
-        Whether definitions stand before the inputs too.
+        Whether definitions precede the inputs too.
 
     Returns
     -------
     Dataset
-        What `text_to_text` makes of each with its prefix, one task after the other.
+        `text_to_text` of each task with its prefix, one after the other.
     """
     return concatenate_datasets([text_to_text(rows, task, instruction, prefix=True) for task, rows in rows_by_task.items()])
 
 
 def learner_rows(pairs: Dataset) -> list[dict[str, str]]:
-    """Name input and output as students of `students` want them.
-
-    Parameters
-    ----------
-    pairs : Dataset
-        What `text_to_text` or `multi_task` made.
-
-    Returns
-    -------
-    list of dict
-        Rows with `text` and `label`.
-    """
+    "Input and output as the `text` and `label` of a student's rows."
     return [{'text': row['input'], 'label': row['output']} for row in pairs]

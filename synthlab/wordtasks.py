@@ -11,28 +11,18 @@ __all__ = ['PRONOUNS', 'place_alternatives', 'copa_fault', 'Copa', 'word_forms',
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from .specs import Job, Strategy, literal_pattern, same_text, schema_of
+from .specs import Job, Strategy, literal_pattern, schema_of
+from .util import same_text
 
 # %% ../nbs/10f_wordtasks.ipynb #ec9f4d26
 def place_alternatives(label: str, plausible: str, implausible: str) -> dict[str, str]:
-    """Put the alternatives into their slots.
-
-    Parameters
-    ----------
-    label : str
-        Slot of the plausible one: "choice1" or "choice2".
-    plausible, implausible : str
-        The alternatives.
-
-    Returns
-    -------
-    dict of str to str
-        `choice1` and `choice2`.
-    """
+    "`choice1` and `choice2`, the plausible alternative in the slot that the label names."
+    # code owns the slots, since teachers put the answer first
     return {'choice1': plausible, 'choice2': implausible} if label == 'choice1' else {'choice1': implausible, 'choice2': plausible}
 
 # %% ../nbs/10f_wordtasks.ipynb #4e101537
@@ -40,24 +30,12 @@ _CONNECTIVE = re.compile(r'(?:because|so|therefore|as a result|since)\b', re.I)
 
 
 def copa_fault(fields: Mapping[str, str], ratio: float = 2.) -> str:
-    """Say why a row can be no row of COPA.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `premise`, `choice1`, `choice2` and `question`.
-    ratio : float
-        How much longer than the other an alternative may be.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a row of COPA; one alternative may be `ratio` times as long as the other."
     premise, *choices = (same_text(fields[name]) for name in ('premise', 'choice1', 'choice2'))
     short, long = sorted(map(len, choices))
     if choices[0] == choices[1]: return f"both alternatives say {fields['choice1']!r}: write two different ones"
     if premise in choices: return f"an alternative repeats the premise {fields['premise']!r}: write what comes before or after it"
+    # a model gives the plausible alternative more words, which would reveal it
     if long > ratio*short: return f'one alternative has {long} characters and the other {short}: make them about equally long, at most {ratio:g} times'
     if found := next(filter(None, map(_CONNECTIVE.match, choices)), None): return f'an alternative starts with {found[0]!r}: write it as a plain sentence of its own'
     return '' if fields['question'] in ('cause', 'effect') else f"the question is {fields['question']!r}: it must be cause or effect"
@@ -69,10 +47,7 @@ _ASKED = {'cause': 'What was the cause of this?', 'effect': 'What happened as a 
 class Copa(Strategy):
     """COPA: which alternative is the more plausible cause or effect of a premise.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed part `premise`, the layout `relation`, and the parts `plausible` and `implausible` to write.
+    The task needs the seed part `premise` and the layout `relation`, and writes `plausible` and `implausible`.
 
     References
     ----------
@@ -82,16 +57,16 @@ class Copa(Strategy):
     ratio: ClassVar[float] = 2.
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put the row together: premise from the seed, relation from the layout, slots from the label."""
+        "Premise from the seed, relation from the layout, slots from the label."
         choices = place_alternatives(job.label, reply['plausible'].strip(), reply['implausible'].strip())
         return [{'premise': job.seed.parts['premise'].strip(), **choices, 'question': job.layout['relation']}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `copa_fault`."""
+        "Fault of the row; see `copa_fault`."
         return super().fault(job, fields) or copa_fault(fields, self.ratio)
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
-        """Return premise, question in words, and alternatives."""
+        "Premise, question in words, and alternatives."
         return {'premise': fields['premise'], 'question': _ASKED.get(fields['question'], fields['question']), 'choice1': fields['choice1'], 'choice2': fields['choice2']}
 
 # %% ../nbs/10f_wordtasks.ipynb #fd9ebac0
@@ -108,6 +83,7 @@ def _stems(word: str) -> tuple[str, ...]:
     if word.endswith('e'): return (word[:-1],)
     if word.endswith('c'): return (word, word + 'k')
     if not re.search('(?:[^aeiou]|^|qu)[aeiou][^aeiouwxy]$', word): return (word,)
+    # in longer words the stress decides (visited, admitted), which spelling does not show
     one_syllable = len(re.findall('[aeiouy]+', word.replace('qu', 'q'))) == 1
     return (word + word[-1],) if one_syllable else (word, word + word[-1])
 
@@ -118,104 +94,32 @@ def _past(word: str) -> tuple[str, ...]:
     return (word + 'd',) if word.endswith('e') else tuple(stem + 'ed' for stem in _stems(word))
 
 # %% ../nbs/10f_wordtasks.ipynb #e60b578b
-_VERBS = '''be am is are was were been being; have has had; do does did done; go goes went gone; say said; see saw seen; get got gotten; make made; know knew known; think
-thought; take took taken; come came; find found; give gave given; tell told; feel felt; leave left; keep kept; begin began begun; show shown; hear heard; run ran;
-hold held; bring brought; write wrote written; sit sat; stand stood; lose lost; pay paid; meet met; lead led; speak spoke spoken; spend spent; understand understood;
-misunderstand misunderstood; grow grew grown; outgrow outgrew outgrown; win won; buy bought; send sent; build built; rebuild rebuilt; fall fell fallen; sell sold;
-drive drove driven; break broke broken; draw drew drawn; wear wore worn; rise rose risen; arise arose arisen; choose chose chosen; eat ate eaten; catch caught; teach
-taught; fight fought; seek sought; throw threw thrown; fly flew flown; blow blew blown; sing sang sung; ring rang rung; drink drank drunk; sink sank sunk; shrink
-shrank shrunk; spring sprang sprung; swim swam swum; stick stuck; strike struck stricken; swing swung; spin spun; sting stung; cling clung; fling flung; sling slung;
-string strung; wring wrung; slink slunk; stink stank stunk; hang hung; dig dug; wind wound; bind bound; grind ground; bear bore borne born; tear tore torn; swear
-swore sworn; steal stole stolen; freeze froze frozen; weave wove woven; wake woke woken; awake awoke awoken; shake shook shaken; ride rode ridden; hide hid hidden;
-bite bit bitten; slide slid; light lit; shoot shot; lend lent; bend bent; sleep slept; sweep swept; weep wept; creep crept; leap leapt; deal dealt; mean meant; dream
-dreamt; burn burnt; learn learnt; spell spelt; spill spilt; spoil spoilt; smell smelt; lean leant; kneel knelt; dwell dwelt; lay laid; lie lay lain lying; die dying;
-tie tying; vie vying; bid bade bidden; feed fed; breed bred; bleed bled; speed sped; flee fled; shine shone; forget forgot forgotten; tread trod trodden; shear
-shorn; beat beaten; become became; overcome overcame; forgive forgave forgiven; forbid forbade forbidden; withdraw withdrew withdrawn; withhold withheld; withstand
-withstood; uphold upheld; behold beheld; undo undoes undid undone; undergo undergoes underwent undergone; undertake undertook undertaken; mistake mistook mistaken;
-overtake overtook overtaken; partake partook partaken; forsake forsook forsaken; foresee foresaw foreseen; oversee oversaw overseen; rewrite rewrote rewritten;
-overthrow overthrew overthrown; override overrode overridden; mislead misled; retell retold; hew hewn; sow sown; sew sewn; mow mown; saw sawn; strew strewn; swell
-swollen; prove proven; slay slew slain; stride strode stridden; strive strove striven; spit spat; shoe shod; cleave clove cloven cleft; clothe clad; bereave bereft;
-beseech besought; melt molten; shave shaven; cut; hit; let; put; set; shut; cost; hurt; quit; split; spread; cast; burst; bet; rid; shed; thrust; upset; slit; read;
-beset'''
-_NOUNS = '''man men; woman women; child children; foot feet; tooth teeth; goose geese; mouse mice; louse lice; ox oxen; die dice; penny pence; person people; leaf leaves; life
-lives; knife knives; wife wives; half halves; calf calves; shelf shelves; self selves; wolf wolves; loaf loaves; thief thieves; sheaf sheaves; elf elves; hoof
-hooves; scarf scarves; analysis analyses; axis axes; basis bases; crisis crises; thesis theses; hypothesis hypotheses; oasis oases; diagnosis diagnoses; quiz
-quizzes; phenomenon phenomena; criterion criteria; datum data; medium media; bacterium bacteria; stratum strata; curriculum curricula; index indices; appendix
-appendices; matrix matrices; vertex vertices; nucleus nuclei; fungus fungi; stimulus stimuli; radius radii; focus foci; cactus cacti; alumnus alumni; formula
-formulae; larva larvae; genus genera; corpus corpora; sheep; deer; fish; series; species'''
-
-
-@lru_cache(maxsize=2)
-def _irregular(table: str) -> dict[str, tuple[str, ...]]:
-    "The table as a mapping."
-    entries = (entry.split() for entry in table.replace('\n', ' ').split(';'))
-    return {word: tuple(forms) for word, *forms in entries}
+@lru_cache
+def _irregular(part_of_speech: str) -> dict[str, tuple[str, ...]]:
+    "Irregular forms by word, from the package's table of verbs or nouns."
+    table = files('synthlab').joinpath(f'resources/forms/{part_of_speech}.txt').read_text(encoding='utf-8')
+    return {word: tuple(forms) for word, *forms in map(str.split, table.splitlines())}
 
 
 def word_forms(word: str, part_of_speech: str = '') -> tuple[str, ...]:
-    """List the forms that a word may take in a sentence.
-
-    Parameters
-    ----------
-    word : str
-        A noun or a verb as a dictionary has it.
-    part_of_speech : str
-        "noun" or "verb"; empty for both.
-
-    Returns
-    -------
-    tuple of str
-        Forms in lower case, the word itself first.
-    """
+    "Forms of a word in lower case, itself first, for \"noun\", \"verb\" or, by default, both."
     word, found = word.lower(), [word.lower()]
-    if part_of_speech != 'verb': found += [*_with_s(word), *_irregular(_NOUNS).get(word, ())]
-    if part_of_speech != 'noun': found += [*_with_s(word), *_past(word), *(stem + 'ing' for stem in _stems(word)), *_irregular(_VERBS).get(word, ())]
+    if part_of_speech != 'verb': found += [*_with_s(word), *_irregular('noun').get(word, ())]
+    if part_of_speech != 'noun':
+        found += [*_with_s(word), *_past(word), *(stem + 'ing' for stem in _stems(word))]
+        found += _irregular('verb').get(word, ())
     return tuple(dict.fromkeys(found))
 
 # %% ../nbs/10f_wordtasks.ipynb #f976636a
 def find_forms(word: str, sentence: str, part_of_speech: str = '') -> list[tuple[int, int]]:
-    """Find a word or its inflected forms in a sentence.
-
-    Parameters
-    ----------
-    word : str
-        The word as a dictionary has it.
-    sentence : str
-        The sentence.
-    part_of_speech : str
-        "noun" or "verb"; empty for both.
-
-    Returns
-    -------
-    list of tuple of int and int
-        Start and end of each place, in characters; the end is not part of it.
-    """
+    "Spans (start, end) in characters of a word and its inflected forms in a sentence."
     forms = '|'.join(map(re.escape, sorted(word_forms(word, part_of_speech), key=len, reverse=True)))
+    # didn't contains did, and ferry does not contain err
     return [match.span() for match in re.finditer(rf"(?<!\w)(?:{forms})(?!(?!n['’]t\b)\w)", sentence, re.IGNORECASE)]
 
 
 def find_form(word: str, sentence: str, part_of_speech: str = '') -> tuple[int, int]:
-    """Find the one place where a sentence has a word.
-
-    Parameters
-    ----------
-    word : str
-        The word as a dictionary has it.
-    sentence : str
-        The sentence.
-    part_of_speech : str
-        "noun" or "verb"; empty for both.
-
-    Returns
-    -------
-    tuple of int and int
-        Start and end, in characters.
-
-    Raises
-    ------
-    ValueError
-        If the word stands there not at all, or more than once.
-    """
+    "The only span of a word in a sentence; raises ValueError if it occurs not at all or more than once."
     places = find_forms(word, sentence, part_of_speech)
     if len(places) == 1: return places[0]
     if not places: raise ValueError(f'{sentence!r} has neither {word!r} nor an inflected form of it: write a sentence with the word in it')
@@ -223,57 +127,19 @@ def find_form(word: str, sentence: str, part_of_speech: str = '') -> tuple[int, 
 
 # %% ../nbs/10f_wordtasks.ipynb #407ce99c
 def form_pattern(word: str, part_of_speech: str = '') -> str:
-    """Write the regular expression of a sentence that has a word.
-
-    Parameters
-    ----------
-    word : str
-        The word as a dictionary has it.
-    part_of_speech : str
-        "noun" or "verb"; empty for both.
-
-    Returns
-    -------
-    str
-        For the whole sentence, without lookaround, as JSON schemas need it.
-    """
+    "Regular expression (without lookaround) of a sentence with a form of the word."
     forms = '|'.join(map(literal_pattern, word_forms(word, part_of_speech)))
     return rf'([^\n]*[^0-9A-Za-z\n])?({forms})([^0-9A-Za-z\n][^\n]*)?'
 
 # %% ../nbs/10f_wordtasks.ipynb #a8edc4f6
 def wic_senses(label: str, first: str) -> tuple[str, str]:
-    """Say which sense each sentence has.
-
-    Parameters
-    ----------
-    label : str
-        "True" for one sense, "False" for two.
-    first : str
-        Sense of the first sentence: "sense1" or "sense2".
-
-    Returns
-    -------
-    tuple of str and str
-        Names of the senses.
-    """
+    "Names of the senses of both sentences, given the label and the sense of the first."
+    # the layout draws the first sense, so that neither sense is always first
     return first, first if label == 'True' else {'sense1': 'sense2', 'sense2': 'sense1'}[first]
 
 
 def wic_fault(fields: Mapping[str, Any], part_of_speech: str = '') -> str:
-    """Say why a row can be no row of WiC.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `word`, `sentence1`, `sentence2` and the four offsets.
-    part_of_speech : str
-        "noun" or "verb"; empty for both.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a row of WiC."
     if same_text(fields['sentence1']) == same_text(fields['sentence2']): return f"both sentences are {fields['sentence1']!r}: write two different ones"
     for n in (1, 2):
         try: span = find_form(fields['word'], fields[f'sentence{n}'], part_of_speech)
@@ -285,10 +151,8 @@ def wic_fault(fields: Mapping[str, Any], part_of_speech: str = '') -> str:
 class WiC(Strategy):
     """WiC: whether a word has the same sense in two sentences.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed parts `word`, `part_of_speech`, `sense1` and `sense2`, the layout `first`, and two sentences to write.
+    The task needs the seed parts `word`, `part_of_speech`, `sense1` and `sense2` and the layout `first`,
+    and writes two sentences.
 
     References
     ----------
@@ -298,7 +162,7 @@ class WiC(Strategy):
     parts_of_speech: ClassVar[tuple[str, ...]] = ('noun', 'verb')
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why the parts can be no seed: a single word, a noun or a verb, two senses."""
+        "Fault of parts that are not a single noun or verb with two senses."
         if fault := super().seed_fault(parts): return fault
         if not re.fullmatch('[a-z]+', parts['word']): return f"the word {parts['word']!r} must be a single one in lower case, without spaces or marks"
         if parts['part_of_speech'] not in self.parts_of_speech: return f"the part of speech {parts['part_of_speech']!r} must be {' or '.join(self.parts_of_speech)}"
@@ -309,67 +173,38 @@ class WiC(Strategy):
         return job.seed.parts['word'].strip(), job.seed.parts['part_of_speech'].strip()
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of the two sentences, each of which has the word."""
+        "Shape of two sentences, each with the word."
         pattern = form_pattern(*self._word(job))
         return schema_of('Row', {name: part.model_copy(update={'pattern': pattern}) for name, part in self.spec.write.items()}, strict=False)
 
     def told(self, job: Job) -> dict[str, str]:
-        """Tell the sense of each sentence."""
+        "The sense of each sentence."
         word, kind = self._word(job)
         senses = wic_senses(job.label, job.layout['first'])
         return {f'In sentence{n} the {kind} "{word}" means': job.seed.parts[sense] for n, sense in enumerate(senses, 1)}
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put the row together, with computed offsets."""
+        "The row with computed offsets."
         word, kind = self._word(job)
         sentences = {f'sentence{n}': reply[f'sentence{n}'].strip() for n in (1, 2)}
         spans = [find_form(word, sentence, kind) for sentence in sentences.values()]
-        return [{'word': word, **sentences, **{f'start{n}': span[0] for n, span in enumerate(spans, 1)}, **{f'end{n}': span[1] for n, span in enumerate(spans, 1)}}]
+        offsets = {f'{edge}{n}': span[k] for k, edge in enumerate(('start', 'end')) for n, span in enumerate(spans, 1)}
+        return [{'word': word, **sentences, **offsets}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `wic_fault`."""
+        "Fault of the row; see `wic_fault`."
         return super().fault(job, fields) or wic_fault(fields, self._word(job)[1])
 
 # %% ../nbs/10f_wordtasks.ipynb #3d559cb1
 def word_places(text: str, phrase: str) -> list[int]:
-    """Find a phrase in a text, in words.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    phrase : str
-        One or more words; case does not matter.
-
-    Returns
-    -------
-    list of int
-        Index of its first word in `text.split()`, for each place.
-    """
+    "Places of a phrase in `text.split()`, whatever its case."
     body = r'\s+'.join(map(re.escape, phrase.split()))
+    # an index counts whole words, so a phrase must start where a word starts
     return [len(text[:match.start()].split()) for match in re.finditer(rf'(?<!\S){body}(?!\w)', text, re.IGNORECASE)] if body else []
 
 
 def word_place(text: str, phrase: str) -> int:
-    """Find the one place where a text has a phrase, in words.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    phrase : str
-        One or more words; case does not matter.
-
-    Returns
-    -------
-    int
-        Index of its first word in `text.split()`.
-
-    Raises
-    ------
-    ValueError
-        If it stands there not at all, or more than once.
-    """
+    "The only place of a phrase in `text.split()`; raises ValueError if it occurs not at all or more than once."
     places = word_places(text, phrase)
     if len(places) == 1: return places[0]
     raise ValueError(f'the text {text!r} has {phrase!r} {f"{len(places)} times" if places else "nowhere as words of their own"}: write it so that it stands there once')
@@ -377,41 +212,18 @@ def word_place(text: str, phrase: str) -> int:
 # %% ../nbs/10f_wordtasks.ipynb #7a70a246
 PRONOUNS = {'he': ('he', 'him', 'his'), 'she': ('she', 'her', 'her'), 'it': ('it', 'it', 'its'), 'they': ('they', 'them', 'their')}
 _FORMS = ('subject', 'object', 'possessive')
+_PRONOUN_FORMS = {form for forms in PRONOUNS.values() for form in forms}
 
 
 def pronoun_form(pronoun: str, form: str) -> str:
-    """Inflect a pronoun.
-
-    Parameters
-    ----------
-    pronoun : str
-        "he", "she", "it" or "they"; another stays as it is.
-    form : str
-        "subject", "object" or "possessive".
-
-    Returns
-    -------
-    str
-        The form.
-    """
+    """The "subject", "object" or "possessive" of he, she, it or they; another pronoun stays."""
     return PRONOUNS.get(pronoun.lower(), (pronoun,)*3)[_FORMS.index(form)]
 
 
 def wsc_fault(fields: Mapping[str, Any]) -> str:
-    """Say why a row can be no row of WSC.
-
-    Parameters
-    ----------
-    fields : Mapping
-        `text`, and of both spans text and index.
-
-    Returns
-    -------
-    str
-        What is wrong and what to do; empty when nothing is.
-    """
+    "Fault of a row of WSC."
     pronoun, phrase = fields['span2_text'], fields['span1_text']
-    if pronoun.lower() not in {form for forms in PRONOUNS.values() for form in forms}: return f'span2 is {pronoun!r}: it must be a pronoun such as he, them or its'
+    if pronoun.lower() not in _PRONOUN_FORMS: return f'span2 is {pronoun!r}: it must be a pronoun such as he, them or its'
     for name in ('span1', 'span2'):
         places, index = word_places(fields['text'], fields[f'{name}_text']), fields[f'{name}_index']
         if index not in places: return f"word {index} of the text does not start {name}, {fields[f'{name}_text']!r}: it must stand there word for word"
@@ -419,20 +231,8 @@ def wsc_fault(fields: Mapping[str, Any]) -> str:
 
 # %% ../nbs/10f_wordtasks.ipynb #6569910e
 def wsc_pattern(first: str, second: str, pronoun: str) -> str:
-    """Write the regular expression of a text that has two phrases and then a pronoun.
-
-    Parameters
-    ----------
-    first, second : str
-        The noun phrases, in either order.
-    pronoun : str
-        The pronoun, in the form wanted.
-
-    Returns
-    -------
-    str
-        For the whole text, without lookaround.
-    """
+    "Regular expression (without lookaround) of a text with two phrases in either order, and then the pronoun."
+    # no lookaround: JSON schemas have none
     between, rest = r'([^0-9A-Za-z\n][^\n]*)? ', r'([^0-9A-Za-z\n][^\n]*)?'
     one, other, last = map(literal_pattern, (first, second, pronoun))
     return rf'([^\n]* )?({one}{between}{other}|{other}{between}{one}){between}{last}{rest}'
@@ -441,10 +241,8 @@ def wsc_pattern(first: str, second: str, pronoun: str) -> str:
 class WSC(Strategy):
     """WSC: whether a pronoun means a noun phrase.
 
-    Parameters
-    ----------
-    task : Task
-        With the seed parts `first`, `second`, `pronoun` and `situation`, the layouts `referent` and `form`, and a `text` to write.
+    The task needs the seed parts `first`, `second`, `pronoun` and `situation` and the layouts `referent` and `form`,
+    and writes a `text`.
 
     References
     ----------
@@ -454,45 +252,46 @@ class WSC(Strategy):
     nouns: ClassVar[tuple[str, str]] = ('first', 'second')
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
-        """Say why the parts can be no seed: two phrases, neither in the other nor a pronoun, and a known pronoun."""
+        "Fault of phrases that overlap or hold a pronoun, or of an unknown pronoun."
         if fault := super().seed_fault(parts): return fault
         if parts['pronoun'].lower() not in PRONOUNS: return f"the pronoun {parts['pronoun']!r} must be {', '.join(PRONOUNS)}"
         first, second = (f" {same_text(parts[name])} " for name in self.nouns)
         if first in second or second in first: return f"the noun phrases {parts['first']!r} and {parts['second']!r} overlap: name two different ones"
-        taken = {form for forms in PRONOUNS.values() for form in forms} & {*first.split(), *second.split()}
+        taken = _PRONOUN_FORMS & {*first.split(), *second.split()}
         return f'a noun phrase has the pronoun {min(taken)!r} in it: use a name, or "the" and a noun' if taken else ''
 
     def pronoun(self, job: Job) -> str:
-        """Return the pronoun that the text of a job must have."""
+        "The pronoun that the text of a job must have."
         return pronoun_form(job.seed.parts['pronoun'].strip(), job.layout['form'])
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
-        """Return the shape of the text: both noun phrases, then the pronoun."""
+        "Shape of a text with both noun phrases, then the pronoun."
         pattern = wsc_pattern(*(job.seed.parts[name].strip() for name in self.nouns), self.pronoun(job))
         return schema_of('Row', {'text': self.spec.write['text'].model_copy(update={'pattern': pattern})}, strict=False)
 
     def told(self, job: Job) -> dict[str, str]:
-        """Tell the pronoun and what it means."""
+        "The pronoun and its referent."
         return {'The pronoun': self.pronoun(job), 'The referent, which the pronoun means': job.seed.parts[job.layout['referent']]}
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Put the row together: span1 is the referent, or with the label False the other noun."""
+        "The row: span1 is the referent or, with the label False, the other noun."
         text, other = ' '.join(reply['text'].split()), {'first': 'second', 'second': 'first'}
         named = job.layout['referent'] if job.label == 'True' else other[job.layout['referent']]
         spans = [job.seed.parts[named].strip(), self.pronoun(job)]
+        # each phrase must occur exactly once, the other noun too
         for phrase in (job.seed.parts[other[named]], *spans): word_place(text, phrase)
         places = [word_place(text, phrase) for phrase in spans]
         written = [_as_written(text, place, phrase) for place, phrase in zip(places, spans)]
         return [{'text': text, 'span1_index': places[0], 'span2_index': places[1], 'span1_text': written[0], 'span2_text': written[1]}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
-        """Say why the row cannot be taken; see `wsc_fault`."""
+        "Fault of the row; see `wsc_fault`."
         first = next((name for name in self.nouns if max(word_places(fields['text'], job.seed.parts[name]), default=-1) > fields['span2_index']), None)
         late = f"the pronoun {fields['span2_text']!r} stands before {job.seed.parts[first]!r}: write the text so that it comes after both noun phrases" if first else ''
         return super().fault(job, fields) or wsc_fault(fields) or late
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
-        """Return the text and both spans."""
+        "The text and both spans."
         return {'text': fields['text'], 'span1': fields['span1_text'], 'span2': fields['span2_text']}
 
 

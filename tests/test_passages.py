@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import create_model
 from synthlab.grammar import grammar
-from synthlab.passages import GAP, BoolQ, MultiRC, ReCoRD, boolq_fault, entity_groups, multirc_fault, negation_by_label, passage_fault, record_fault, search_question, unmarked
+from synthlab.passages import GAP, BoolQ, MultiRC, ReCoRD, boolq_fault, entity_groups, multirc_fault, passage_fault, record_fault, search_question, unmarked
 from synthlab.specs import Job, Seed, assemble, check_task
 from synthlab.requests import validate
 from synthlab.tasks import load_task
@@ -98,12 +98,6 @@ def test_boolq_rules_accept_gold_questions():
     rows = gold('boolq')
     assert sum(not boolq_fault(row) for row in rows)/len(rows) > .995
     assert all(search_question(row['question']) == row['question'].strip() for row in rows)
-    assert max(negation_by_label((row['question'] for row in rows), (str(row['label']) for row in rows)).values()) < .03
-
-
-def test_negations_are_counted_by_label():
-    assert negation_by_label(["can't it", 'is it knotted', 'is it not', 'is there no one'], 'abab') == {'a': 1., 'b': .5}
-    with pytest.raises(ValueError): negation_by_label(['is it'], [])
 
 
 def test_labels_of_boolq_have_their_own_constraint():

@@ -12,7 +12,7 @@ from synthlab.attributes import extract
 from synthlab.cli import main
 from synthlab.models import model_path
 from synthlab.seeds import SeedBank
-from synthlab.targen import find_strategy
+from synthlab.strategies import find_strategy
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 

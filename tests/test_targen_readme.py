@@ -8,7 +8,7 @@ from datasets import load_dataset
 from synthlab.cli import main
 from synthlab.specs import check_task
 from synthlab.tasks import load_task
-from synthlab.targen import find_strategy
+from synthlab.strategies import find_strategy
 from fault_server import FaultServer
 
 README = (Path(__file__).parents[1]/'README.md').read_text(encoding='utf-8')

@@ -305,13 +305,13 @@ BAD_TASKS = {
     'labels in one string': (
         MINIMAL + 'labels = "a, b"\n', ['line 3: labels must be a list, such as ["spam", "ham"]', "'a, b'"]),
     'empty label name': ('name = "t"\nlabels = ["a", " "]\n', ["line 2: labels[1].name is empty: ' '"]),
-    'names alike': ('name = "t"\nlabels = ["a", "A"]\n', ["'a' stands for 2 labels: a, A"]),
+    'names alike': ('name = "t"\nlabels = ["a", "A"]\n', ["'a' is a name of 2 labels: a, A"]),
     'label without a name': (MINIMAL + '[[labels]]\ndescription = "a"\n', ["no key 'labels[0].name'"]),
     'no labels': (MINIMAL + 'labels = []\n', ['at least one']),
     'two labels alike': (
-        MINIMAL + '[[labels]]\nname = "caf\u00e9"\n[[labels]]\nname = "CAFE\u0301"\n', ['stands for 2 labels']),
+        MINIMAL + '[[labels]]\nname = "caf\u00e9"\n[[labels]]\nname = "CAFE\u0301"\n', ['is a name of 2 labels']),
     'alias of two labels': (
-        MINIMAL + '[[labels]]\nname = "a"\naliases = ["0"]\n[[labels]]\nname = "b"\naliases = ["0"]\n', ["'0' stands for 2 labels: a, b"]),
+        MINIMAL + '[[labels]]\nname = "a"\naliases = ["0"]\n[[labels]]\nname = "b"\naliases = ["0"]\n', ["'0' is a name of 2 labels: a, b"]),
     'empty demonstration': (
         MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = ["b", " "]\n', ['labels[0].demonstrations[1] is empty']),
     'empty test': (
@@ -319,11 +319,11 @@ BAD_TASKS = {
     'test that is shown': (
         MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = ["Hi  there."]\n[[labels]]\nname = "b"\ntests = ["hi there. "]\n', [
             "test 'hi there. ' of label 'b' is a demonstration of 'a' too", 'keep one']),
-    'test that stands twice': (
-        MINIMAL + '[[labels]]\nname = "a"\ntests = ["caf\u00e9", "CAFE\u0301"]\n', ['stands 2 times, under a;', 'keep one']),
+    'test that occurs twice': (
+        MINIMAL + '[[labels]]\nname = "a"\ntests = ["caf\u00e9", "CAFE\u0301"]\n', ['occurs 2 times, under a;', 'keep one']),
     'test of two labels': (
         MINIMAL + '[[labels]]\nname = "a"\ntests = ["Hi"]\n[[labels]]\nname = "b"\ntests = ["Hi"]\n', [
-            "test 'Hi' stands 2 times, under a, b;"]),
+            "test 'Hi' occurs 2 times, under a, b;"]),
     'not a list': (
         MINIMAL + '[[labels]]\nname = "a"\ndemonstrations = "b"\n', ['labels[0].demonstrations must be a list', "'b'"]),
     'no tokens': (MINIMAL + 'max_new_tokens = 0\n[[labels]]\nname = "a"\n', ['max_new_tokens must be at least 1, got 0']),

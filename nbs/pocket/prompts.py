@@ -11,7 +11,7 @@ from synthlab.requests import Request
 from synthlab.sampling import Sampling
 from synthlab.seeds import contexts_request, seeds_request
 from synthlab.specs import Job, Seed
-from synthlab.targen import find_strategy
+from synthlab.strategies import find_strategy
 from synthlab.tasks import load_task
 
 # What each kind of prompt takes of the training examples.

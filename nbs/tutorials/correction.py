@@ -19,9 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from synthlab.asking import TextTeacher
 from synthlab.correction import SelfCorrection, repair_rates
 from synthlab.data import load_gold
-from synthlab.embeddings import Embedder
+from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.evaluation import Rows
-from synthlab.metrics import GoldClassifier
 from synthlab.requests import Answer, request_key
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task

@@ -17,15 +17,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from synthlab.correction import repair_rates, transition_matrix
+from synthlab.correction import SelfCorrection, repair_rates, transition_matrix
 from synthlab.rows import shorten
 from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
-from synthlab.embeddings import Embedder
+from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.evaluation import Rows
 from synthlab.generation import generate
-from synthlab.metrics import GoldClassifier
-from synthlab.targen import SelfCorrection, TarGEN
+from synthlab.targen import TarGEN
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher

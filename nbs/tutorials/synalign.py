@@ -19,11 +19,11 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from synthlab.coverage import coverage_curve, length_scale_sweep, neighbour_coverage
 from synthlab.data import load_gold
+from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.fidelity import mmd
-from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows, sample_places
 from synthlab.generation import generate
-from synthlab.metrics import GoldClassifier, project
+from synthlab.metrics import project
 from synthlab.preparation import make_plan, prepare
 from synthlab.recipes import Recipe
 from synthlab.selection import select_rows
