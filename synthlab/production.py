@@ -49,6 +49,7 @@ from .targen import find_strategy
 from .system import memory_given_back
 from .tasks import Task
 from .teachers import CausalTeacher
+from .transitions import alarms, transition_matrix
 from .util import prompt_hash
 
 # %% ../nbs/15c_production.ipynb #4d8be110
@@ -843,8 +844,8 @@ def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     dict
         The transition matrix, and `alarms`, sentences about what is suspicious in it.
     """
-    matrix = correction.transition_matrix(run.rows(None), task.label_names)
-    return matrix.to_dict() | {'alarms': correction.alarms(matrix)}
+    matrix = transition_matrix(run.rows(None), task.label_names)
+    return matrix.to_dict() | {'alarms': alarms(matrix)}
 
 
 @contextlib.contextmanager

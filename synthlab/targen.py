@@ -15,7 +15,7 @@ from typing import Any
 from .asking import TextTeacher
 from .budget import Budget
 from . import correction as corrections
-from .correction import CorrectedWriter, Correction, TransitionMatrix, transition_matrix
+from .correction import CorrectedWriter, Correction
 from .corrsynth import FewGen
 from .entailment import CB, RTE, AxB, AxG
 from .generation import Generation, generate
@@ -26,6 +26,7 @@ from .seeds import Seed, SeedBank
 from .specs import Strategy, spec_of
 from .util import did_you_mean
 from .tasks import Task, load_task
+from .transitions import TransitionMatrix, transition_matrix
 from .wordtasks import WSC, Copa, WiC
 
 # %% ../nbs/11_targen.ipynb #0981b12f

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
-from synthlab.correction import (POLICIES, Correction, CorrectedWriter, SelfCorrection, Share, alarms, apply_policy, correction_messages, correction_requests, correction_schema, repair_rates, tally,
-                                 transition_matrix, Verdict)
+from synthlab.correction import (POLICIES, Correction, CorrectedWriter, SelfCorrection, Verdict, apply_policy, correction_messages,
+                                 correction_requests, correction_schema, tally)
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter
@@ -24,6 +24,7 @@ from synthlab.replies import Answer
 from synthlab.specs import Strategy
 from synthlab.structured import read
 from synthlab.tasks import Label, Task, load_task
+from synthlab.transitions import Share, alarms, repair_rates, transition_matrix
 
 PETS = Task(name='pets', description='which animal it is', instruction='Write about a {{ label }}.', labels=tuple(
     Label(name=name, description=f'It is a {name}.', demonstrations=(f'The {name} slept.',)) for name in ('cat', 'dog', 'hen')))
@@ -223,7 +224,7 @@ def test_rows_of_any_kind():
     assert data_of(corrector.asked[0]) == ({'premise': pair['premise'], 'hypothesis': pair['hypothesis']}, None) and rte.targen.question in corrector.asked[0].messages[0]['content']
 
 
-@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'none of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
+@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'one of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
 def test_rows_that_cannot_be_corrected_are_refused_before_the_first_call(row, told):
     corrector = Corrector(animal)
     with pytest.raises(ValueError, match=told): SelfCorrection(corrector, PETS)([ROW, row])

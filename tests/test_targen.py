@@ -18,7 +18,7 @@ from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab import cli
 from synthlab.budget import Budget
-from synthlab.correction import Correction, SelfCorrection, transition_matrix
+from synthlab.correction import Correction, SelfCorrection
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe
@@ -30,6 +30,7 @@ from synthlab.students import pvi_bits
 from synthlab.superglue import FEATURES, official_dataset, text_to_text
 from synthlab.targen import TarGEN
 from synthlab.tasks import Task, load_task
+from synthlab.transitions import transition_matrix
 
 TICKETS = Task(name='tickets', description='What a customer asks of a bank', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',
                labels=[{'name': 'card', 'verbalisation': 'about a card', 'description': 'The question is about a plastic card.'},

@@ -17,7 +17,6 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from synthlab.correction import repair_rates, transition_matrix
 from synthlab.corrsynth import FewGen, shorten
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder
@@ -28,6 +27,7 @@ from synthlab.targen import SelfCorrection, TarGEN
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
+from synthlab.transitions import repair_rates, transition_matrix
 
 from steps import balanced, once, rounded
 
