@@ -270,8 +270,10 @@ class SeedBank:
         if self._order is None: self._order = _context_order(self.contexts, self.seed) or ['']
         while len(self.seeds) < n and not self.reason and not self.stopped:
             numbers = _next_calls(self._asked['seeds'], len(self._order), n - len(self.seeds), self.per_call)
-            replies = self._complete('seeds', [self._request(number) for number in numbers], calls, budget)
-            for number, reply in zip(numbers, replies): self._keep_seeds(number, reply)
+            contexts = [self._order[number % len(self._order)] for number in numbers]
+            requests = [seeds_request(self.strategy, context, self.per_call, self._by_context.get(context, ()), number, self.seed,
+                                      token_length(self.teacher)) for number, context in zip(numbers, contexts)]
+            for context, reply in zip(contexts, self._complete('seeds', requests, calls, budget)): self._keep_seeds(context, reply)
             self._look_back()
         self.steps['seeds'].kept = len(self.seeds)
 
@@ -281,33 +283,23 @@ class SeedBank:
         calls = len(self._order)*math.ceil(3/len(self._order))
         if not self._fresh or len(self._fresh) % calls: return
         new, wanted = sum(self._fresh[-calls:]), calls*self.per_call
-        if new < LEAST_NEW*wanted: self.reason = f'the teacher has no more seeds: of the last {wanted} asked for, {new} were new and fit ({self._why()})'
+        if new >= LEAST_NEW*wanted: return
+        why = '; '.join(f'{reason}: {number}' for reason, number in self.steps['seeds'].lost.most_common(3)) or 'the answers held none'
+        self.reason = f'the teacher has no more seeds: of the last {wanted} asked for, {new} were new and fit ({why})'
 
-    def _why(self) -> str:
-        "The commonest reasons for lost seeds."
-        return '; '.join(f'{reason}: {number}' for reason, number in self.steps['seeds'].lost.most_common(3)) or 'the answers held none'
-
-    def _request(self, number: int) -> Request:
-        "Call `number` for seeds."
-        context = self._order[number % len(self._order)]
-        return seeds_request(self.strategy, context, self.per_call, self._by_context.get(context, ()), number, self.seed, token_length(self.teacher))
-
-    def _keep_seeds(self, number: int, reply: Reply) -> None:
+    def _keep_seeds(self, context: str, reply: Reply) -> None:
         "Keep the new and valid seeds of a call."
-        step, context, (items, faults) = self.steps['seeds'], self._order[number % len(self._order)], _items_of(reply, 'seeds')
-        before, step.asked = len(self.seeds), step.asked + self.per_call
+        step, (items, faults), new = self.steps['seeds'], _items_of(reply, 'seeds'), []
+        step.asked += self.per_call
         step.lost.update(faults)
         for item in items[:self.per_call]:
             seed = Seed(_seed_parts(item, self.strategy.seed_schema()), context)
-            if fault := self.strategy.seed_fault(seed.parts) or ('there already' if seed.key in self._keys else ''): step.lost[fault] += 1
-            else: self.keep(seed)
-        self._fresh.append(len(self.seeds) - before)
-
-    def keep(self, seed: Seed) -> None:
-        """Add a seed, which the caller knows to be new."""
-        self.seeds.append(seed)
-        self._keys.add(seed.key)
-        self._by_context.setdefault(seed.context, []).append(seed)
+            fault = self.strategy.seed_fault(seed.parts) or ('there already' if seed.key in self._keys else '')
+            if fault: step.lost[fault] += 1
+            else: new.append(seed); self._keys.add(seed.key)
+        self.seeds += new
+        self._by_context.setdefault(context, []).extend(new)
+        self._fresh.append(len(new))
 
     def ahead(self, n: int) -> list[Request]:
         """List the requests that n seeds may need, with sample text for unknown parts; nothing is asked."""
