@@ -163,9 +163,9 @@ from pathlib import Path
 
 from .asking import answered
 from .budget import Budget, Usage
-from .corrsynth import make_row
 from .generation import WRITERS, Setting, TextWriter, share_of
 from .prompting import Brief
+from .rows import make_row
 from .seeds import SeedBank, Yield, write_contexts, write_seeds
 from .structured import repair_request, reply as read_reply
 
@@ -312,9 +312,9 @@ class TargetedWriter(TextWriter):
 
 def targeted_writer(setting: Setting) -> TargetedWriter:
     """Make the writer of `TargetedPrompts`; correlated decoding, or a teacher that answers no requests, is refused."""
-    prompts, decoder, teacher = setting.prompts, setting.method.name, setting.teacher
-    if decoder != 'fewgen' or not hasattr(teacher, 'ask'):
-        raise ValueError(f'targeted rows are answers to single requests, which {decoder} with {teacher!r} does not give: '
+    prompts, teacher = setting.prompts, setting.teacher
+    if setting.method.mixes or not hasattr(teacher, 'ask'):
+        raise ValueError(f'targeted rows are answers to single requests, which {setting.method.name} with {teacher!r} does not give: '
                          'take decode = "independent" and a teacher that answers in text')
     bank = SeedBank(prompts.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call, prompts.seeds, setting.seed)
     labels_per_seed = prompts.labels_per_seed or prompts.strategy.spec.labels_per_seed

@@ -15,7 +15,8 @@ from typing import Any
 from .asking import TextTeacher
 from .budget import Budget
 from . import correction as corrections
-from .correction import CorrectedWriter, Correction
+from .correct_choices import Correction
+from .correction import CorrectedWriter
 from .corrsynth import FewGen
 from .entailment import CB, RTE, AxB, AxG
 from .generation import Generation, generate

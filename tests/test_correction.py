@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
-from synthlab.correction import (POLICIES, Correction, CorrectedWriter, SelfCorrection, Verdict, apply_policy, correction_messages,
-                                 correction_requests, correction_schema, tally)
+from synthlab.correct_choices import Correction, POLICIES, Verdict
+from synthlab.correction import (
+    CorrectedWriter, SelfCorrection, apply_policy, correction_messages, correction_requests, correction_schema, tally)
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter

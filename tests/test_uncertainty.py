@@ -14,19 +14,11 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import special_ortho_group
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
-<<<<<<< HEAD
 from synthlab import coverage, selection, system, uncertainty
-from synthlab.coverage import area_ratio, coverage_curve, length_scale_sweep, neighbour_coverage
-from synthlab.selection import (SELECTORS, class_quotas, clusters_around, paper_code, posterior_variance, random_features, select_by_class, select_features, select_gp,
-                                select_in_parts, select_rows, selection_plan)
-from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, memory_needed, nearest_rows, pick, prepare_rows, to_plane
-=======
-from synthlab import coverage, selection, uncertainty
 from synthlab.coverage import area_ratio, coverage_curve, coverage_rate, length_scale_sweep, neighbour_coverage, to_plane
 from synthlab.selection import (SELECTORS, class_quotas, clusters_around, random_features, select_by_class, select_features,
                                 select_gp, select_in_parts, select_rows)
 from synthlab.uncertainty import UncertaintyTracker, median_distance, memory_needed, nearest_rows, pick, prepare_rows
->>>>>>> 6b68762 (Give coverage its own rate, leave the released code to the notebook, and merge the two selections by class)
 
 
 def check(*strategies, examples=25):
@@ -481,10 +473,7 @@ def test_memory_is_stated_and_refused_before_the_work():
     found = tracker(cloud(), max_memory=memory_needed(600, 20, 16))
     with pytest.raises(MemoryError, match='to observe 400 of 600 rows needs'): found.select(200, cluster_size=2)
     assert len(found.observed_) == 0 and len(found.select(10)) == 10
-<<<<<<< HEAD
     assert system.available_memory() > 1e6
-=======
->>>>>>> 6b68762 (Give coverage its own rate, leave the released code to the notebook, and merge the two selections by class)
 
 
 # Other selections -------------------------------------------------------------------------------------------------------

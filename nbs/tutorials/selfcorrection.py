@@ -17,7 +17,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from synthlab.corrsynth import FewGen, shorten
+from synthlab.rows import shorten
+from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows
