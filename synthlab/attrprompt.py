@@ -16,7 +16,7 @@ from .asking import TextTeacher
 from .attributes import LONGEST_VALUE, Dropped, Record, attribute_list, fill_prompt, list_schema, make_record, name_fault
 from .budget import Budget
 from .inspection import value_leaks
-from .replies import Reply, Request
+from .requests import Reply, Request
 from .sampling import Sampling
 from .tasks import Task
 from .util import derive_seed, one_line, text_fault

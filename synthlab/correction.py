@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_m
 from .asking import has_short_context, TextTeacher
 from .budget import Budget, Estimate
 from .correct_choices import Correction, Verdict
-from .replies import Reply, Request
+from .requests import Reply, Request
 from .sampling import Sampling
 from .seeds import unasked
 from .specs import Strategy, kind_of, template_of

@@ -189,8 +189,8 @@ class CorrSynth(_Guided):
     gamma : float
         Exponent of a text's own distribution. Larger follows the prompt more strictly.
     delta : float
-        Net exponent that is left after contrast, from 0 to gamma. At delta = gamma there is no contrast, at 0.5 it
-        is strong.
+        Net exponent that is left after contrast, from 0 to gamma. A larger delta means less contrast: at delta = gamma
+        there is none, at 0.5 it is strong.
     alpha : float
         A token is allowed if its own probability is at least this share of the largest. Larger keeps texts plain, 0
         allows all.
@@ -244,8 +244,8 @@ class CFG(_Guided):
     gamma : float
         Exponent of a text's own distribution. Larger follows the prompt more strictly.
     delta : float
-        Net exponent that is left after contrast, from 0 to gamma. At delta = gamma there is no contrast, at 0.5 it
-        is strong.
+        Net exponent that is left after contrast, from 0 to gamma. A larger delta means less contrast: at delta = gamma
+        there is none, at 0.5 it is strong.
     alpha : float
         A token is allowed if its own probability is at least this share of the largest. Larger keeps texts plain, 0
         allows all.

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, create_model
 
 from .prompting import Prompts, Spot
-from .replies import OUTCOMES, Answer, Reply, Request
+from .requests import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
 from .seeds import room_for, size_of, token_length
 from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type
@@ -165,9 +165,9 @@ from .asking import answered
 from .budget import Budget, Usage
 from .generation import WRITERS, Setting, TextWriter, share_of
 from .prompting import Brief
+from .requests import read_reply, repair_request
 from .rows import make_row
 from .seeds import SeedBank, Yield, write_contexts, write_seeds
-from .structured import repair_request, reply as read_reply
 
 # %% ../nbs/10h_instances.ipynb #a35594c3
 _NO_SEED = 'no seed: '

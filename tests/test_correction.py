@@ -21,9 +21,8 @@ from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter
 from synthlab.measures import wilson_interval
 from synthlab.prompting import FewShotPrompts
-from synthlab.replies import Answer
+from synthlab.requests import Answer, read
 from synthlab.specs import Strategy
-from synthlab.structured import read
 from synthlab.tasks import Label, Task, load_task
 from synthlab.transitions import Share, alarms, repair_rates, transition_matrix
 
