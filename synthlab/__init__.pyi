@@ -10,6 +10,7 @@ from .correction import SelfCorrection as SelfCorrection
 from .corrsynth import CFG as CFG
 from .corrsynth import CorrSynth as CorrSynth
 from .corrsynth import FewGen as FewGen
+from .coverage import coverage_rate as coverage_rate
 from .embeddings import Embedder as Embedder
 from .lexical import distinct_n as distinct_n
 from .lexical import near_duplicates as near_duplicates
@@ -36,4 +37,3 @@ from .tasks import Task as Task
 from .tasks import load_task as load_task
 from .teachers import CausalTeacher as CausalTeacher
 from .uncertainty import UncertaintyTracker as UncertaintyTracker
-from .uncertainty import coverage_rate as coverage_rate

@@ -50,6 +50,7 @@ from .strategies import find_strategy
 from .system import memory_given_back
 from .tasks import Task
 from .teachers import CausalTeacher
+from .transitions import alarms, transition_matrix
 from .util import prompt_hash
 
 # %% ../nbs/15c_production.ipynb #4d8be110
@@ -524,8 +525,8 @@ def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
 
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     """Count what self-correction has changed in a run."""
-    matrix = correction.transition_matrix(run.rows(None), task.label_names)
-    return matrix.to_dict() | {'alarms': correction.alarms(matrix)}
+    matrix = transition_matrix(run.rows(None), task.label_names)
+    return matrix.to_dict() | {'alarms': alarms(matrix)}
 
 
 @contextlib.contextmanager

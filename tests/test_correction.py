@@ -15,8 +15,7 @@ from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
 from synthlab.correct_choices import Correction, POLICIES, Verdict
 from synthlab.correction import (
-    CorrectedWriter, SelfCorrection, Share, alarms, apply_policy, correction_messages,
-    correction_requests, correction_schema, repair_rates, tally, transition_matrix)
+    CorrectedWriter, SelfCorrection, apply_policy, correction_messages, correction_requests, correction_schema, tally)
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter
@@ -25,6 +24,7 @@ from synthlab.prompting import FewShotPrompts
 from synthlab.requests import Answer, read
 from synthlab.specs import Strategy
 from synthlab.tasks import Label, Task, load_task
+from synthlab.transitions import Share, alarms, repair_rates, transition_matrix
 
 PETS = Task(name='pets', description='which animal it is', instruction='Write about a {{ label }}.', labels=tuple(
     Label(name=name, description=f'It is a {name}.', demonstrations=(f'The {name} slept.',)) for name in ('cat', 'dog', 'hen')))
@@ -224,7 +224,7 @@ def test_rows_of_any_kind():
     assert data_of(corrector.asked[0]) == ({'premise': pair['premise'], 'hypothesis': pair['hypothesis']}, None) and rte.targen.question in corrector.asked[0].messages[0]['content']
 
 
-@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'none of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
+@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'one of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
 def test_rows_that_cannot_be_corrected_are_refused_before_the_first_call(row, told):
     corrector = Corrector(animal)
     with pytest.raises(ValueError, match=told): SelfCorrection(corrector, PETS)([ROW, row])

@@ -19,7 +19,7 @@ from scripted_teacher import ScriptedTeacher
 from synthlab import cli
 from synthlab.budget import Budget
 from synthlab.correct_choices import Correction
-from synthlab.correction import SelfCorrection, transition_matrix
+from synthlab.correction import SelfCorrection
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe
@@ -31,6 +31,7 @@ from synthlab.students import pvi_bits
 from synthlab.superglue import FEATURES, official_dataset, text_to_text
 from synthlab.targen import TarGEN
 from synthlab.tasks import Task, load_task
+from synthlab.transitions import transition_matrix
 
 TICKETS = Task(name='tickets', description='What a customer asks of a bank', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',
                labels=[{'name': 'card', 'verbalisation': 'about a card', 'description': 'The question is about a plastic card.'},

@@ -21,6 +21,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from synthlab.alignment import MMDWeights, resample
 from synthlab.rows import clean_text, rejection, shorten
 from synthlab.corrsynth import FewGen
+from synthlab.coverage import coverage_rate, to_plane
 from synthlab.data import load_gold
 from synthlab.decoding import Sampling, decode
 from synthlab.embeddings import Embedder
@@ -30,7 +31,7 @@ from synthlab.students import Student
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task, messages
 from synthlab.teachers import CausalTeacher
-from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, to_plane
+from synthlab.uncertainty import UncertaintyTracker, median_distance
 
 from steps import balanced, once, rounded
 

@@ -17,13 +17,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from synthlab.asking import TextTeacher
-from synthlab.correction import SelfCorrection, repair_rates
+from synthlab.correction import SelfCorrection
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.evaluation import Rows
 from synthlab.requests import Answer, request_key
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
+from synthlab.transitions import repair_rates
 
 from steps import balanced, once, rounded
 

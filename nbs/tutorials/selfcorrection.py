@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from synthlab.correction import SelfCorrection, repair_rates, transition_matrix
+from synthlab.correction import SelfCorrection
 from synthlab.rows import shorten
 from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
@@ -28,6 +28,7 @@ from synthlab.targen import TarGEN
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
+from synthlab.transitions import repair_rates, transition_matrix
 
 from steps import balanced, once, rounded
 
