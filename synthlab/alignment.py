@@ -19,7 +19,7 @@ import numpy as np
 from .mmd import (KINDS, FeatureMap, check_option, check_vectors, check_weights, draw_features, gaussian_kernel, kernel_mean,
                           kernel_sums, mmd2, resolve_bandwidth, row_blocks, witness)
 from .simplex import FeatureProblem, KernelProblem, effective_size, fista
-from .util import html_record, html_table
+from .util import html_cell, html_table
 
 # %% ../nbs/10b_alignment.ipynb #80797678
 _all_ = ['mmd2', 'witness', 'effective_size']
@@ -389,7 +389,7 @@ class MMDWeights:
                 f'{self.mmd_:.3g} with these ({self.features}; {self.n_iter_} steps, gap {self.gap_:.1g})')
 
     def _repr_html_(self) -> str:
-        said = html_record({'MMDWeights': repr(self)})
+        said = f'<p>{html_cell(repr(self))}</p>'
         if not hasattr(self, 'weights_'): return said
         return said + html_table(list(self.classes_[0]), [list(c.values()) for c in self.classes_])
 
