@@ -269,9 +269,8 @@ class MMDWeights:
     Examples
     --------
     >>> real, synthetic = [[1.], [2.]], [[1.], [1.], [2.]]
-    >>> fitted = MMDWeights('kernel', bandwidth=1., ridge=0.).fit(real, synthetic)   # two rows at 1 share what one at 2
-    gets
-    >>> fitted.weights_.round(2)
+    >>> fitted = MMDWeights('kernel', bandwidth=1., ridge=0.).fit(real, synthetic)
+    >>> fitted.weights_.round(2)                    # two rows at 1 share what one at 2 gets
     array([0.25, 0.25, 0.5 ])
     """
     def __init__(self, features: str = 'rff', n_features: int = 2048, bandwidth: float | str = 'median', ridge: float = 1e-3,
@@ -344,7 +343,7 @@ class MMDWeights:
 
     def _targets(self, sample: np.ndarray, blocks: Iterable[tuple[np.ndarray, Any]], S: np.ndarray,
                  names: Sequence[Hashable], labels: Any) -> tuple[Sequence[np.ndarray], np.ndarray]:
-        "What each class is matched to, its mean features or for the kernel its real rows, and the number of these rows."
+        "Target of each class, its mean features or for the kernel its real rows, and the number of these rows."
         if self.features == 'kernel':
             self.features_, codes = None, _known(labels, names, len(sample))
             count = np.bincount(codes, minlength=len(names))

@@ -390,9 +390,9 @@ class Embedder:
         with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32'):
             return unit_rows(self.network.encode(texts, batch_size=len(texts), show_progress_bar=False))
 
-# %% ../nbs/07_embeddings.ipynb #e6ed1d91
+# %% ../nbs/07_embeddings.ipynb #6b9f4363
 def squared_from_products(products: np.ndarray, x_squares: np.ndarray, y_squares: np.ndarray) -> np.ndarray:
-    """Turn products x·y (n, m) into squared distances, in place and none negative; squared lengths are (n,) and (m,)."""
+    """Turn products x·y (n, m) into squared distances, in place; squared lengths are (n,) and (m,)."""
     products *= -2
     products += y_squares
     products += x_squares[:, None]
@@ -401,7 +401,7 @@ def squared_from_products(products: np.ndarray, x_squares: np.ndarray, y_squares
 
 
 def rbf(squared: np.ndarray, length_scale: float) -> np.ndarray:
-    r"""Gaussian kernel :math:`e^{-d^2/2\tau^2}` of squared distances, in their shape and dtype; the length scale is over 0."""
+    r"""Gaussian kernel :math:`e^{-d^2/2\tau^2}` of squared distances, in their shape and dtype."""
     with np.errstate(divide='ignore', under='ignore'):
         rate = min(.5/np.float64(length_scale)**2, np.finfo(squared.dtype).max)
     exponent = squared*squared.dtype.type(-rate)

@@ -145,7 +145,7 @@ class KernelProblem:
 
 # %% ../nbs/10a_simplex.ipynb #1c182ae1
 def best_corner(gradient: np.ndarray, cap: float = 1.0) -> np.ndarray:
-    """Weights that minimise the product with a gradient (M,): `cap` on the smallest entries, the first ones among equals."""
+    """Weights with the smallest product with a gradient (M,): `cap` on its smallest entries, the first among equals."""
     n, corner = len(gradient), np.zeros(len(gradient))
     if cap*n <= 1 + 1e-12: return np.full(n, 1/n)
     full = int(1/cap + 1e-9)
