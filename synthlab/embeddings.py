@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINILM', 'EmbedderError', 'minilm_folder', 'weights_revision', 'choose_precision', 'text_key', 'VectorStore',
            'check_strings', 'unit_rows', 'Embedder', 'squared_from_products', 'rbf', 'default_embedder',
-           'texts_or_vectors', 'as_embeddings']
+           'texts_or_vectors', 'as_embeddings', 'embedder_of']
 
 # %% ../nbs/07_embeddings.ipynb #69b6a150
 import contextlib
@@ -390,7 +390,7 @@ class Embedder:
         with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32'):
             return unit_rows(self.network.encode(texts, batch_size=len(texts), show_progress_bar=False))
 
-# %% ../nbs/07_embeddings.ipynb #6b9f4363
+# %% ../nbs/07_embeddings.ipynb #6753fd4e
 def squared_from_products(products: np.ndarray, x_squares: np.ndarray, y_squares: np.ndarray) -> np.ndarray:
     """Turn products x·y (n, m) into squared distances, in place; squared lengths are (n,) and (m,)."""
     products *= -2
@@ -479,3 +479,8 @@ def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder
     wrong = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))
     if len(wrong): raise ValueError(f"row {wrong[0]} has length {norms[wrong[0]]:.4g}, and embeddings have length 1: divide each row by its norm")
     return rows
+
+# %% ../nbs/07_embeddings.ipynb #07bd2d76
+def embedder_of(name: str) -> Embedder:
+    """Find an embedder by name: "minilm" for the usual one, shared by all, or a folder or Hub name of a sentence encoder."""
+    return default_embedder() if name == 'minilm' else Embedder(name)

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from .asking import answered
 from .budget import Budget
-from .corrsynth import CFG, CorrSynth, FewGen, clean_text, make_row, make_rows, plan_group, rejection, shorten
+from .rows import clean_text, make_row, make_rows, plan_group, rejection, shorten
+from .corrsynth import CFG, CorrSynth, FewGen
 from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
@@ -922,7 +923,7 @@ def check_teacher(method: FewGen | CFG | CorrSynth, teacher: Any) -> None:
     ValueError
         If the method mixes logits and the teacher shows none; with what would work.
     """
-    if hasattr(teacher, 'next_logits') or method.name == 'fewgen' and hasattr(teacher, 'ask'): return
+    if hasattr(teacher, 'next_logits') or not method.mixes and hasattr(teacher, 'ask'): return
     raise ValueError(f"{method.name} draws from the logits of all texts of a group, and a {type(teacher).__name__} shows none: use a CausalTeacher, such as CausalTeacher('pocket') (--teacher with a folder or a Hub name, "
                      'without --base-url), or, with a teacher that answers in text, FewGen: decode = "independent" (--decode independent)')
 
@@ -951,7 +952,7 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
     """
     s = setting
     if own := s.prompts.writer(s): return own
-    if s.prompts.texts > 1 and s.method.name != 'fewgen':
+    if s.prompts.texts > 1 and s.method.mixes:
         raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--decode independent)")
     check_teacher(s.method, s.teacher)
     if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1: return TextWriter(s)

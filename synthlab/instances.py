@@ -21,7 +21,7 @@ from pydantic import BaseModel, create_model
 
 from .asking import answered
 from .budget import Budget, Usage
-from .corrsynth import make_row
+from .rows import make_row
 from .generation import Setting, TextWriter, share_of
 from .prompting import Brief, Prompts, Spot
 from .replies import OUTCOMES, Answer, Reply, Request
@@ -563,7 +563,7 @@ class TargetedPrompts(Prompts):
         ValueError
             If tokens are not to be drawn independently, or the teacher answers no questions.
         """
-        if setting.method.name != 'fewgen' or not hasattr(setting.teacher, 'ask'):
+        if setting.method.mixes or not hasattr(setting.teacher, 'ask'):
             raise ValueError(f'targeted rows are answers to questions, one by one, and {setting.method.name} with {setting.teacher!r} gives none: take decode = "independent" and a teacher that answers in text')
         bank = SeedBank(self.strategy, setting.teacher, self.contexts, self.context_batch, self.seeds_per_call, self.seeds, setting.seed)
         return TargetedWriter(setting, self.strategy, bank, self.labels_per_seed or self.strategy.spec.labels_per_seed, self.retries, self.explain)

@@ -23,10 +23,12 @@ from .attribute_prompts import records_needed
 from .attributes import Extraction, Record, attribute_list, extract, extract_requests, extraction_sampling, make_record, read_records, recombine
 from .attrprompt import draw_records
 from .budget import Budget
-from .corrsynth import shorten
+from .rows import shorten
 from .replies import Request
 from .specs import check_task
-from .stages import Attributes, Stages, Targeted, plan_demonstrations
+from .prompt_choices import Attributes, Targeted
+from .select_choices import plan_demonstrations
+from .stages import Stages
 from .targen import find_strategy
 from .util import derive_seed, how_to_install
 from .tasks import Task
@@ -188,7 +190,7 @@ def check_grammar(stages: Stages, *teachers: Any) -> None:
         If the library for grammars is missing.
     """
     reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice, '') if getattr(stages.prompt, 'extracts', True) else ''
-    reason = reason or ('to the labels that there are' if stages.correct.choice != 'none' else '')
+    reason = reason or ('to the labels that there are' if stages.correct.asks else '')
     if reason and any(hasattr(teacher, 'next_logits') for teacher in teachers) and not find_spec('llguidance'):
         raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: {how_to_install('structured')}, "
                          'or show examples instead (prompt = "few-shot") and leave labels as they are (correct = "none")')

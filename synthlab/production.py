@@ -17,12 +17,12 @@ import hashlib
 import inspect
 import json
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
-                      generation, instances, passages, prompting, replies, screening, seeds, specs, structured, tasks, util,
+                      generation, instances, passages, prompting, replies, rows, screening, seeds, specs, structured, tasks, util,
                       wordtasks)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
@@ -43,7 +43,8 @@ from .preparation import Prepared, by_label, check_fields, check_grammar, check_
 from .runs import (KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
                            shortfall, texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
-from .stages import Attributes, Stages
+from .prompt_choices import Attributes
+from .stages import Stages
 from .superglue import read_gold, text_to_text, write_official
 from .targen import find_strategy
 from .system import memory_given_back
@@ -215,7 +216,7 @@ def idle_options(stages: Stages, task: Task) -> dict[str, str]:
         idle['max_new_tokens'] = f'how long a row may be follows from the task {task.name!r}'
     if not stages.plans and stages.align.choice == 'none':
         idle['embedder'] = f'{stages.name} embeds no text: it neither chooses examples nor aligns rows'
-    if stages.correct.choice == 'none':
+    if not stages.correct.asks:
         idle['corrector'] = f'{stages.name} corrects no labels (correct = "self-correction" does)'
     return idle
 
@@ -450,7 +451,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
         if file_hash(path, what) != recipe.get(what, ''): raise ValueError(f'the {what} in {path} are not those that the run began with: bring the old ones back, or start a run in another folder')
     wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_fields(stages, task)
-    check_grammar(stages, teacher, *([corrector] if stages.correct.choice != 'none' else []))
+    check_grammar(stages, teacher, *([corrector] if stages.correct.asks else []))
     check_source(stages, task, wanted)
     if pool is None or examples_hash(pool) != recipe.get('examples'):
         pool = make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples'), folder)
@@ -585,7 +586,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
-_DERIVING = (util, tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
+_DERIVING = (util, rows, tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
              attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
 
 
@@ -614,16 +615,20 @@ def _is_words(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-@cache
-def derivation() -> str:
-    """Fingerprint the code that makes rows out of calls.
+def _source_of(kind: type) -> str:
+    "The code of a class; its name where there is no source."
+    try: return textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError): return kind.__qualname__
 
-    Returns
-    -------
-    str
-        16 hexadecimal digits, the same for code that does the same.
+
+@cache
+def derivation(*kinds: type) -> str:
+    """Fingerprint the code that makes rows out of calls: 16 hexadecimal digits, the same for code that does the same.
+
+    `kinds` are the classes of choices; those of the package count with their modules.
     """
-    code = '\0'.join(code_without_words(inspect.getsource(module)) for module in _DERIVING)
+    own = [_source_of(kind) for kind in kinds if not kind.__module__.startswith('synthlab.')]
+    code = '\0'.join(code_without_words(source) for source in [*map(inspect.getsource, _DERIVING), *own])
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../nbs/15c_production.ipynb #b8de5a37
@@ -706,24 +711,12 @@ def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
 
 
 def show_progress(groups: Iterable, total: int, before: int) -> Iterable:
-    """Show a bar while groups come.
-
-    Parameters
-    ----------
-    groups : iterable of GroupResult
-        Groups as they are finished.
-    total : int
-        Rows wanted.
-    before : int
-        Rows that are there already.
-
-    Yields
-    ------
-    GroupResult
-        The groups.
-    """
+    """Hand on groups, and show a bar of accepted rows on standard error: `before` of `total` are there already."""
+    tokens, start = 0, time.monotonic()
     with tqdm(total=total, initial=before, unit='row', delay=2) as bar:
         for group in groups:
+            tokens += sum(row.get('tokens') or 0 for row in group.rows)
+            bar.set_postfix_str(f'{tokens/(time.monotonic() - start + 1e-9):.0f} tokens/s', refresh=False)
             bar.update(sum(row['status'] == 'accepted' for row in group.rows))
             yield group
 
@@ -921,7 +914,7 @@ def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = 
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Asked) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation()) as run:
+    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices))) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
@@ -1089,7 +1082,8 @@ def _estimate_texts(writer: Any, numbers: Iterable[int], model: str, prices: Pri
 def _estimate_checks(asked: Asked, writer: Any, there: Iterable[int], more: int, calls: Mapping, prices: Prices) -> Estimate:
     "What it takes to look at labels again: at those of texts that are there, and of so many groups more."
     texts = [row for _, rows in writer.writer.write(there, calls, _nothing()) for row in rows or () if row['status'] == 'accepted']
-    known = [request for row in texts for request in correction.correction_requests(row, writer.strategy, writer.correction, writer.setting.seed, longest=correction.reason_length(asked.corrector))]
+    known = [request for row in texts for request in
+             writer.correction.requests(row, writer.strategy, writer.setting.seed, correction.reason_length(asked.corrector))]
     return asked.corrector.estimate(known + writer.checks(more), calls, prices)
 
 

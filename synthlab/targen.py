@@ -15,7 +15,8 @@ from typing import Any
 from .asking import TextTeacher
 from .budget import Budget
 from . import correction as corrections
-from .correction import CorrectedWriter, Correction, TransitionMatrix, transition_matrix
+from .correct_choices import Correction
+from .correction import CorrectedWriter, TransitionMatrix, transition_matrix
 from .corrsynth import FewGen
 from .entailment import CB, RTE, AxB, AxG
 from .generation import Generation, generate

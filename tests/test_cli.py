@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
-from synthlab import __version__, cli, corrsynth, generation, terminal
+from synthlab import __version__, cli, generation, terminal
+from synthlab import rows as rows_module
 from synthlab.runs import read_rows
 from synthlab.tasks import Task, load_task, task_names
 
@@ -108,8 +109,8 @@ def test_a_folder_as_teacher(synthlab):
 
 
 def test_fewer_rows_than_asked_is_said(synthlab, monkeypatch):
-    reject = corrsynth.rejection
-    monkeypatch.setattr(corrsynth, 'rejection', lambda text, shown=(): 'too dull' if len(text) % 2 else reject(text, shown))
+    reject = rows_module.rejection
+    monkeypatch.setattr(rows_module, 'rejection', lambda text, shown=(): 'too dull' if len(text) % 2 else reject(text, shown))
     status, out, err = synthlab('generate sst2 --n 8 --budget 8 --out run', SHORT)
     assert status == 1
     assert 'rejected (too dull)' in out and 'rows are missing' in err and 'Traceback' not in err
@@ -280,7 +281,7 @@ def test_program(synthlab):
 
 def test_help_shows_defaults_and_teaches(synthlab):
     words = ' '.join(re.sub('[│╭╮╰╯─]', ' ', synthlab('generate --help')[1]).split())
-    assert all(part in words for part in ('[0.9]', 'A larger delta means less contrast', 'Contrast (cfg and corrsynth)', 'synthlab generate ag_news'))
+    assert all(part in words for part in ('[0.9]', 'A larger delta means less contrast', 'Decode: how are tokens drawn?', 'synthlab generate ag_news'))
 
 
 # ---- status, resume, replay, export

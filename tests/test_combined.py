@@ -1,5 +1,6 @@
 "All five stages at once, and every other combination of choices: each runs, or is refused before anything is asked, with a cure that works."
 import itertools
+import dataclasses
 import json
 import random
 import re
@@ -14,23 +15,27 @@ import pandas as pd
 import pytest
 from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
-from synthlab import stages
+from synthlab import embeddings
 from synthlab.chat import ChatTeacher
 from synthlab.cli import OPTIONS, _stages
-from synthlab.correction import Correction
+from synthlab.correct_choices import Correction
 from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.production import estimate, export_run, make_teacher, produce, replay, write_recipe
 from synthlab.recipes import PRESETS, Recipe, added_stages, leave_one_out, load_recipe
 from synthlab.runs import open_run, read_rows
 from synthlab.sampling import Sampling
-from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, NoAlignment, NoCorrection, NoSelection, RandomSelection, Simple, SpreadSelection, Targeted, UncertaintySelection, make_choice, plan_entries
+from synthlab.align_choices import MMDAlignment, NoAlignment
+from synthlab.choice import CHOICES, make_choice, option_names
+from synthlab.prompt_choices import Attributes, FewShot, Simple, Targeted
+from synthlab.select_choices import NoSelection, plan_entries, RandomSelection, SpreadSelection, UncertaintySelection
+from synthlab.correct_choices import NoCorrection
 from synthlab.tasks import load_task
 from test_kills import killed, same_rows, session
 from test_recipes import SHORT, SST2, Letters, gold, made                    # noqa: F401 (gold is a fixture)
 
 
 @pytest.fixture(autouse=True)
-def letters(monkeypatch): monkeypatch.setattr(stages, 'default_embedder', Letters)
+def letters(monkeypatch): monkeypatch.setattr(embeddings, 'default_embedder', Letters)
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +82,7 @@ def cured(choices, said):
             if name in CHOICES: made[name] = make_choice(name, {'choice': json.loads(value)})
         for name, value in pairs:
             for stage, choice in made.items():
-                if name in stages.option_names(type(choice)): made[stage] = stages.replace(choice, **{name: json.loads(value)})
+                if name in option_names(type(choice)): made[stage] = dataclasses.replace(choice, **{name: json.loads(value)})
         yield made
 
 
@@ -94,8 +99,8 @@ def test_each_refusal_names_cures_and_every_way_of_following_them_ends_in_a_reci
 
 
 def test_the_same_is_said_by_python_a_file_and_the_command_line(tmp_path):
-    for words, given in {'{"select": "none"}': {}, '{"shots": 0}': {}, '{"prompt": "simple"}': {}, '{"prompt": "attributes", "texts": 5}': {'texts': 'texts_per_call'}, '{"prompt": "targeted", "select": "none"}': {},
-                         '{"shared": true}': {'shared': 'shared_demonstrations'}}.items():
+    for words in ('{"select": "none"}', '{"shots": 0}', '{"prompt": "simple"}', '{"prompt": "attributes", "texts": 5}',
+                  '{"prompt": "targeted", "select": "none"}', '{"shared": true}'):
         options = json.loads(words)
         with pytest.raises(ValueError) as python: Recipe.combined(**options)
         table = Recipe.combined().table
@@ -105,7 +110,7 @@ def test_the_same_is_said_by_python_a_file_and_the_command_line(tmp_path):
             if name not in CHOICES: table['prompt'][name] = value
         (tmp_path/'mine.toml').write_text('\n'.join(f'[{stage}]\n' + '\n'.join(f'{name} = {json.dumps(value)}' for name, value in table[stage].items()) for stage in CHOICES))
         with pytest.raises(ValueError) as file: Recipe.from_toml(tmp_path/'mine.toml')
-        with pytest.raises(ValueError) as line: _stages(SimpleNamespace(**dict.fromkeys(OPTIONS) | {'recipe': 'combined'} | {given.get(name, name): value for name, value in options.items()}))
+        with pytest.raises(ValueError) as line: _stages(SimpleNamespace(**dict.fromkeys(OPTIONS) | {'recipe': 'combined'} | options))
         assert str(file.value) == f"{tmp_path/'mine.toml'}: {python.value}" and str(line.value) == str(python.value)
 
 

@@ -6,7 +6,7 @@ import pytest
 from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab.cli import main
-from synthlab.correction import Correction
+from synthlab.correct_choices import Correction
 from synthlab.production import produce, replay, write_recipe
 from synthlab.recipes import Recipe
 from synthlab.runs import open_run, read_rows

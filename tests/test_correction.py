@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
-from synthlab.correction import (POLICIES, Correction, CorrectedWriter, SelfCorrection, Share, alarms, apply_policy, correction_messages, correction_requests, correction_schema, repair_rates, tally,
-                                 transition_matrix, Verdict)
+from synthlab.correct_choices import Correction, POLICIES, Verdict
+from synthlab.correction import (
+    CorrectedWriter, SelfCorrection, Share, alarms, apply_policy, correction_messages,
+    correction_requests, correction_schema, repair_rates, tally, transition_matrix)
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
 from synthlab.contrast import contrast_weights
-from synthlab.corrsynth import CFG, CorrSynth, FewGen, shorten
+from synthlab.rows import shorten
+from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.decoding import DecodePlan, Sampling, decode
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast

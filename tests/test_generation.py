@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthlab import generation
-from synthlab.corrsynth import CFG, CorrSynth, FewGen, plan_group
+from synthlab.rows import plan_group
+from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.decoding import Completion, DecodeStats, Sampling
 from synthlab.generation import generate
 from synthlab.util import prompt_hash

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from fault_server import FaultServer
-from synthlab import preparation, production, stages
+from synthlab import embeddings, preparation, production
 from synthlab.attributes import read_records, write_records
 from synthlab.chat import ChatTeacher
-from synthlab.correction import Correction
+from synthlab.correct_choices import Correction, NoCorrection
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.data import demonstration_pool
 from synthlab.decoding import Sampling
@@ -18,7 +18,11 @@ from synthlab.production import begin, estimate, make_teacher, produce, replay, 
 from synthlab.recipes import PRESETS, Recipe, load_recipe
 from synthlab.runs import RunError, open_run, read_rows, read_status
 from synthlab.sessions import state
-from synthlab.stages import CHOICES, Attributes, FewShot, MMDAlignment, RandomSelection, Simple, Targeted, UncertaintySelection, draw_kept, misfit, plan_demonstrations
+from synthlab.align_choices import MMDAlignment, NoAlignment, draw_kept
+from synthlab.choice import CHOICES
+from synthlab.prompt_choices import Attributes, FewShot, Simple, Targeted
+from synthlab.select_choices import NoSelection, RandomSelection, SpreadSelection, UncertaintySelection, plan_demonstrations
+from synthlab.stages import misfit
 from synthlab.tasks import load_task
 
 SST2 = load_task('sst2')
@@ -33,7 +37,7 @@ class Letters:
 
 
 @pytest.fixture(autouse=True)
-def letters(monkeypatch): monkeypatch.setattr(stages, 'default_embedder', Letters)
+def letters(monkeypatch): monkeypatch.setattr(embeddings, 'default_embedder', Letters)
 
 
 @pytest.fixture
@@ -58,10 +62,10 @@ def made(request, out, teacher=None, **options):
 # ---- choices
 
 def every_choice():
-    options = {'select': [stages.NoSelection(), RandomSelection(), UncertaintySelection(cluster=2), stages.SpreadSelection('kmeans++')],
+    options = {'select': [NoSelection(), RandomSelection(), UncertaintySelection(cluster=2), SpreadSelection('kmeans++')],
                'prompt': [FewShot(2), FewShot(0), Attributes(), Attributes(source='drawn'), Attributes(texts=5), Simple(), Targeted(), Targeted(explain=True)],
-               'decode': [FewGen(), CorrSynth(delta=.5)], 'correct': [stages.NoCorrection(), Correction(), Correction(show_explanation=True)],
-               'align': [stages.NoAlignment(), MMDAlignment(keep='rows', candidates=1.5)]}
+               'decode': [FewGen(), CorrSynth(delta=.5)], 'correct': [NoCorrection(), Correction(), Correction(show_explanation=True)],
+               'align': [NoAlignment(), MMDAlignment(keep='rows', candidates=1.5)]}
     return [dict(zip(options, chosen)) for chosen in itertools.product(*options.values())]
 
 
@@ -144,7 +148,7 @@ def test_selection_few_shot_and_alignment_on_the_embedded_teacher(tmp_path, gold
     assert done.aligned['mmd'] <= done.aligned['mmd_uniform'] and 1 <= done.aligned['ess'] <= 12 and done.aligned['real'] == len(texts)
     assert made(request, tmp_path/'again', pocket).aligned == done.aligned and list(read_rows(tmp_path/'again')) == rows
     assert replay(tmp_path/'run', rows[5]['id'], pocket).same
-    monkeypatch.setattr(stages, 'plan_demonstrations', None)                                 # what is kept is not chosen again
+    monkeypatch.setattr(preparation, 'plan_demonstrations', None)                                 # what is kept is not chosen again
     assert made(request, tmp_path/'run', pocket).rows == 0
 
 

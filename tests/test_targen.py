@@ -18,7 +18,8 @@ from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab import cli
 from synthlab.budget import Budget
-from synthlab.correction import Correction, SelfCorrection, transition_matrix
+from synthlab.correct_choices import Correction
+from synthlab.correction import SelfCorrection, transition_matrix
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe

@@ -17,7 +17,7 @@ from scripted_teacher import ScriptedTeacher
 from synthlab.asking import TeacherError
 from synthlab.budget import Budget
 from synthlab.chat import ChatTeacher
-from synthlab.correction import Correction
+from synthlab.correct_choices import Correction
 from synthlab.embeddings import Embedder
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.instances import instance_request

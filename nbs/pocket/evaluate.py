@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from synthlab.correction import SHORT_REASON, Correction, correction_requests
+from synthlab.correct_choices import Correction
+from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.generation import generate
 from synthlab.instances import fault_of

@@ -3,7 +3,8 @@ import json
 
 from synthlab.attributes import extract_request, make_record, write_request
 from synthlab.attrprompt import simprompt_messages, values_request
-from synthlab.correction import SHORT_REASON, Correction, correction_requests
+from synthlab.correct_choices import Correction
+from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.instances import instance_request
 from synthlab.models import plain_prompt
 from synthlab.replies import Request

@@ -19,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from synthlab.alignment import MMDWeights, resample
-from synthlab.corrsynth import FewGen, clean_text, rejection, shorten
+from synthlab.rows import clean_text, rejection, shorten
+from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
 from synthlab.decoding import Sampling, decode
 from synthlab.embeddings import Embedder

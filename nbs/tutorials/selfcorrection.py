@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from synthlab.correction import repair_rates, transition_matrix
-from synthlab.corrsynth import FewGen, shorten
+from synthlab.rows import shorten
+from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows

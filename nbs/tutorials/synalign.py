@@ -27,7 +27,8 @@ from synthlab.metrics import GoldClassifier, project
 from synthlab.preparation import make_plan, prepare
 from synthlab.recipes import Recipe
 from synthlab.selection import select_rows
-from synthlab.stages import MMDAlignment, SpreadSelection, UncertaintySelection, principal_rows
+from synthlab.align_choices import MMDAlignment
+from synthlab.select_choices import principal_rows, SpreadSelection, UncertaintySelection
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 from synthlab.uncertainty import coverage_rate, to_plane
