@@ -15,8 +15,8 @@ DISTRIBUTION = 'synthlab-text'             # name on the package index, where `s
 _HOMES = {
     'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
     'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'util': ['CannotMeasure'],
-    'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'replies': ['Request'], 'report': ['show_run'],
-    'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'mauve', 'novelty', 'vendi_score'], 'students': ['Student'],
+    'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'report': ['show_run'],
+    'requests': ['Request'], 'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'mauve', 'novelty', 'vendi_score'], 'students': ['Student'],
     'targen': ['SelfCorrection', 'TarGEN'], 'tasks': ['Label', 'Task', 'load_task'], 'teachers': ['CausalTeacher'],
     'uncertainty': ['UncertaintyTracker', 'coverage_rate']}
 _load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

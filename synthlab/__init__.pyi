@@ -20,8 +20,8 @@ from .quality import evaluate as evaluate
 from .recipes import Recipe as Recipe
 from .recipes import generate as generate
 from .recipes import load_recipe as load_recipe
-from .replies import Request as Request
 from .report import show_run as show_run
+from .requests import Request as Request
 from .runs import read_rows as read_rows
 from .sampling import Sampling as Sampling
 from .semantic import label_cosine as label_cosine

@@ -35,52 +35,14 @@ class Aligned(NamedTuple):
 
 
 def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float, n_features: int = 2048, seed: int = 0) -> float:
-    """Measure how far weighted rows are from real ones.
-
-    Parameters
-    ----------
-    R, S : ndarray
-        Embeddings of real and of synthetic rows, shapes (n, dimension) and (m, dimension).
-    weights : ndarray
-        Weight of each synthetic row, shape (m,).
-    bandwidth : float
-        Width of the kernel.
-    n_features : int
-        Random features that stand for the kernel where pairs are many.
-    seed : int
-        Seed of the features.
-
-    Returns
-    -------
-    float
-        Maximum Mean Discrepancy, not squared.
-    """
+    """Measure how far weighted rows are from real ones."""
     from synthlab.mmd import mmd2
     features = n_features if len(R) + len(S) > 4000 else None
     return float(np.sqrt(max(0., mmd2(R, S, wy=weights/weights.sum(), bandwidth=bandwidth, features=features, seed=seed))))
 
 
 def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str], weightings: Sequence[np.ndarray]) -> list[float] | None:
-    """Ask a judge that learnt from the real rows how many texts have the label they were asked for.
-
-    Parameters
-    ----------
-    R : sequence of ndarray
-        Embeddings of the real rows, one array of shape (n, dimension) for each label; at most 2,000 of each are looked at.
-    names : sequence of str
-        The labels.
-    S : ndarray
-        Embeddings of the synthetic rows, shape (m, dimension).
-    labels : sequence of str
-        The label of each of them.
-    weightings : sequence of ndarray
-        Weights of the rows, each of shape (m,).
-
-    Returns
-    -------
-    list of float or None
-        The weighted share of texts with their label, for each weighting; None where there is but one label.
-    """
+    """Ask a judge that learnt from the real rows how many texts have the label they were asked for."""
     if len(names) < 2: return None
     from synthlab.metrics import GoldClassifier
     known = [rows[:2000] for rows in R]
@@ -89,22 +51,7 @@ def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, l
 
 
 def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the rows that are kept, by weight and none twice.
-
-    Parameters
-    ----------
-    share : ndarray
-        Weights that sum to 1, shape (rows,).
-    n : int
-        Rows that are kept; rows of weight 0 only where the others are too few.
-    rng : Generator
-        Randomness.
-
-    Returns
-    -------
-    ndarray
-        Whether each row is kept, shape (rows,).
-    """
+    """Draw the rows that are kept, by weight and none twice."""
     from synthlab.alignment import resample
     weights = np.maximum(share, 1e-9)
     kept = np.zeros(len(share), bool)

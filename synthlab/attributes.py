@@ -27,9 +27,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from .asking import has_short_context, TextTeacher
 from .budget import Budget
 from .data import DataError, Table, read_table
-from .replies import Reply, Request
+from .requests import Reply, Request, read
 from .sampling import Sampling
-from .structured import read
 from .util import derive_seed, did_you_mean, one_line, render, row_id, text_fault, whole_file
 from .tasks import Attribute, Task, label_counts
 

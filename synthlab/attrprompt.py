@@ -19,7 +19,7 @@ from .asking import TextTeacher
 from .attributes import LONGEST_VALUE, Dropped, Record, attribute_list, fill_prompt, list_schema, make_record
 from .budget import Budget
 from .inspection import value_leaks
-from .replies import Reply, Request
+from .requests import Reply, Request
 from .sampling import Sampling
 from .util import derive_seed, did_you_mean, one_line, text_fault
 from .tasks import Task

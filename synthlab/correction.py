@@ -28,7 +28,7 @@ from .asking import has_short_context, TextTeacher
 from .budget import Budget, Estimate, Usage
 from .data import as_rows
 from .inputs import as_labels
-from .replies import Reply, Request
+from .requests import Reply, Request
 from .sampling import Sampling
 from .seeds import Yield, unasked
 from .specs import Strategy, kind_of, template_of

@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['NOTED', 'CACHED_SCORES', 'OutOfMemory', 'Constraint', 'DecodePlan', 'Completion', 'DecodeStats', 'RowPlaces',
            'RowLayer', 'one_block', 'RowCache', 'Shelf', 'PromptLayer', 'ReadPrompt', 'read_prompts', 'PromptMemory',
-           'step', 'Group', 'join_weights', 'Block', 'make_block', 'make_blocks', 'mix_block', 'guide', 'constrain',
-           'take_tokens', 'draw_block', 'Batch', 'Decoding', 'decode']
+           'step', 'recordable', 'never_waits', 'record', 'RecordedSteps', 'Group', 'join_weights', 'Block',
+           'make_block', 'make_blocks', 'mix_block', 'guide', 'constrain', 'take_tokens', 'draw_block', 'Batch',
+           'Decoding', 'decode']
 
 # %% ../nbs/04_decoding.ipynb #e1622d96
+import gc
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -355,6 +358,149 @@ def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Ten
     places.lengths = [n + 1 for n in places.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
+# %% ../nbs/04_decoding.ipynb #47de2cae
+def recordable(teacher: CausalModel) -> bool:
+    """Whether the passes of a model may be recorded: it is on a CUDA GPU and uses PyTorch's own attention.
+
+    Parameters
+    ----------
+    teacher : CausalModel
+        The model.
+
+    Returns
+    -------
+    bool
+        True if `RecordedSteps` may try.
+    """
+    return teacher.device.type == 'cuda' and teacher.model.config._attn_implementation == 'sdpa'
+
+
+def never_waits(work: Callable[[], object]) -> bool:
+    """Do some work on the GPU, and tell whether it got through without waiting for the GPU.
+
+    Parameters
+    ----------
+    work : callable
+        What to do; stopped where it waits.
+
+    Returns
+    -------
+    bool
+        False if it was stopped.
+    """
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')                                      # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode('error')
+        try: work()
+        except RuntimeError as error:
+            if 'synchronizing' not in str(error): raise
+            return False
+        finally: torch.cuda.set_sync_debug_mode(mode)
+    return True
+
+
+def record(work: Callable[[], object], pool: tuple[int, int] | None) -> torch.cuda.CUDAGraph:
+    """Record work on the GPU without doing it.
+
+    Parameters
+    ----------
+    work : callable
+        What to record; it has been done before, in the same shapes.
+    pool : tuple or None
+        Memory of another recording to share, as its `pool()` names it; the two must not run at the same time.
+
+    Returns
+    -------
+    torch.cuda.CUDAGraph
+        Its `replay()` does the work.
+    """
+    graph, collects = torch.cuda.CUDAGraph(), gc.isenabled()
+    gc.disable()                                                     # an old graph that goes now would spoil this one
+    try:
+        with torch.cuda.graph(graph, pool, capture_error_mode='thread_local'): work()
+    finally:
+        if collects: gc.enable()
+    return graph
+
+# %% ../nbs/04_decoding.ipynb #cdafd20e
+class RecordedSteps:
+    """`step` with passes that are recorded.
+
+    Parameters
+    ----------
+    teacher : CausalModel
+        The model.
+    cache : RowCache
+        The rows' past.
+    """
+
+    def __init__(self, teacher: CausalModel, cache: RowCache):
+        self.teacher, self.cache, self.width, self.works = teacher, cache, 0, True
+
+    def prepare(self):
+        """Begin anew for the cache as it lies now."""
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph | None] = {}
+        self.width, rows, device = self.cache.layers[0].keys.shape[2], self.cache.max_rows, self.teacher.device
+        self.inputs = torch.zeros(2, rows, dtype=torch.long, device=device)                  # tokens and columns
+        self.scores = torch.empty(rows, self.teacher.vocab_size, device=device)
+
+    @torch.inference_mode()
+    def step(self, token_ids: Sequence[int]) -> Tensor:
+        """Append one token to every row of the cache and score the next.
+
+        Parameters
+        ----------
+        token_ids : sequence of int
+            The B tokens to append.
+
+        Returns
+        -------
+        Tensor
+            Scores in nats, shape (B, V), float32; the next step writes over them.
+        """
+        if not self.works: return step(self.teacher, token_ids, self.cache)
+        if self.width != self.cache.layers[0].keys.shape[2]: self.prepare()          # a wider cache lies elsewhere
+        shape, lengths = self.shape(), self.cache.places.lengths
+        padding = [0]*(shape[0] - len(lengths))
+        self.inputs[:, :shape[0]] = torch.tensor([[*token_ids, *padding], [*lengths, *padding]])
+        if not self._go(shape): return step(self.teacher, token_ids, self.cache)
+        self.cache.places.lengths = [n + 1 for n in lengths]
+        return self.scores[:len(lengths)]
+
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the next pass, filled up."""
+        rows, columns, most = len(self.cache.places.lengths), self.cache.places.width, self.cache.max_rows
+        share = -(-most//8)
+        return min(-(-rows//share)*share, most), min(-(-columns//64)*64, self.teacher.max_length or math.inf)
+
+    def _go(self, shape):
+        "Compute, record or replay a pass; False if it cannot be recorded."
+        work = partial(self.compute, *shape)
+        if not self.graphs: self.works = never_waits(work)
+        elif shape not in self.graphs: work()
+        elif self.graphs[shape] is None:
+            self.graphs[shape] = record(work, next((g.pool() for g in self.graphs.values() if g), None))
+        if graph := self.graphs.setdefault(shape): graph.replay()
+        return self.works
+
+    @torch.inference_mode()
+    def compute(self, rows: int, columns: int):
+        """Score the next token of the first rows, from the inputs to the scores.
+
+        Parameters
+        ----------
+        rows, columns : int
+            How much of the cache to read; rows beyond those in use are computed and not looked at.
+        """
+        places, (tokens, last) = self.cache.places, self.inputs[:, :rows]
+        lengths, places.lengths, places.columns = places.lengths, [columns - 1]*rows, last
+        mask = (torch.arange(columns, device=last.device) <= last[:, None])[:, None, None]
+        try: logits = self.teacher.model(input_ids=tokens[:, None], attention_mask=mask, position_ids=last[:, None],
+                                         past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
+        finally: places.lengths = lengths
+        self.scores[:rows] = logits[:, -1, :self.teacher.vocab_size]
+
 # %% ../nbs/04_decoding.ipynb #c9026f7f
 # every fourth step of a text is noted
 NOTED = 4
@@ -604,6 +750,7 @@ class Batch:
 
     def __init__(self, teacher: CausalModel, max_rows: int):
         self.teacher, self.cache, self.memory = teacher, RowCache(max_rows), None
+        self.recorded = RecordedSteps(teacher, self.cache) if recordable(teacher) else None
         self.rows: list[tuple[Group, int]] = []
         self.tokens: list[int] = []
         self._blocks = None
@@ -621,7 +768,7 @@ class Batch:
 
     def step(self) -> Tensor:
         """Append the tokens that are due and score the next; returns shape (rows, V)."""
-        return step(self.teacher, self.tokens, self.cache)
+        return self.recorded.step(self.tokens) if self.recorded else step(self.teacher, self.tokens, self.cache)
 
     def blocks(self, first: int, vocab_size: int) -> list[Block]:
         """Blocks of the rows from `first` on, made anew only when rows have come or gone."""

@@ -26,28 +26,14 @@ from .corrsynth import CFG, CorrSynth, FewGen
 from .data import demonstration_pool
 from .decoding import Completion, DecodePlan, DecodeStats, Sampling, decode
 from .prompting import Brief, FewShotPrompts, Prompts, Spot, group_spots
-from .replies import OUTCOMES, Answer, Reply, Request, call_key, request_key
-from .structured import reply as read_reply
+from .requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
 from .util import derive_seed, prompt_hash, same_text
 from .tasks import Task, label_counts
 from .teachers import CausalTeacher
 
 # %% ../nbs/06a_generation.ipynb #85782a3a
 def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dict], dict[str, int]]:
-    """Accept rows while their label's quota lasts.
-
-    Parameters
-    ----------
-    rows : iterable of dict
-        Rows of a group with `label` and `status`, in order.
-    left : mapping of str to int
-        Rows still wanted of each label.
-
-    Returns
-    -------
-    tuple of list of dict and dict of str to int
-        The rows, those beyond the quota rejected as "surplus", and what is wanted after them.
-    """
+    """Accept rows while their label's quota lasts."""
     left, decided = dict(left), []
     for row in rows:
         if row['status'] == 'accepted' and not left.get(row['label']): row = {**row, 'status': 'rejected', 'reason': 'surplus'}
@@ -62,28 +48,11 @@ class Repeats:
     def __init__(self): self._seen: set[str] = set()
 
     def fault(self, text: str) -> str:
-        """Return why a text is rejected.
-
-        Parameters
-        ----------
-        text : str
-            The text of a row.
-
-        Returns
-        -------
-        str
-            The reason; empty if there is none.
-        """
+        """Return why a text is rejected."""
         return 'repeats an earlier row' if prompt_hash(same_text(text)) in self._seen else ''
 
     def add(self, text: str) -> None:
-        """Remember an accepted text.
-
-        Parameters
-        ----------
-        text : str
-            The text of a row.
-        """
+        """Remember an accepted text."""
         self._seen.add(prompt_hash(same_text(text)))
 
 
@@ -101,20 +70,7 @@ class Screen:
     def __repr__(self) -> str: return f"Screen({', '.join(f'{type(check).__name__}()' for check in self.checks)})"
 
     def __call__(self, rows: Iterable[dict], decided: bool = False) -> list[dict]:
-        """Judge the accepted rows of a group, one after the other.
-
-        Parameters
-        ----------
-        rows : iterable of dict
-            Rows with `text` and `status`, in order.
-        decided : bool
-            Whether an earlier session has judged them, so that they are only remembered.
-
-        Returns
-        -------
-        list of dict
-            The rows, some of them rejected now.
-        """
+        """Judge the accepted rows of a group, one after the other."""
         return [self._judged(row, decided) if row['status'] == 'accepted' else row for row in rows]
 
     def _judged(self, row: dict, decided: bool) -> dict:
@@ -126,40 +82,12 @@ class Screen:
 
 # %% ../nbs/06a_generation.ipynb #535117af
 def groups_needed(left: Mapping[str, int], repeats: int) -> int:
-    """Count the groups that fill the quotas when no row is rejected.
-
-    Parameters
-    ----------
-    left : mapping of str to int
-        Rows still wanted of each label.
-    repeats : int
-        Texts of each label in a group.
-
-    Returns
-    -------
-    int
-        Groups.
-    """
+    """Count the groups that fill the quotas when no row is rejected."""
     return math.ceil(max(left.values()) / repeats)
 
 # %% ../nbs/06a_generation.ipynb #5a13f42d
 def in_order(results: Iterable[tuple[int, Any]], numbers: Iterable[int], held: Mapping[int, Any] = {}) -> Iterator[tuple[int, Any]]:
-    """Sort a stream by number while it flows.
-
-    Parameters
-    ----------
-    results : iterable of tuple of int and Any
-        Numbered values in any order.
-    numbers : iterable of int
-        The order wanted.
-    held : mapping of int to Any
-        Values that are there from the start and will not come; they are looked up one by one, so there may be millions.
-
-    Yields
-    ------
-    tuple of int and Any
-        Numbered values in the order of `numbers`.
-    """
+    """Sort a stream by number while it flows."""
     waiting, results = {}, iter(results)
     for number in numbers:
         while number not in held and number not in waiting: waiting.update([next(results)])
@@ -167,40 +95,12 @@ def in_order(results: Iterable[tuple[int, Any]], numbers: Iterable[int], held: M
 
 # %% ../nbs/06a_generation.ipynb #b4a57cf7
 def labels_in_turn(left: Mapping[str, int]) -> list[str]:
-    """List the labels of the texts that are missing, by turns.
-
-    Parameters
-    ----------
-    left : mapping of str to int
-        Rows still wanted of each label.
-
-    Returns
-    -------
-    list of str
-        Each label as often as it is wanted.
-    """
+    """List the labels of the texts that are missing, by turns."""
     return [label for turn in range(max(left.values(), default=0)) for label, wanted in left.items() if wanted > turn]
 
 # %% ../nbs/06a_generation.ipynb #9796a6d1
 def longest_prompt(task: Task, teacher: CausalTeacher, prompts: Prompts, cut: Callable[[str], str] = str) -> int:
-    """Count the tokens of the longest prompt that a run may ask.
-
-    Parameters
-    ----------
-    task : Task
-        What is written.
-    teacher : CausalTeacher
-        Writes prompts and counts.
-    prompts : Prompts
-        Gives the longest brief of a label.
-    cut : callable
-        Shortens a demonstration's text; the default leaves it.
-
-    Returns
-    -------
-    int
-        Tokens.
-    """
+    """Count the tokens of the longest prompt that a run may ask."""
     def size(text): return len(teacher.encode([text])[0])
     return max(size(teacher.render(prompts.longest(task, label, size, cut).messages, task.cue)) for label in task.label_names)
 
@@ -213,34 +113,7 @@ def _check_length(prompt: int, text: int, context: int | None):
 
 # %% ../nbs/06a_generation.ipynb #4bbe215a
 def check_group(method: FewGen | CFG | CorrSynth, labels: Sequence[str], max_rows: int, same_prompts: bool = False) -> int:
-    """Count the rows of a group, and refuse one that does not fit in a batch.
-
-    Parameters
-    ----------
-    method : FewGen, CFG or CorrSynth
-        How the texts are drawn.
-    labels : sequence of str
-        The task's labels, K of them.
-    max_rows : int
-        Most rows in one forward pass.
-    same_prompts : bool
-        Whether all texts of a label have one prompt.
-
-    Returns
-    -------
-    int
-        Rows of a group, contrast rows included.
-
-    Raises
-    ------
-    ValueError
-        If a group has more than `max_rows` rows.
-
-    Warns
-    -----
-    UserWarning
-        If there is contrast and no plausibility mask.
-    """
+    """Count the rows of a group, and refuse one that does not fit in a batch."""
     labels = [label for label in labels for _ in range(method.repeats)]
     plan = method.plan([f'{label}' if same_prompts else f'{m}' for m, label in enumerate(labels)], labels)
     if len(plan.prompts) > max_rows:
@@ -289,33 +162,15 @@ class Setting:
                 'sampling': {**asdict(self.sampling), **asdict(self.method), **self.prompts.told}, 'seed': self.seed}
 
     def cut(self, text: str) -> str:
-        """Shorten a demonstration to the length of a text, where the teacher's tokenizer is at hand.
-
-        Parameters
-        ----------
-        text : str
-            The demonstration.
-        """
+        """Shorten a demonstration to the length of a text, where the teacher's tokenizer is at hand."""
         return shorten(text, self.teacher, self.sampling.max_new_tokens) if hasattr(self.teacher, 'tokenizer') else text
 
     def brief(self, spot: Spot) -> Brief:
-        """Write the brief of a text.
-
-        Parameters
-        ----------
-        spot : Spot
-            Where the text stands.
-        """
+        """Write the brief of a text."""
         return self.prompts.brief(self.task, spot, self.seed, self.cut)
 
     def briefs(self, group: int) -> list[Brief]:
-        """Write the briefs of a group that is written together.
-
-        Parameters
-        ----------
-        group : int
-            Its number.
-        """
+        """Write the briefs of a group that is written together."""
         return [self.brief(spot) for spot in group_spots(self.task.label_names, group, self.method.repeats)]
 
 # %% ../nbs/06a_generation.ipynb #7c36be5c
@@ -331,89 +186,27 @@ class Writer:
     def __init__(self, setting: Setting): self.setting, self.who = setting, type(setting.teacher).__name__
 
     def settle(self, labels: Iterable[str]) -> None:
-        """Give the next calls their labels, where a call is for one label; a group is for all of them.
-
-        Parameters
-        ----------
-        labels : iterable of str
-            A label for each call.
-        """
+        """Give the next calls their labels, where a call is for one label; a group is for all of them."""
 
     advice = 'Raise the budget or change the recipe'                            # where rows are missing
 
     def decide(self, rows: list[dict]) -> list[dict]:
-        """Look at the rows of a group once more, when those of all groups before it are known.
-
-        Parameters
-        ----------
-        rows : list of dict
-            Its rows; groups come in the order of their numbers.
-
-        Returns
-        -------
-        list of dict
-            The rows, some of them rejected now.
-        """
+        """Look at the rows of a group once more, when those of all groups before it are known."""
         return rows
 
     def recall(self, calls: Mapping, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Read out of the store what was settled before, without asking.
-
-        Parameters
-        ----------
-        calls : Mapping
-            The store of calls.
-        rows : iterable of Mapping
-            Rows that are known.
-        """
+        """Read out of the store what was settled before, without asking."""
 
     def ahead(self, needed: int) -> list[Request]:
-        """List the calls that the next groups take beside their own, as far as they can be foreseen; nothing is asked.
-
-        Parameters
-        ----------
-        needed : int
-            Groups.
-
-        Returns
-        -------
-        list of Request
-            Calls, with sample text for what is not known yet.
-        """
+        """List the calls that the next groups take beside their own, as far as they can be foreseen; nothing is asked."""
         return []
 
     def keep(self, folder: Path) -> dict[str, Any]:
-        """Write down what rows were made of, beside the rows.
-
-        Parameters
-        ----------
-        folder : Path
-            Folder of the run.
-
-        Returns
-        -------
-        dict
-            What the run shall note.
-        """
+        """Write down what rows were made of, beside the rows."""
         return {}
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
-        """Make the rows of groups, in order of completion.
-
-        Parameters
-        ----------
-        numbers : iterable of int
-            The groups.
-        calls : MutableMapping
-            The store of calls.
-        spending : Budget
-            What may be spent.
-
-        Yields
-        ------
-        tuple of int and (list of dict or None)
-            Number and rows; None for a group that was not asked for, because the budget is spent.
-        """
+        """Make the rows of groups, in order of completion."""
         held = {}
         def items():
             for place, number in enumerate(numbers):
@@ -426,41 +219,13 @@ class Writer:
 
 # %% ../nbs/06a_generation.ipynb #8e3a177c
 def group_key(plan: DecodePlan, sampling: Sampling, teacher: Mapping[str, Any]) -> str:
-    """Fingerprint everything that decides the texts of a group.
-
-    Parameters
-    ----------
-    plan : DecodePlan
-        The group.
-    sampling : Sampling
-        Temperature, filters and the longest text.
-    teacher : Mapping
-        Who writes: name, revision, type of the numbers.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-    """
+    """Fingerprint everything that decides the texts of a group."""
     parts = {name: getattr(plan, name) for name in ('alpha', 'seed', 'eos')} | {name: list(getattr(plan, name) or ()) for name in ('prompts', 'follow', 'labels', 'limits')}
     return call_key('group', teacher=dict(teacher), sampling=asdict(sampling), weights=plan.weights.tolist(), **parts)
 
 # %% ../nbs/06a_generation.ipynb #766f12c3
 def group_entry(completions: Sequence[Completion], prompt_tokens: int) -> dict[str, Any]:
-    """Write down what a group brought back.
-
-    Parameters
-    ----------
-    completions : sequence of Completion
-        Its texts.
-    prompt_tokens : int
-        Tokens of its prompts.
-
-    Returns
-    -------
-    dict
-        An entry for the store of calls.
-    """
+    """Write down what a group brought back."""
     return {'completions': [asdict(completion) for completion in completions], 'prompt_tokens': prompt_tokens,
             'completion_tokens': sum(completion.steps for completion in completions), 'error': ''}
 
@@ -494,91 +259,36 @@ class GroupWriter(Writer):
         return len(self.setting.task.labels) * self.setting.method.repeats
 
     def extend(self, left: Mapping[str, int]) -> int:
-        """Count the groups of the next round.
-
-        Parameters
-        ----------
-        left : mapping of str to int
-            Rows still wanted of each label.
-        """
+        """Count the groups of the next round."""
         return groups_needed(left, self.setting.method.repeats)
 
     def item(self, number: int) -> DecodePlan:
-        """Plan one group, the same whenever it is asked for.
-
-        Parameters
-        ----------
-        number : int
-            Number of the group.
-        """
+        """Plan one group, the same whenever it is asked for."""
         s = self.setting
         return plan_group(s.method, s.teacher, s.briefs(number), s.task.cue, s.seed, number)
 
     def number(self, plan: DecodePlan) -> int:
-        """Tell the number of a group.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        """
+        """Tell the number of a group."""
         return plan.name
 
     def key(self, plan: DecodePlan) -> str:
-        """Fingerprint a group.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        """
+        """Fingerprint a group."""
         return group_key(plan, self.setting.sampling, self.setting.teacher.identity)
 
     def bound(self, plan: DecodePlan) -> tuple[int, int]:
-        """Count the tokens that a group reads, and those that it may write at most.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        """
+        """Count the tokens that a group reads, and those that it may write at most."""
         return sum(map(len, self.setting.teacher.encode(plan.prompts))), len(plan.generating) * self.setting.sampling.max_new_tokens
 
     def guess(self, plan: DecodePlan) -> tuple[int, int]:
-        """Count the tokens that a group reads and writes at most; the same as `bound`, which is exact here.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        """
+        """Count the tokens that a group reads and writes at most; the same as `bound`, which is exact here."""
         return self.bound(plan)
 
     def prompt(self, plan: DecodePlan, member: int) -> str:
-        """Show what the teacher is shown for one text.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        member : int
-            The text's place in it.
-        """
+        """Show what the teacher is shown for one text."""
         return plan.prompts[member]
 
     def ask(self, plans: Iterable[DecodePlan | None]) -> Iterator[tuple[int, dict]]:
-        """Decode groups as they come.
-
-        Parameters
-        ----------
-        plans : iterable of DecodePlan or None
-            Groups; None lets those under way come to their end before the next is taken.
-
-        Yields
-        ------
-        tuple of int and dict
-            Place in the iterable and entry for the store, in order of completion.
-        """
+        """Decode groups as they come."""
         places, plans, ended = {}, enumerate(plans), []
         def stretch():
             for place, plan in plans:
@@ -592,80 +302,25 @@ class GroupWriter(Writer):
                 yield places.pop(plan.name), group_entry(completions, self.bound(plan)[0])
 
     def rows(self, plan: DecodePlan, entry: Mapping[str, Any]) -> list[dict]:
-        """Derive the rows of a group from its call.
-
-        Parameters
-        ----------
-        plan : DecodePlan
-            The group.
-        entry : Mapping
-            What the store has of it.
-        """
+        """Derive the rows of a group from its call."""
         return make_rows(plan, self.setting.briefs(plan.name), [Completion(**completion) for completion in entry['completions']], self.setting.task.cue, self.setting.common)
 
 # %% ../nbs/06a_generation.ipynb #91d2f280
 def text_fault_of(reply: Reply, text: str, shown: Sequence[str]) -> tuple[str, str]:
-    """Say why a text cannot be a row.
-
-    Parameters
-    ----------
-    reply : Reply
-        What came of the question.
-    text : str
-        The cleaned text.
-    shown : sequence of str
-        Texts of the demonstrations in its prompt.
-
-    Returns
-    -------
-    tuple of str and str
-        The reason of a rejection, and the error of a failed call; empty where there is none.
-    """
+    """Say why a text cannot be a row."""
     if reply.outcome in ('ok', 'empty'): return rejection(text, shown), ''
     return ('', reply.reason) if reply.outcome == 'failed' else (f'{reply.outcome}: {OUTCOMES[reply.outcome]}', '')
 
 # %% ../nbs/06a_generation.ipynb #3997a286
 def texts_of(reply: Reply, prompts: Prompts, task: Task, brief: Brief) -> list[tuple[str, str, str]]:
-    """Take the texts out of what came of a question, and say which of them cannot be rows.
-
-    Parameters
-    ----------
-    reply : Reply
-        What came of it.
-    prompts : Prompts
-        Knows how many texts were asked for, and where they stand in the answer.
-    task : Task
-        What is written.
-    brief : Brief
-        What was asked.
-
-    Returns
-    -------
-    list of tuple of str, str and str
-        As many as were asked for: cleaned text, reason of a rejection, error of a failed call. Of an answer that cannot be read, the first has the raw text.
-    """
+    """Take the texts out of what came of a question, and say which of them cannot be rows."""
     found = prompts.read(reply.value, task, brief.label) if reply.ok and prompts.schema else [(reply.text, '')]
     found = [(clean_text(text, task.cue), reason) for text, reason in [*found, *[('', 'missing in the answer' if reply.ok else '')]*prompts.texts][:prompts.texts]]
     return [(text, reason, '') if reason else (text, *text_fault_of(reply, text, brief.shown)) for text, reason in found]
 
 
 def share_of(tokens: int | None, member: int, texts: int) -> int | None:
-    """Split the tokens of a call among its texts.
-
-    Parameters
-    ----------
-    tokens : int or None
-        Tokens of the call; None if it did not tell.
-    member : int
-        Which text.
-    texts : int
-        How many there are.
-
-    Returns
-    -------
-    int or None
-        Tokens; over all texts they add up to those of the call.
-    """
+    """Split the tokens of a call among its texts."""
     return None if tokens is None else tokens*(member + 1)//texts - tokens*member//texts
 
 # %% ../nbs/06a_generation.ipynb #d3d74f32
@@ -688,119 +343,50 @@ class TextWriter(Writer):
         return self.setting.prompts.texts
 
     def settle(self, labels: Iterable[str]) -> None:
-        """Give the next calls their labels.
-
-        Parameters
-        ----------
-        labels : iterable of str
-            A label for each call.
-        """
+        """Give the next calls their labels."""
         for label in labels:
             self.spots.append(Spot(label, len(self.spots), turn=self._turns[label]))
             self._turns[label] += 1
 
     def extend(self, left: Mapping[str, int]) -> int:
-        """Count the calls of the next round, and settle their labels.
-
-        Parameters
-        ----------
-        left : mapping of str to int
-            Rows still wanted of each label.
-        """
+        """Count the calls of the next round, and settle their labels."""
         more = labels_in_turn({label: math.ceil(wanted/self.size) for label, wanted in left.items()})
         self.settle(more)
         return len(more)
 
     def item(self, number: int) -> Request:
-        """Put the question of a call, the same whenever it is put.
-
-        Parameters
-        ----------
-        number : int
-            Number of the call.
-        """
+        """Put the question of a call, the same whenever it is put."""
         s, spot = self.setting, self.spots[number]
         sampling = replace(s.sampling, max_new_tokens=s.sampling.max_new_tokens * self.size)
         return Request(s.brief(spot).messages, sampling, s.prompts.schema, number, derive_seed(s.seed, 'group', number, 'tokens') % 2**31, s.task.cue if s.prompts.schema is None else '', number)
 
     def number(self, request: Request) -> int:
-        """Tell the number of a text.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        """
+        """Tell the number of a text."""
         return request.name
 
     def key(self, request: Request) -> str:
-        """Fingerprint a question.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        """
+        """Fingerprint a question."""
         return request_key(request, self.setting.teacher.identity)
 
     def bound(self, request: Request) -> tuple[int, int]:
-        """Count the most tokens that a question can read and write.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        """
+        """Count the most tokens that a question can read and write."""
         return self.setting.teacher.token_bound(request), request.sampling.max_new_tokens
 
     def guess(self, request: Request) -> tuple[int, int]:
-        """Guess the tokens that a question reads, and count those it can write at most.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        """
+        """Guess the tokens that a question reads, and count those it can write at most."""
         return self.setting.teacher.token_guess(request), request.sampling.max_new_tokens
 
     def prompt(self, request: Request, member: int) -> str:
-        """Show what the teacher is shown.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        member : int
-            Not used: a question asks for one text.
-        """
+        """Show what the teacher is shown."""
         return '\n\n'.join(f"{message['role']}: {message['content']}" for message in request.messages)
 
     def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, dict]]:
-        """Put questions to the teacher as they come.
-
-        Parameters
-        ----------
-        requests : iterable of Request or None
-            Questions; None lets something under way come to its end first.
-
-        Yields
-        ------
-        tuple of int and dict
-            Place in the iterable and entry for the store, in order of completion.
-        """
+        """Put questions to the teacher as they come."""
         with closing(self.setting.teacher.ask(requests)) as answers:
             for place, answer in answers: yield place, answer.to_dict()
 
     def rows(self, request: Request, entry: Mapping[str, Any]) -> list[dict]:
-        """Derive the rows of a call.
-
-        Parameters
-        ----------
-        request : Request
-            The question.
-        entry : Mapping
-            What the store has of it.
-        """
+        """Derive the rows of a call."""
         s, answer, brief = self.setting, Answer.from_dict(entry), self.setting.brief(self.spots[request.name])
         reply, prompt = read_reply(request, answer), json.dumps([dict(message) for message in request.messages], ensure_ascii=False)
         def row(member, text, *ends):
@@ -909,47 +495,14 @@ class Generation:
 
 # %% ../nbs/06a_generation.ipynb #37997049
 def check_teacher(method: FewGen | CFG | CorrSynth, teacher: Any) -> None:
-    """Refuse a teacher that cannot draw as a method asks.
-
-    Parameters
-    ----------
-    method : FewGen, CFG or CorrSynth
-        How the texts are drawn.
-    teacher : CausalTeacher or TextTeacher
-        Who writes.
-
-    Raises
-    ------
-    ValueError
-        If the method mixes logits and the teacher shows none; with what would work.
-    """
+    """Refuse a teacher that cannot draw as a method asks."""
     if hasattr(teacher, 'next_logits') or not method.mixes and hasattr(teacher, 'ask'): return
     raise ValueError(f"{method.name} draws from the logits of all texts of a group, and a {type(teacher).__name__} shows none: use a CausalTeacher, such as CausalTeacher('pocket') (--teacher with a folder or a Hub name, "
                      'without --base-url), or, with a teacher that answers in text, FewGen: decode = "independent" (--decode independent)')
 
 # %% ../nbs/06a_generation.ipynb #4ec792fd
 def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None = None) -> GroupWriter | TextWriter:
-    """Choose who makes the rows, and refuse what the teacher cannot do.
-
-    Parameters
-    ----------
-    setting : Setting
-        Method, task, teacher and the rest.
-    max_rows : int
-        Most rows in one forward pass.
-    observe : callable or None
-        Sees the scores of every step; see `decode`.
-
-    Returns
-    -------
-    GroupWriter or TextWriter
-        The writer.
-
-    Raises
-    ------
-    ValueError
-        If the teacher cannot draw as the method asks, or a group or a prompt is too large.
-    """
+    """Choose who makes the rows, and refuse what the teacher cannot do."""
     s = setting
     if own := s.prompts.writer(s): return own
     if s.prompts.texts > 1 and s.method.mixes:
@@ -962,47 +515,12 @@ def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None
 
 # %% ../nbs/06a_generation.ipynb #cf8f8c14
 def usual_sampling(task: Task, teacher: Any) -> Sampling:
-    """Settle how tokens are drawn when nobody says.
-
-    Parameters
-    ----------
-    task : Task
-        Gives the longest text.
-    teacher : CausalTeacher or TextTeacher
-        Who writes.
-
-    Returns
-    -------
-    Sampling
-        Temperature 0.95, top-p 0.9, and the longest text in tokens.
-    """
+    """Settle how tokens are drawn when nobody says."""
     return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens), temperature=.95, top_p=.9)
 
 
 def settle_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, **given: float | None) -> Sampling:
-    """Settle how tokens are drawn when some of it is said.
-
-    Parameters
-    ----------
-    task : Task
-        Gives the longest text.
-    teacher : CausalTeacher or TextTeacher
-        Who writes.
-    sampling : Sampling or None
-        All of it; None takes the usual one for what is not given.
-    **given
-        Fields of `Sampling`; None is not given.
-
-    Returns
-    -------
-    Sampling
-        Temperature, filters and the longest text.
-
-    Raises
-    ------
-    ValueError
-        If both are given, or a value is out of its range.
-    """
+    """Settle how tokens are drawn when some of it is said."""
     given = {name: value for name, value in given.items() if value is not None}
     if sampling is not None and given:
         raise ValueError(f"sampling is given whole, and {', '.join(given)} besides: say it in one place, as in "

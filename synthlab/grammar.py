@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .structured import json_schema
+from .requests import json_schema
 from .util import how_to_install
 
 # %% ../nbs/04f_grammar.ipynb #81645274

@@ -24,11 +24,10 @@ from .budget import Budget, Usage
 from .rows import make_row
 from .generation import Setting, TextWriter, share_of
 from .prompting import Brief, Prompts, Spot
-from .replies import OUTCOMES, Answer, Reply, Request
+from .requests import OUTCOMES, Answer, Reply, Request, read_reply, repair_request
 from .sampling import Sampling
 from .seeds import SeedBank, Yield, room_for, size_of, token_length, write_contexts, write_seeds
 from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type
-from .structured import repair_request, reply as read_reply
 from .util import derive_seed
 from .tasks import Task
 

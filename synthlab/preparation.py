@@ -24,7 +24,7 @@ from .attributes import Extraction, Record, attribute_list, extract, extract_req
 from .attrprompt import draw_records
 from .budget import Budget
 from .rows import shorten
-from .replies import Request
+from .requests import Request
 from .specs import check_task
 from .prompt_choices import Attributes, Targeted
 from .select_choices import plan_demonstrations
@@ -38,136 +38,42 @@ FEWEST = 3                                                                      
 
 
 def prompts_needed(stages: Stages, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Count the prompts of each label that use examples of their own.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    wanted : mapping of str to int
-        Texts of each label.
-
-    Returns
-    -------
-    dict of str to int
-        Prompts, or records of attributes.
-    """
+    """Count the prompts of each label that use examples of their own."""
     if not isinstance(stages.prompt, Attributes): return dict(wanted)
     return {label: max(FEWEST, records_needed(rows, stages.prompt.per_record)) for label, rows in wanted.items()}
 
 
 def random_plan(pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int) -> dict[str, list[list[int]]]:
-    """Choose examples at random, none twice.
-
-    Parameters
-    ----------
-    pool : mapping of str to sequence of dict
-        Examples by label.
-    wanted : mapping of str to int
-        Examples of each label; all there are, if these are fewer.
-    seed : int
-        Seed of the run.
-
-    Returns
-    -------
-    dict of str to list of list of int
-        For each label a row number in each entry.
-    """
+    """Choose examples at random, none twice."""
     return {label: [[int(row)] for row in np.random.default_rng(derive_seed(seed, 'plan', label)).permutation(len(pool[label]))[:number]] for label, number in wanted.items()}
 
 # %% ../nbs/15b_preparation.ipynb #db4f031c
 def draft_records(task: Task) -> dict[str, list[Record]]:
-    """Make records that stand for those to come.
-
-    Parameters
-    ----------
-    task : Task
-        What is written.
-
-    Returns
-    -------
-    dict of str to list of Record
-        A record for each label, with the meaning of each attribute as its value.
-    """
+    """Make records that stand for those to come."""
     meanings = {key: attribute.meaning for key, attribute in attribute_list(task).items()}
     return {label: [make_record(label, meanings)] for label in task.label_names}
 
 
 def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Sort records by label.
-
-    Parameters
-    ----------
-    records : iterable of Record
-        Records.
-
-    Returns
-    -------
-    dict of str to list of Record
-        Those of each label, in order.
-    """
+    """Sort records by label."""
     found: dict[str, list[Record]] = {}
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
 # %% ../nbs/15b_preparation.ipynb #3b1979fd
 def file_hash(path: str | Path, what: str = 'records') -> str:
-    """Fingerprint a file.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    what : str
-        What is in it, for messages.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
+    """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except OSError as error: raise ValueError(f'the file {str(path)!r} of {what} cannot be read ({error.strerror}): name one that is there, or leave the option out') from error
 
 
 def examples_of(pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, list[dict]]:
-    """Take the example of each entry of a plan.
-
-    Parameters
-    ----------
-    pool : mapping of str to sequence of dict
-        Examples by label.
-    plan : mapping of str to sequence of sequence of int
-        Rows by label; the first of each entry counts.
-
-    Returns
-    -------
-    dict of str to list of dict
-        Examples by label.
-    """
+    """Take the example of each entry of a plan."""
     return {label: [pool[label][entry[0]] for entry in entries] for label, entries in plan.items()}
 
 
 def check_fields(stages: Stages, task: Task) -> None:
-    """Refuse prompts that write one text, for a task whose rows have several fields; and targeted prompts for a task that does not say enough.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    task : Task
-        What is written.
-
-    Raises
-    ------
-    ValueError
-        If they do not fit; with the line, if the task was read from a file.
-    """
+    """Refuse prompts that write one text, for a task whose rows have several fields; and targeted prompts for a task that does not say enough."""
     if isinstance(stages.prompt, Targeted): check_task(task, find_strategy(task))
     if stages.correct.choice != 'none': find_strategy(task)
     if len(task.fields) > 1 and not isinstance(stages.prompt, Targeted):
@@ -175,20 +81,7 @@ def check_fields(stages: Stages, task: Task) -> None:
 
 
 def check_grammar(stages: Stages, *teachers: Any) -> None:
-    """Refuse questions that are answered in JSON, of a model in this process that has no grammar to keep it to that.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    *teachers : CausalTeacher or TextTeacher
-        Who is asked.
-
-    Raises
-    ------
-    ValueError
-        If the library for grammars is missing.
-    """
+    """Refuse questions that are answered in JSON, of a model in this process that has no grammar to keep it to that."""
     reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice, '') if getattr(stages.prompt, 'extracts', True) else ''
     reason = reason or ('to the labels that there are' if stages.correct.asks else '')
     if reason and any(hasattr(teacher, 'next_logits') for teacher in teachers) and not find_spec('llguidance'):
@@ -197,22 +90,7 @@ def check_grammar(stages: Stages, *teachers: Any) -> None:
 
 
 def check_source(stages: Stages, task: Task, labels: Iterable[str]) -> None:
-    """Refuse a file of attributes that lacks a label.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    task : Task
-        What is written.
-    labels : iterable of str
-        Labels that are written.
-
-    Raises
-    ------
-    ValueError
-        If a label has no record in the file.
-    """
+    """Refuse a file of attributes that lacks a label."""
     if not isinstance(stages.prompt, Attributes) or stages.prompt.extracts or stages.prompt.source == 'drawn': return
     found = by_label(read_records(stages.prompt.source, task))
     if bare := [label for label in labels if label not in found]:
@@ -220,120 +98,34 @@ def check_source(stages: Stages, task: Task, labels: Iterable[str]) -> None:
 
 
 def shortener(task: Task, teacher: Any) -> Callable[[str], str]:
-    """Make what shortens an example before its attributes are asked for, to the length of a text, where the teacher's tokenizer is at hand.
-
-    Parameters
-    ----------
-    task : Task
-        Gives the longest text.
-    teacher : CausalTeacher or TextTeacher
-        Who is asked.
-
-    Returns
-    -------
-    callable
-        From a text to a text.
-    """
+    """Make what shortens an example before its attributes are asked for, to the length of a text, where the teacher's tokenizer is at hand."""
     return partial(shorten, teacher=teacher, max_tokens=task.max_new_tokens) if hasattr(teacher, 'tokenizer') else str
 
 
 def extraction_requests(task: Task, teacher: Any, examples: Mapping[str, Sequence[dict]], seed: int = 0) -> list[Request]:
-    """Put the questions for the attributes of examples, as `prepare` asks them.
-
-    Parameters
-    ----------
-    task : Task
-        What is written.
-    teacher : CausalTeacher or TextTeacher
-        Who is asked.
-    examples : mapping of str to sequence of dict
-        Examples by label.
-    seed : int
-        Seed of the run.
-
-    Returns
-    -------
-    list of Request
-        A question for each.
-    """
+    """Put the questions for the attributes of examples, as `prepare` asks them."""
     return extract_requests(examples, task, extraction_sampling(task, teacher), seed, shortener(task, teacher))
 
 
 def bare_labels(extraction: Extraction, labels: Iterable[str]) -> list[str]:
-    """List the labels that an extraction brought no record for.
-
-    Parameters
-    ----------
-    extraction : Extraction
-        What came of the examples.
-    labels : iterable of str
-        Labels that need one.
-
-    Returns
-    -------
-    list of str
-        Labels.
-    """
+    """List the labels that an extraction brought no record for."""
     return [label for label in labels if not any(record.label == label for record in extraction.records)]
 
 
 def further_plan(plan: Mapping[str, Sequence[Sequence[int]]], pool: Mapping[str, Sequence[dict]], labels: Iterable[str], tries: int, seed: int) -> dict[str, list[list[int]]]:
-    """Choose further examples of labels whose first ones gave no attributes: at random, none twice.
-
-    Parameters
-    ----------
-    plan : mapping of str to sequence of sequence of int
-        The examples that were described.
-    pool : mapping of str to sequence of dict
-        Examples by label.
-    labels : iterable of str
-        Labels that need more.
-    tries : int
-        How many times more were chosen before.
-    seed : int
-        Seed of the run.
-
-    Returns
-    -------
-    dict of str to list of list of int
-        A few rows of each label that has some left.
-    """
+    """Choose further examples of labels whose first ones gave no attributes: at random, none twice."""
     others = {label: [row for [row] in random_plan(pool, {label: len(pool[label])}, seed)[label] if row not in [entry[0] for entry in plan[label]]] for label in labels}
     return {label: [[row] for row in rows[tries*FEWEST:(tries + 1)*FEWEST]] for label, rows in others.items() if rows[tries*FEWEST:]}
 
 
 def joined(one: Extraction, other: Extraction) -> Extraction:
-    """Add up what came of two sets of examples.
-
-    Parameters
-    ----------
-    one, other : Extraction
-        What came of them.
-
-    Returns
-    -------
-    Extraction
-        Both together.
-    """
+    """Add up what came of two sets of examples."""
     return Extraction(one.records + other.records, one.rejected + other.rejected, one.failed + other.failed, Counter(one.unknown_keys) + Counter(other.unknown_keys),
                       one.repaired + other.repaired, one.cached + other.cached)
 
 
 def lack(extraction: Extraction, labels: Iterable[str]) -> str:
-    """Say which labels an extraction brought no record for, and why.
-
-    Parameters
-    ----------
-    extraction : Extraction
-        What came of the examples.
-    labels : iterable of str
-        Labels that need one.
-
-    Returns
-    -------
-    str
-        A sentence; empty if no label is bare.
-    """
+    """Say which labels an extraction brought no record for, and why."""
     bare = bare_labels(extraction, labels)
     reasons = Counter(end.reason for end in extraction.rejected + extraction.failed if end.label in bare)
     return f"no attributes came of the examples of {', '.join(map(repr, bare))}: " + '; '.join(f'{reason} ({n} times)' for reason, n in reasons.most_common(3)) + '. Give more real rows, take another seed, or show the examples instead (prompt = "few-shot", --prompt few-shot): in another folder, or with --overwrite' if bare else ''
@@ -359,26 +151,7 @@ class Prepared:
 
 
 def make_plan(stages: Stages, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int = 0, embedder: Any = None) -> dict[str, list[list[int]]] | None:
-    """Settle which examples prompts use.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    pool : mapping of str to sequence of dict
-        Examples by label.
-    wanted : mapping of str to int
-        Texts of each label.
-    seed : int
-        Seed of the run.
-    embedder : Embedder or None
-        Sentence encoder; None takes the selection's.
-
-    Returns
-    -------
-    dict or None
-        Rows by label; None if each text draws its own.
-    """
+    """Settle which examples prompts use."""
     needed = prompts_needed(stages, wanted)
     if stages.plans: return plan_demonstrations(stages.select, pool, needed, stages.prompt.shots, seed, embedder)
     return random_plan(pool, needed, seed) if isinstance(stages.prompt, Attributes) and stages.prompt.extracts else None

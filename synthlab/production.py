@@ -54,24 +54,7 @@ from .util import prompt_hash
 
 # %% ../nbs/15c_production.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
-    """Make the teacher that a recipe names.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        Its table `teacher` tells who: `kind` ("causal", "chat" or "own"), `name`, `revision`, `dtype` or `base_url`;
-        its table `machine` where and how fast.
-
-    Returns
-    -------
-    CausalTeacher or ChatTeacher
-        The teacher.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be loaded, or is an object of the caller's own, which only the caller can make.
-    """
+    """Make the teacher that a recipe names."""
     who, machine = recipe['teacher'], recipe.get('machine', {})
     if who.get('kind') == 'own' or who.get('kind') == 'chat' and 'base_url' not in who:
         raise ValueError(f"the teacher {who['name']!r} is an object of your own, which a recipe cannot make: "
@@ -84,64 +67,18 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
 
 # %% ../nbs/15c_production.ipynb #253f6765
 def examples_hash(pool: Mapping[str, Any]) -> str:
-    """Fingerprint the demonstrations of a run.
-
-    Parameters
-    ----------
-    pool : mapping of str to sequence of dict
-        Demonstrations by label.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-    """
+    """Fingerprint the demonstrations of a run."""
     return prompt_hash(json.dumps(pool, sort_keys=True))
 
 
 def source_name(rows: Any) -> str | None:
-    """Name rows for the recipe.
-
-    Parameters
-    ----------
-    rows : path, DataFrame, Dataset, sequence, or None
-        Where rows are, or the rows themselves.
-
-    Returns
-    -------
-    str or None
-        The path or Hub name; for rows themselves, where the run keeps them.
-    """
+    """Name rows for the recipe."""
     return None if rows is None else str(rows) if isinstance(rows, str | Path) else KEPT
 
 
 def make_pool(gold: Any, task: Task, needed: bool = True, known: str | None = None,
               folder: str | Path | None = None) -> dict[str, list[dict]]:
-    """Collect the real examples: those that prompts may use, and that rows are aligned with.
-
-    Parameters
-    ----------
-    gold : path, DataFrame, Dataset, list of dict, or None
-        Real rows to draw them from; None takes those written by hand in the task.
-    task : Task
-        What is written.
-    needed : bool
-        Whether they are used at all; otherwise there is nothing to collect.
-    known : str or None
-        Fingerprint that they must have.
-    folder : path or None
-        Folder of the run, which may keep the rows.
-
-    Returns
-    -------
-    dict
-        Demonstrations by label.
-
-    Raises
-    ------
-    ValueError
-        If they are not those of the fingerprint, or were handed over in Python and no run keeps them.
-    """
+    """Collect the real examples: those that prompts may use, and that rows are aligned with."""
     pool = demonstration_pool(task, _real_rows(gold, task, folder)) if needed else {}
     if known and examples_hash(pool) != known:
         raise ValueError(f"the demonstrations in {source_name(gold) or 'the task'} are not those that the run began "
@@ -161,31 +98,12 @@ def _real_rows(gold: Any, task: Task, folder: str | Path | None) -> Any:
 
 
 def keep_pool(pool: Mapping[str, Any], folder: Path) -> None:
-    """Write the real rows of a run down in its folder.
-
-    Parameters
-    ----------
-    pool : mapping of str to sequence of dict
-        Rows by label.
-    folder : Path
-        Folder of the run.
-    """
+    """Write the real rows of a run down in its folder."""
     write_jsonl(({**row, 'label': label} for label, rows in pool.items() for row in rows), folder/KEPT_GOLD)
 
 # %% ../nbs/15c_production.ipynb #bf35ec3d
 def describe_teacher(teacher: Any) -> dict[str, Any]:
-    """Write down who the teacher is.
-
-    Parameters
-    ----------
-    teacher : CausalTeacher or TextTeacher
-        The teacher.
-
-    Returns
-    -------
-    dict
-        `kind` and the parts of its identity; never a key.
-    """
+    """Write down who the teacher is."""
     identity = teacher.identity
     if hasattr(teacher, 'next_logits'): return {'kind': 'causal', **identity}
     if 'base_url' in identity: return {'kind': 'chat', **identity}
@@ -193,20 +111,7 @@ def describe_teacher(teacher: Any) -> dict[str, Any]:
 
 
 def idle_options(stages: Stages, task: Task) -> dict[str, str]:
-    """List what may be asked for elsewhere and does nothing with a recipe.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    task : Task
-        What is written.
-
-    Returns
-    -------
-    dict of str to str
-        Why, by the name of the option.
-    """
+    """List what may be asked for elsewhere and does nothing with a recipe."""
     idle = {}
     if not stages.needs_real:
         shown = stages.prompt.choice == 'few-shot'
@@ -222,22 +127,7 @@ def idle_options(stages: Stages, task: Task) -> dict[str, str]:
 
 
 def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
-    """Refuse options that were given and would do nothing.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-    task : Task
-        What is written.
-    **options
-        Options by name; None was not given.
-
-    Raises
-    ------
-    ValueError
-        If there are any; with the reason of each.
-    """
+    """Refuse options that were given and would do nothing."""
     idle, given = idle_options(stages, task), [name for name, value in options.items() if value is not None]
     found = [f'{name}: {idle[name]}' for name in given if name in idle]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
@@ -384,27 +274,7 @@ class Asked(NamedTuple):
 
 
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
-    """Find a teacher that a recipe names, and refuse another.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        The recipe.
-    role : str
-        "teacher" or "corrector".
-    given : CausalTeacher, TextTeacher or None
-        The teacher, if it has been made already.
-
-    Returns
-    -------
-    CausalTeacher or TextTeacher
-        The teacher.
-
-    Raises
-    ------
-    ValueError
-        If the one that is given is not the recipe's.
-    """
+    """Find a teacher that a recipe names, and refuse another."""
     teacher = given if given is not None else make_teacher(recipe | {'teacher': recipe[role]})
     found, asked = plain_recipe(describe_teacher(teacher)), {'kind': 'causal', **recipe[role]}
     if found != asked: raise ValueError(f'the recipe asks for the {role} {asked}, and this one is {found}')
@@ -414,33 +284,7 @@ def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = 
 def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
                  pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
                  folder: str | Path | None = None) -> Asked:
-    """Make the objects that a recipe describes, and refuse a recipe that is no longer what it was.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        The recipe.
-    teacher : CausalTeacher, TextTeacher or None
-        Who writes; None makes the recipe's own.
-    corrector : CausalTeacher, TextTeacher or None
-        Who looks at labels again; None makes the recipe's own, which may be the teacher.
-    pool : mapping of str to sequence of dict, or None
-        Real examples by label, if they have been read already.
-    copies : sequence of str, or None
-        Real texts that no row may copy, if they have been read already.
-    folder : path or None
-        Folder of the run, which keeps the rows that were handed over in Python.
-
-    Returns
-    -------
-    Asked
-        Stages, task, teacher, examples and the number of texts.
-
-    Raises
-    ------
-    ValueError
-        If a part is missing, the teacher is not the recipe's, or examples or records have changed.
-    """
+    """Make the objects that a recipe describes, and refuse a recipe that is no longer what it was."""
     if not isinstance(recipe, Mapping): raise ValueError(f'a recipe is a table, got {recipe!r}: make one with write_recipe(stages, task, teacher, n)')
     missing = [part for part in ('task', 'method', 'teacher', 'sampling', 'n', 'seed') if part not in recipe]
     if missing: raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(stages, task, teacher, n)")
@@ -468,27 +312,7 @@ def _with_rows(teacher: Any, max_rows: int | None) -> Any:
 
 
 def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None = None) -> list[str]:
-    """Read the real texts that no row of a run may copy.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        The recipe; its entry `decontaminate` says where they are.
-    task : Task
-        What is written.
-    folder : path or None
-        Folder of the run, which keeps texts that were handed over in Python.
-
-    Returns
-    -------
-    list of str
-        Texts; none if the recipe names none.
-
-    Raises
-    ------
-    ValueError
-        If they are not there, or are not those that the run began with.
-    """
+    """Read the real texts that no row of a run may copy."""
     if (source := recipe.get('decontaminate')) is None: return []
     kept = Path(folder or '.')/KEPT_COPIES
     if source == KEPT and not (folder and kept.is_file()):
@@ -503,31 +327,7 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
 
 def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Prepared | None = None,
           embedder: Any = None, **others: Any) -> Generation:
-    """Start what is asked for; nothing is asked of the teacher yet.
-
-    Parameters
-    ----------
-    request : Mapping or Asked
-        The recipe, or the objects that it stands for.
-    teacher : CausalTeacher, TextTeacher or None
-        Who writes; None makes the recipe's own.
-    prepared : Prepared or None
-        Plan and records; None takes random examples and draft records, enough to check and to count.
-    embedder : Embedder or None
-        For texts that mean the same, where the recipe rejects those.
-    **others
-        For `generate`: `done`, `calls`, `spending`, `observe`.
-
-    Returns
-    -------
-    Generation
-        The run under way.
-
-    Raises
-    ------
-    ValueError
-        If the request cannot be met, or the teacher is not the recipe's.
-    """
+    """Start what is asked for; nothing is asked of the teacher yet."""
     asked = resolved(request, teacher)
     recipe, prepared = asked.recipe, prepared or Prepared(records=draft_records(asked.task))
     return generate(asked.stages.decode, asked.task, asked.teacher, texts_wanted(recipe), sampling=Sampling(**recipe['sampling']), seed=recipe['seed'],
@@ -538,20 +338,7 @@ def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Pre
 
 def resolved(request: Mapping[str, Any] | Asked, teacher: Any = None, corrector: Any = None,
              folder: str | Path | None = None) -> Asked:
-    """Make the objects of a recipe, unless they have been made.
-
-    Parameters
-    ----------
-    request : Mapping or Asked
-        The recipe, or its objects.
-    teacher, corrector, folder
-        As for `read_request`.
-
-    Returns
-    -------
-    Asked
-        The objects.
-    """
+    """Make the objects of a recipe, unless they have been made."""
     return request if isinstance(request, Asked) else read_request(request, teacher, corrector, folder=folder)
 
 # %% ../nbs/15c_production.ipynb #65e60825
@@ -591,18 +378,7 @@ _DERIVING = (util, rows, tasks, data, replies, structured, prompting, corrsynth,
 
 
 def code_without_words(source: str) -> str:
-    """Reduce Python code to what it does: comments, layout and docstrings do not count.
-
-    Parameters
-    ----------
-    source : str
-        The code of a module.
-
-    Returns
-    -------
-    str
-        Code of the same meaning, in one layout.
-    """
+    """Reduce Python code to what it does: comments, layout and docstrings do not count."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(getattr(node, 'body', None), list):
@@ -633,47 +409,14 @@ def derivation(*kinds: type) -> str:
 
 # %% ../nbs/15c_production.ipynb #b8de5a37
 def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget:
-    """Make the budget of a run.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        Its table `machine` may have `limits` (`max_calls`, `max_tokens`, `max_cost`) and `prices` (money for a million tokens, by model).
-    spent : Usage or None
-        What was spent before.
-
-    Returns
-    -------
-    Budget
-        The budget.
-
-    Raises
-    ------
-    ValueError
-        If a limit is out of its range, or money is limited and no price is known.
-    """
+    """Make the budget of a run."""
     machine, who = recipe.get('machine', {}), recipe['teacher']
     prices = Prices(machine.get('prices', {}), base_url=who.get('base_url', ''))
     return Budget(**machine.get('limits', {}), prices=prices, model=who['name'], spent=spent or Usage())
 
 
 def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited: Mapping[str, Any] = {}) -> Usage:
-    """Add up what the stored calls of a run have used.
-
-    Parameters
-    ----------
-    totals : Mapping
-        As `CallStore.totals` gives them, and `bounds`: the most that calls can have used which did not tell.
-    recipe : Mapping
-        Names the model and its price.
-    inherited : Mapping
-        The same of calls that came from another run, which paid for them.
-
-    Returns
-    -------
-    Usage
-        Calls, tokens and money.
-    """
+    """Add up what the stored calls of a run have used."""
     budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items() if name != 'limits'}})
     own = {name: number - inherited.get(name, 0) for name, number in totals.items() if name != 'bounds'}
     bounds = [most - less for most, less in zip(totals.get('bounds', (0, 0)), inherited.get('bounds', (0, 0)))]
@@ -683,22 +426,7 @@ def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited
 
 # %% ../nbs/15c_production.ipynb #ba475bc3
 def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
-    """Hand groups on and write their rows into the run.
-
-    Parameters
-    ----------
-    groups : iterable of GroupResult
-        Groups as they are finished.
-    run : Run
-        Where the rows go.
-    every : float
-        Seconds between two writings.
-
-    Yields
-    ------
-    GroupResult
-        The groups.
-    """
+    """Hand groups on and write their rows into the run."""
     waiting, last = {}, time.monotonic()
     try:
         for group in groups:
@@ -774,24 +502,7 @@ def _written(groups: Iterable, session: dict) -> Iterable:
 
 # %% ../nbs/15c_production.ipynb #bf1b078b
 def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
-    """Settle what comes before the first text, and keep it in the run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    asked : Asked
-        What is asked for.
-    spending : Budget
-        What may be spent.
-    embedder : Embedder or None
-        Sentence encoder; None takes the selection's.
-
-    Returns
-    -------
-    Prepared
-        Plan and records.
-    """
+    """Settle what comes before the first text, and keep it in the run."""
     stages, task, teacher, pool, wanted, *_ = asked
     plan = run.facts.get('plan') or make_plan(stages, pool, wanted, run.recipe['seed'], embedder)
     if plan and 'plan' not in run.facts: run.note(plan=plan)
@@ -802,17 +513,7 @@ def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) 
 
 
 def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
-    """Weigh the rows of a run whose texts are complete.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    asked : Asked
-        What is asked for.
-    embedder : Embedder or None
-        Sentence encoder; None takes that of the stage.
-    """
+    """Weigh the rows of a run whose texts are complete."""
     rows = [(row['group'], row['member'], row['text'], row['label']) for row in run.rows()]
     groups, members, texts, labels = zip(*rows)
     aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
@@ -822,20 +523,7 @@ def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
 
 
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
-    """Count what self-correction has changed in a run.
-
-    Parameters
-    ----------
-    run : RunReader
-        The run.
-    task : Task
-        Gives the order of the labels.
-
-    Returns
-    -------
-    dict
-        The transition matrix, and `alarms`, sentences about what is suspicious in it.
-    """
+    """Count what self-correction has changed in a run."""
     matrix = correction.transition_matrix(run.rows(None), task.label_names)
     return matrix.to_dict() | {'alarms': correction.alarms(matrix)}
 
@@ -955,18 +643,7 @@ class Replay:
 
 # %% ../nbs/15c_production.ipynb #093d1ac1
 def recall(run: RunReader) -> Prepared:
-    """Read what was settled before the first text of a run.
-
-    Parameters
-    ----------
-    run : RunReader
-        The run.
-
-    Returns
-    -------
-    Prepared
-        Plan and records.
-    """
+    """Read what was settled before the first text of a run."""
     path = run.path/'attributes.jsonl'
     return Prepared(run.facts.get('plan'), by_label(read_records(path, Task(**run.recipe['task']))) if path.exists() else None)
 

@@ -40,23 +40,7 @@ from .tasks import Task, load_task
 
 # %% ../nbs/16_recipes.ipynb #448df591
 def read_table(path: str | Path) -> dict[str, Any]:
-    """Read the table of a recipe.
-
-    Parameters
-    ----------
-    path : path
-        A recipe file, or the `recipe.toml` of a run.
-
-    Returns
-    -------
-    dict
-        `name` and the tables of the stages.
-
-    Raises
-    ------
-    ValueError
-        If it is not there or no TOML; the message names the line.
-    """
+    """Read the table of a recipe."""
     path = Path(path)
     try: table = tomllib.loads(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error: raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
@@ -71,20 +55,7 @@ def _comment(stages: Stages, stage: str, option: str) -> str:
 
 
 def explained(text: str, stages: Stages) -> str:
-    """Put a comment behind each option of a recipe file.
-
-    Parameters
-    ----------
-    text : str
-        The file.
-    stages : Stages
-        The recipe that is in it.
-
-    Returns
-    -------
-    str
-        The file with comments.
-    """
+    """Put a comment behind each option of a recipe file."""
     stage, lines = '', []
     for line in text.splitlines():
         if line.startswith('['): stage = line.strip('[]')
@@ -94,18 +65,7 @@ def explained(text: str, stages: Stages) -> str:
 
 # %% ../nbs/16_recipes.ipynb #0a76fc2c
 def added_stages(stages: Stages) -> list[str]:
-    """Name the stages in which a recipe does more than FewGen.
-
-    Parameters
-    ----------
-    stages : Stages
-        The recipe.
-
-    Returns
-    -------
-    list of str
-        Stages, in their order.
-    """
+    """Name the stages in which a recipe does more than FewGen."""
     return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none', choice_name(stage, getattr(Stages(), stage)))]
 
 
@@ -401,20 +361,7 @@ def load_recipe(name: str | Path) -> Recipe:
 
 # %% ../nbs/16_recipes.ipynb #ad6b6092
 def unknown_keyword(names: Iterable[str], known: Iterable[str]) -> str:
-    """Word the refusal of keywords.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Keywords that were given and that nobody knows.
-    known : iterable of str
-        Those that there are.
-
-    Returns
-    -------
-    str
-        What is wrong, and the nearest keyword, or where such an option belongs.
-    """
+    """Word the refusal of keywords."""
     known = list(known)
     def told(name): return f'{name!r}{_where_it_belongs(name) or did_you_mean(name, known)}'
     return f"generate() has no keyword {' and none '.join(map(told, names))}"
@@ -429,20 +376,7 @@ def _where_it_belongs(option: str) -> str:
 
 # %% ../nbs/16_recipes.ipynb #a9729c6c
 def new_folder(name: str, place: str | Path = 'runs') -> Path:
-    """Make a folder that nothing lies in yet.
-
-    Parameters
-    ----------
-    name : str
-        How its name begins; a number follows.
-    place : path
-        Where it is made.
-
-    Returns
-    -------
-    Path
-        The folder, such as `runs/ag_news-corrsynth-1`.
-    """
+    """Make a folder that nothing lies in yet."""
     for number in count(1):
         folder = Path(place)/f'{name}-{number}'
         try: folder.mkdir(parents=True)
@@ -451,25 +385,7 @@ def new_folder(name: str, place: str | Path = 'runs') -> Path:
 
 # %% ../nbs/16_recipes.ipynb #e00750a0
 def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None = None) -> Any:
-    """Load a teacher that is given by name.
-
-    Parameters
-    ----------
-    teacher : str, CausalTeacher or TextTeacher
-        "pocket", a folder, a Hub name, or a teacher.
-    device, dtype : str or None
-        For a name: where the model runs and with which type of numbers; None chooses.
-
-    Returns
-    -------
-    CausalTeacher or TextTeacher
-        The teacher.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be loaded, or is loaded already and a device or type is given.
-    """
+    """Load a teacher that is given by name."""
     if isinstance(teacher, str | Path):
         who, place = {'name': str(teacher), 'dtype': dtype or 'auto'}, {'device': device or 'auto'}
         try: return make_teacher({'teacher': who, 'machine': place})
@@ -486,31 +402,7 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
 # %% ../nbs/16_recipes.ipynb #3e334dd7
 def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | None],
                prices: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
-    """Write down where rows are made and what may be spent.
-
-    Parameters
-    ----------
-    teacher : CausalTeacher or TextTeacher
-        Who writes.
-    max_rows : int or None
-        Most rows in one forward pass.
-    limits : mapping of str to number or None
-        `max_calls`, `max_tokens`, `max_cost`.
-    prices : Mapping or None
-        Money for a million tokens, by model.
-    device : str or None
-        Where the model runs.
-
-    Returns
-    -------
-    dict
-        The table `machine`; what was not said is not in it.
-
-    Raises
-    ------
-    ValueError
-        If `max_rows` is said of a teacher that makes no forward passes here.
-    """
+    """Write down where rows are made and what may be spent."""
     if max_rows is not None and not hasattr(teacher, 'next_logits'):
         raise ValueError(f'max_rows is for a model in this process, and a {type(teacher).__name__} answers in text: '
                          'leave it out')
@@ -520,72 +412,20 @@ def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | 
 
 # %% ../nbs/16_recipes.ipynb #9189e935
 def as_task(task: Any) -> Task:
-    """Take a task, or load the one that is named.
-
-    Parameters
-    ----------
-    task : Task, str or path
-        The task, a built-in name, or a TOML file.
-
-    Returns
-    -------
-    Task
-        The task.
-
-    Raises
-    ------
-    ValueError
-        If it is something else, or there is no such task.
-    """
+    """Take a task, or load the one that is named."""
     if isinstance(task, Task): return task
     if isinstance(task, str | Path): return load_task(task)
     raise ValueError(f'a task is a name, a TOML file or a Task, as in Task(name="mine", labels=["spam", "ham"]), got {task!r}')
 
 
 def whole(name: str, value: Any) -> int:
-    """Take a whole number of whatever type.
-
-    Parameters
-    ----------
-    name : str
-        What it is, for the message.
-    value : object
-        The number.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """Take a whole number of whatever type."""
     try: return operator.index(value)
     except TypeError: raise ValueError(f'{name} must be a whole number, got {value!r}') from None
 
 
 def settle_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str, float] | None:
-    """Give every label its share.
-
-    Parameters
-    ----------
-    proportions : mapping of str to float, or None
-        Shares by name or alias; None for all alike.
-    task : Task
-        Gives the labels.
-
-    Returns
-    -------
-    dict of str to float, or None
-        A share for each label, 0 for those left out.
-
-    Raises
-    ------
-    ValueError
-        If a name is no label.
-    """
+    """Give every label its share."""
     if proportions is None: return None
     for name in proportions:
         if task.find_label(name) is None:

@@ -18,28 +18,7 @@ from .util import derive_seed, prompt_hash, row_id
 
 # %% ../nbs/05b_rows.ipynb #47efcb4a
 def plan_group(method: Any, teacher: CausalTeacher, briefs: Sequence[Brief], cue: str = '', seed: int = 0, group: int = 0) -> DecodePlan:
-    """Plan one group of a run: prompts, weights and the seed of its draws.
-
-    Parameters
-    ----------
-    method : Choice
-        How the texts are drawn.
-    teacher : CausalTeacher
-        Writes prompts in its own format.
-    briefs : sequence of Brief
-        What each of the M texts is asked.
-    cue : str
-        Word that opens every answer.
-    seed : int
-        Seed of the run.
-    group : int
-        Number of the group, from 0; the plan's name.
-
-    Returns
-    -------
-    DecodePlan
-        Plan of the M texts.
-    """
+    """Plan one group of a run: prompts, weights and the seed of its draws."""
     prompts = [teacher.render(brief.messages, cue) for brief in briefs]
     return method.plan(prompts, [brief.label for brief in briefs], derive_seed(seed, 'group', group, 'tokens'), group)
 
@@ -54,22 +33,7 @@ def _cut_at(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> i
 
 
 def shorten(text: str, teacher: CausalTeacher, max_tokens: int) -> str:
-    """Cut a text to a number of the teacher's tokens.
-
-    Parameters
-    ----------
-    text : str
-        A demonstration.
-    teacher : CausalTeacher
-        Its tokenizer counts.
-    max_tokens : int
-        Most tokens.
-
-    Returns
-    -------
-    str
-        The text up to the end of its last token, at most `max_tokens` long by itself; a short text as it was.
-    """
+    """Cut a text to a number of the teacher's tokens."""
     while (end := _cut_at(text, teacher.tokenizer, max_tokens)) < len(text): text = text[:end].rstrip()
     return text
 
@@ -78,20 +42,7 @@ QUOTES = {'"': '"', "'": "'", '“': '”', '‘': '’', '«': '»', '„': '�
 
 
 def clean_text(text: str, cue: str = '') -> str:
-    """Strip a completion of a repeated cue and of one pair of outer quotation marks.
-
-    Parameters
-    ----------
-    text : str
-        What the teacher wrote.
-    cue : str
-        Word that opens every answer; found in any case.
-
-    Returns
-    -------
-    str
-        The text, which may be empty.
-    """
+    """Strip a completion of a repeated cue and of one pair of outer quotation marks."""
     text = text.strip()
     if text[:len(cue)].casefold() == cue.casefold(): text = text[len(cue):].strip()
     inner, close = text[1:-1], QUOTES.get(text[:1])
@@ -100,52 +51,14 @@ def clean_text(text: str, cue: str = '') -> str:
 
 # %% ../nbs/05b_rows.ipynb #24ad2eca
 def rejection(text: str, shown: Sequence[str] = ()) -> str:
-    """Say why a text cannot be a row.
-
-    Parameters
-    ----------
-    text : str
-        Cleaned text.
-    shown : sequence of str
-        Texts of the demonstrations in its prompt; case and spacing do not matter.
-
-    Returns
-    -------
-    str
-        The reason, empty when there is none.
-    """
+    """Say why a text cannot be a row."""
     def plain(t): return ' '.join(t.split()).casefold()
     if not text: return 'empty text'
     return 'copy of a demonstration' if plain(text) in map(plain, shown) else ''
 
 # %% ../nbs/05b_rows.ipynb #b6261abc
 def make_row(common: Mapping[str, Any], group: int, member: int, brief: Brief, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
-    """Join what is known of a text into a row.
-
-    Parameters
-    ----------
-    common : mapping of str to Any
-        What is the same in all rows of the run: `recipe`, `teacher`, `sampling` and `seed`.
-    group, member : int
-        Number of the group, and the text's place in it.
-    brief : Brief
-        What was asked: the label, the examples, the columns to be filled.
-    prompt : str
-        What the teacher was shown, whole.
-    text : str
-        The cleaned text.
-    told : mapping of str to Any
-        How it was drawn: `tokens`, `steps`, `mask_share`, `kl`, `live_contrast`, `finish_reason`.
-    reason : str
-        Why it is rejected; empty when it is not.
-    error : str
-        Why there is no text; empty when there is one.
-
-    Returns
-    -------
-    dict
-        A row that is "accepted", "rejected" or "failed".
-    """
+    """Join what is known of a text into a row."""
     status = 'failed' if error else 'rejected' if reason else 'accepted'
     return {'id': row_id(common['recipe'], common['seed'], group, member), 'text': text, 'label': brief.label, 'label_target': brief.label, **common,
             'group': group, 'member': member, 'demos': list(brief.demos), 'attributes': None, 'context': None, 'seed_text': None, **brief.told,
@@ -153,26 +66,7 @@ def make_row(common: Mapping[str, Any], group: int, member: int, brief: Brief, p
 
 # %% ../nbs/05b_rows.ipynb #56fa33f2
 def make_rows(plan: DecodePlan, briefs: Sequence[Brief], completions: Sequence, cue: str, common: Mapping[str, Any]) -> list[dict]:
-    """Turn the completions of a group into rows with their provenance.
-
-    Parameters
-    ----------
-    plan : DecodePlan
-        The group's plan, named by its number.
-    briefs : sequence of Brief
-        What each of the M texts was asked.
-    completions : sequence of Completion
-        What the teacher wrote, M texts.
-    cue : str
-        The task's cue.
-    common : mapping of str to Any
-        What is the same in all rows of the run: `recipe`, `teacher`, `sampling` and `seed`.
-
-    Returns
-    -------
-    list of dict
-        M rows, each "accepted", or "rejected" with a reason.
-    """
+    """Turn the completions of a group into rows with their provenance."""
     def row(member, brief, completion):
         text = clean_text(completion.text, cue)
         told = {'tokens': len(completion.token_ids)} | {key: round(getattr(completion, key), 3) for key in ('steps', 'mask_share', 'kl', 'live_contrast')}

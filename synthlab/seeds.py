@@ -24,10 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 from .asking import TextTeacher
 from .budget import Budget
 from .data import DataError, Table, read_table
-from .replies import OUTCOMES, Reply, Request
+from .requests import OUTCOMES, Reply, Request, read, validate
 from .sampling import Sampling
 from .specs import Seed, Strategy, fill, kind_of, same_text
-from .structured import read, validate
 from .util import derive_seed, did_you_mean, row_id, whole_file
 
 # %% ../nbs/10g_seeds.ipynb #c8071cbb

@@ -66,22 +66,7 @@ class RandomSelection(Selecting):
 
 
 def plan_entries(clusters: Sequence[Sequence[int]], shots: int, show: str = 'picks') -> list[list[int]]:
-    """Turn picks into what prompts show; picks that do not fill the last prompt go on with the first ones, until all have been shown equally often.
-
-    Parameters
-    ----------
-    clusters : sequence of sequence of int
-        Rows in the order of their choice, each with its nearest rows behind it; at least `shots` of them.
-    shots : int
-        Examples in a prompt.
-    show : str
-        "picks" shows picks that follow one another, different by construction; "cluster" shows a pick and its neighbours, alike by construction.
-
-    Returns
-    -------
-    list of list of int
-        An entry of `shots` rows for each prompt.
-    """
+    """Turn picks into what prompts show; picks that do not fill the last prompt go on with the first ones, until all have been shown equally often."""
     if show == 'cluster': return [[int(row) for row in cluster[:shots]] for cluster in clusters]
     picks = [int(cluster[0]) for cluster in clusters]
     starts = range(0, math.lcm(len(picks), shots), shots)                                      # so that each pick is shown equally often
@@ -89,20 +74,7 @@ def plan_entries(clusters: Sequence[Sequence[int]], shots: int, show: str = 'pic
 
 # %% ../nbs/08c_select_choices.ipynb #38b5a477
 def principal_rows(X: np.ndarray, axes: int) -> np.ndarray:
-    """Project rows on their first principal axes.
-
-    Parameters
-    ----------
-    X : ndarray
-        Embeddings, shape (rows, dimension).
-    axes : int
-        Axes to keep; 0 leaves the rows as they are, and so do too few rows.
-
-    Returns
-    -------
-    ndarray
-        Centred coordinates, shape (rows, axes).
-    """
+    """Project rows on their first principal axes."""
     if not axes or axes >= min(X.shape): return X
     centred = X - X.mean(0)
     if not np.abs(centred).max() > 1e-6: return X                                            # all alike: for the selection to refuse
@@ -193,33 +165,7 @@ class SpreadSelection(Selecting):
 
 def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], shots: int = 1,
                         seed: int = 0, embedder: Any = None) -> dict[str, list[list[int]]]:
-    """Settle which examples the prompts of each label show.
-
-    Parameters
-    ----------
-    selection : UncertaintySelection or SpreadSelection
-        How they are chosen.
-    pool : mapping of str to sequence of dict
-        Examples with `id` and `text`, by label.
-    wanted : mapping of str to int
-        Prompts of each label.
-    shots : int
-        Examples in a prompt.
-    seed : int
-        Seed of the run.
-    embedder : Embedder or None
-        Sentence encoder; None takes the selection's.
-
-    Returns
-    -------
-    dict of str to list of list of int
-        For each label, row numbers within its examples: an entry for each prompt, fewer where the examples run out.
-
-    Raises
-    ------
-    ValueError
-        If a label has fewer examples than a prompt shows.
-    """
+    """Settle which examples the prompts of each label show."""
     if selection.show == 'cluster' and shots > selection.cluster:
         raise ValueError(f'a prompt shows {shots} examples, and a cluster has {selection.cluster}: raise cluster to {shots}')
     from synthlab.embeddings import embedder_of

@@ -25,13 +25,7 @@ from .terminal import complain, grid, option, plain_warnings, say, screen, shown
 # %% ../nbs/18b_sessions.ipynb #dee1b8a0
 @contextlib.contextmanager
 def telling() -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar on standard error for work that tells how far it is.
-
-    Yields
-    ------
-    callable
-        To be told what is being done, and which share of all is done, from 0 to 1.
-    """
+    """Show a progress bar on standard error for work that tells how far it is."""
     bar_format = '{desc}: {percentage:3.0f}%|{bar:20}| {remaining} left'
     with tqdm(total=1., bar_format=bar_format, file=sys.stderr) as bar:
         def tell(what: str, share: float) -> None:
@@ -42,25 +36,7 @@ def telling() -> Iterator[Callable[[str, float], None]]:
 # %% ../nbs/18b_sessions.ipynb #bf7f9997
 @contextlib.contextmanager
 def interruptible(out: Path, kept: Callable[[], str] | None = None) -> Iterator[None]:
-    """On Ctrl-C, say what is kept and how to go on.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the run.
-    kept : callable or None
-        Says what is kept, where the folder is no run.
-
-    Yields
-    ------
-    None
-        Once: it is a context.
-
-    Raises
-    ------
-    typer.Exit
-        In place of the interruption, with status 130.
-    """
+    """On Ctrl-C, say what is kept and how to go on."""
     try: yield
     except KeyboardInterrupt:
         complain(f'Stopped. {kept()}' if kept else _kept(out))
@@ -78,18 +54,7 @@ MOST_REASONS = 6                                # that are told one by one
 
 
 def ends(counts: Mapping[str, Any]) -> str:
-    """Say how the candidates of a run ended.
-
-    Parameters
-    ----------
-    counts : Mapping
-        Counts of a run.
-
-    Returns
-    -------
-    str
-        A sentence.
-    """
+    """Say how the candidates of a run ended."""
     reasons = sorted(((number, status, reason) for status in ('rejected', 'failed') for reason, number in counts[status].items()), key=lambda end: -end[0])
     others = [f'{number:,} {status} ({reason})' for number, status, reason in reasons[:MOST_REASONS]]
     if rest := sum(number for number, *_ in reasons[MOST_REASONS:]): others.append(f'{rest:,} for {len(reasons) - MOST_REASONS} other reasons')
@@ -101,18 +66,7 @@ FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
 def aligned_in_words(found: Mapping[str, float]) -> str:
-    """Say what alignment found.
-
-    Parameters
-    ----------
-    found : Mapping
-        `mmd_uniform`, `mmd`, `ess` and `real`.
-
-    Returns
-    -------
-    str
-        A sentence.
-    """
+    """Say what alignment found."""
     words = (f"Aligned with {found['real']:,} real texts: discrepancy from these (MMD, mean over labels) {found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
              f"the rows are worth {found['ess']:,.0f} equal ones.")
     if 'labels' in found: words += f" A judge that learnt from the real texts finds the asked label in {found['labels_uniform']:.0%} before and {found['labels']:.0%} after."
@@ -121,62 +75,26 @@ def aligned_in_words(found: Mapping[str, float]) -> str:
 
 
 def steps_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say what the steps before the rows have brought.
-
-    Parameters
-    ----------
-    found : Mapping
-        For each step its `calls`, and the items `asked` for, `kept` and `lost`.
-
-    Returns
-    -------
-    str
-        A sentence for each step.
-    """
+    """Say what the steps before the rows have brought."""
     def lost(step): return ''.join(f'; {reason}: {number:,}' for reason, number in list(step['lost'].items())[:3])
     return ' '.join(f"{name.capitalize()}: {step['kept']:,} ({step['calls']:,} calls{lost(step)})." for name, step in found.items() if step['calls'] or step['kept'])
 
 
 def corrected_in_words(found: Mapping[str, Any]) -> str:
-    """Say what self-correction has changed.
-
-    Parameters
-    ----------
-    found : Mapping
-        `flip_rate`, `uncorrected` and `alarms`.
-
-    Returns
-    -------
-    str
-        A sentence or several.
-    """
+    """Say what self-correction has changed."""
     rate, low_high = found['flip_rate'], found['flip_rate'].get('interval') or (0, 1)
     words = f"Self-correction: another label for {rate['k']:,} of {rate['n']:,} rows" + (f" ({rate['k']/rate['n']:.0%}; 95% interval {low_high[0]:.0%} to {low_high[1]:.0%})" if rate['n'] else '')
     return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected'] else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
 
 
 def show_stages(told: Mapping[str, Any]) -> None:
-    """Print what stages other than writing have found.
-
-    Parameters
-    ----------
-    told : Mapping
-        `steps`, `corrected` and `aligned`; None where there is no such stage.
-    """
+    """Print what stages other than writing have found."""
     for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
         if (found := told.get(name)) and (name != 'corrected' or found['flip_rate']['n']): say(words(found))
 
 
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
-    """Print a sample of each label, the counts, the cost and the paths.
-
-    Parameters
-    ----------
-    done : Produced
-        What came of the session.
-    recipe : Mapping
-        What was asked.
-    """
+    """Print a sample of each label, the counts, the cost and the paths."""
     samples, labels = grid('A sample of each label', 'label', 'text'), grid('Rows', 'label', 'accepted', right=[1])
     for label in recipe['task']['labels']:
         name = label['name']
@@ -198,20 +116,7 @@ _Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=Fals
 
 
 def state(told: Mapping[str, Any], out: Path) -> str:
-    """Say whether a run is finished, being written, or waits to be continued.
-
-    Parameters
-    ----------
-    told : Mapping
-        The status, as `read_status` gives it.
-    out : Path
-        Folder of the run.
-
-    Returns
-    -------
-    str
-        A sentence.
-    """
+    """Say whether a run is finished, being written, or waits to be continued."""
     if told['holder']: return f"Being written by {told['holder']}."
     if told['finished']: return 'Finished.'
     if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble']}"
@@ -245,37 +150,14 @@ RetryFailed = Annotated[bool, _spend('Make the calls again that were given up.',
 
 
 def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_tokens: int | None = None, max_cost: float | None = None, **machine: Any) -> dict[str, Any]:
-    """Return a recipe with other limits and another machine; which rows it asks for stays as it is.
-
-    Parameters
-    ----------
-    recipe : Mapping
-        The recipe.
-    max_calls, max_tokens : int or None
-        Limits; None leaves what is there.
-    max_cost : float or None
-        Limit of money; None leaves what is there.
-    **machine
-        Other entries of the table `machine`; None leaves what is there.
-
-    Returns
-    -------
-    dict
-        The recipe.
-    """
+    """Return a recipe with other limits and another machine; which rows it asks for stays as it is."""
     there, given = recipe.get('machine', {}), {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
     limits = there.get('limits', {}) | {name: value for name, value in given.items() if value is not None}
     return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None} | {'limits': limits}}
 
 # %% ../nbs/18b_sessions.ipynb #ea2ed285
 def kept_embedder() -> Any:
-    """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be written.
-
-    Returns
-    -------
-    Embedder
-        The embedder; nothing is loaded yet.
-    """
+    """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be written."""
     from synthlab.embeddings import Embedder
     folder = Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
     try: folder.mkdir(parents=True, exist_ok=True)
@@ -284,27 +166,7 @@ def kept_embedder() -> Any:
 
 # %% ../nbs/18b_sessions.ipynb #91cfa87a
 def carry_out(request: Any, out: Path, **options: Any) -> Any:
-    """Write what a recipe asks for, with a bar, and turn what goes wrong into one line.
-
-    Parameters
-    ----------
-    request : Mapping or production.Asked
-        The recipe, or what `check` has made of it.
-    out : Path
-        Folder of the run.
-    **options
-        For `produce`.
-
-    Returns
-    -------
-    Produced
-        What came of it.
-
-    Raises
-    ------
-    UserError
-        If the request cannot be met, the folder not be used, or the teacher not be reached.
-    """
+    """Write what a recipe asks for, with a bar, and turn what goes wrong into one line."""
     from synthlab.asking import TeacherError
     from synthlab.production import Asked, check, produce
     with user_errors(): asked = request if isinstance(request, Asked) else check(request, folder=out)

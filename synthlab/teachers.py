@@ -17,8 +17,7 @@ from .asking import has_short_context, TeacherError, TextTeacher
 from .decoding import Completion, DecodePlan, decode
 from .grammar import StructuredError, grammar
 from .models import CausalModel
-from .replies import Answer, Request, request_key
-from .structured import instruct
+from .requests import Answer, Request, instruct, request_key
 
 # %% ../nbs/04g_teachers.ipynb #a2b6a4bd
 def request_seed(request: Request) -> int:

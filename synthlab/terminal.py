@@ -22,47 +22,18 @@ screen, error_screen = Console(highlight=False), Console(stderr=True, highlight=
 
 
 def shown(text: str, longest: int = 400) -> Text:
-    """Make a model's text fit for the screen: on one line, without control characters, never read as markup.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-    longest : int
-        Characters to show; the rest becomes an ellipsis.
-
-    Returns
-    -------
-    rich.text.Text
-        What to print.
-    """
+    """Make a model's text fit for the screen: on one line, without control characters, never read as markup."""
     line = ''.join('\N{REPLACEMENT CHARACTER}' if unicodedata.category(c) == 'Cc' else c for c in ' '.join(text.split()))
     return Text(line if len(line) <= longest else f'{line[:longest]}…')
 
 # %% ../nbs/18a_terminal.ipynb #315de9f0
 def say(line: str, **style: Any) -> None:
-    """Print one line on standard output, however long, without reading it as markup.
-
-    Parameters
-    ----------
-    line : str
-        What to say.
-    **style
-        For `rich.text.Text`, such as `style='dim'`.
-    """
+    """Print one line on standard output, however long, without reading it as markup."""
     screen.print(Text(line, **style), soft_wrap=True)
 
 
 def complain(line: str, colour: str = 'red') -> None:
-    """Print one coloured line on standard error.
-
-    Parameters
-    ----------
-    line : str
-        What is wrong.
-    colour : str
-        Its colour.
-    """
+    """Print one coloured line on standard error."""
     error_screen.print(Text(line, style=colour), soft_wrap=True)
 
 # %% ../nbs/18a_terminal.ipynb #2c4018c6
@@ -80,23 +51,7 @@ class UserError(typer.TyperException):
 
 @contextlib.contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds into a complaint to the user.
-
-    Parameters
-    ----------
-    *kinds
-        Kinds of errors; none given are ValueError, OSError and RuntimeError.
-
-    Yields
-    ------
-    None
-        Once: it is a context.
-
-    Raises
-    ------
-    UserError
-        In place of the error, with its message on one line.
-    """
+    """Turn errors of these kinds into a complaint to the user."""
     try: yield
     except (kinds or (ValueError, OSError, RuntimeError)) as error:
         raise UserError('; '.join(filter(None, map(str.strip, str(error).splitlines()))).replace(':; ', ': ')) from error
@@ -104,13 +59,7 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
 # %% ../nbs/18a_terminal.ipynb #bb5f7a6f
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings to users as one yellow line, each once.
-
-    Yields
-    ------
-    None
-        Once: it is a context.
-    """
+    """Show warnings to users as one yellow line, each once."""
     with warnings.catch_warnings():
         usual, said = warnings.showwarning, set()
         def show(message, category, *place, **others):
@@ -122,44 +71,12 @@ def plain_warnings() -> Iterator[None]:
 
 # %% ../nbs/18a_terminal.ipynb #5bd02f11
 def option(panel: str, help: str, *names: str, **others: Any) -> Any:
-    """Declare an option of the command line in one of its panels.
-
-    Parameters
-    ----------
-    panel : str
-        Title of the panel in `--help`.
-    help : str
-        What the option does.
-    *names
-        Its names, where they are not those of the parameter.
-    **others
-        For `typer.Option`.
-
-    Returns
-    -------
-    typer.Option
-        The declaration, for an annotation.
-    """
+    """Declare an option of the command line in one of its panels."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **others)
 
 
 def grid(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
-    """Make an empty table.
-
-    Parameters
-    ----------
-    title : str
-        What it shows.
-    *columns
-        Heads of its columns.
-    right : sequence of int
-        Columns of numbers, from 0.
-
-    Returns
-    -------
-    rich.table.Table
-        The table.
-    """
+    """Make an empty table."""
     table = Table(title=title, title_justify='left', title_style='bold')
     for number, column in enumerate(columns): table.add_column(column, justify='right' if number in right else 'left', overflow='fold')
     return table

@@ -18,7 +18,7 @@ def live_weight(weights, labels, alive, m, n):
 
 def guided_scores(plan, z, alive, last, m):
     "Row m's guided scores over the vocabulary, masked where the unguided ones are implausible."
-    weights = plan.weights.double().numpy()
+    weights = plan.weights.double().cpu().numpy()
     total = np.zeros(len(z[m]))
     for n in range(len(weights)):
         if n == m: w, scores = weights[m][m], z[m]
@@ -64,7 +64,7 @@ def decode(teacher, plan, sampling, uniforms):
     for step in range(sampling.max_new_tokens):
         alive = [plan.follow[n] not in done for n in range(rows)]
         if not any(alive): break
-        z = {n: teacher.next_logits([sequences[n]])[0].double().numpy() for n in range(rows) if alive[n]}
+        z = {n: teacher.next_logits([sequences[n]])[0].double().cpu().numpy() for n in range(rows) if alive[n]}
         guided = {m: guided_scores(plan, z, alive, last, m) for m in plan.generating if alive[m]}
         trace.append((z, guided))
         tokens = {m: draw(guided[m], float(uniforms[step, plan.generating.index(m)]), sampling) for m in guided}

@@ -29,10 +29,8 @@ from synthlab.calls import CallStore
 from synthlab.chat import ChatTeacher
 from synthlab.data import DataError, demonstration_pool
 from synthlab.inspection import KINDS, _bare, inspect, quotes, value_leaks, words
-from synthlab.replies import Answer
+from synthlab.requests import Answer, json_schema, read_reply
 from synthlab.sampling import Sampling
-from synthlab.structured import json_schema
-from synthlab.structured import reply as read_reply
 from synthlab.util import one_line
 from synthlab.tasks import Label, Task, load_task, task_names
 

@@ -21,7 +21,7 @@ from synthlab import bakeoff, cli
 from synthlab.bakeoff import Probe, bake_off, over_seeds, paired, winner
 from synthlab.decoding import Sampling
 from synthlab.recipes import Recipe
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import RunError, read_rows
 from synthlab.tasks import load_task
 

@@ -22,9 +22,8 @@ from synthlab.decoding import Sampling
 from synthlab.generation import Generation, Setting, TextWriter
 from synthlab.measures import wilson_interval
 from synthlab.prompting import FewShotPrompts
-from synthlab.replies import Answer
+from synthlab.requests import Answer, read
 from synthlab.specs import Strategy
-from synthlab.structured import read
 from synthlab.tasks import Label, Task, load_task
 
 PETS = Task(name='pets', description='which animal it is', instruction='Write about a {{ label }}.', labels=tuple(

@@ -13,7 +13,7 @@ from synthlab.entailment import (CB, ENVIRONMENTS, RTE, AxB, AxG, alike_fault, a
                                  verb_forms, voice_fault)
 from synthlab.util import plain_words
 from synthlab.specs import Job, Seed, assemble, check_task
-from synthlab.structured import validate
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 
 gold = pytest.mark.skipif(not os.environ.get('SYNTHLAB_GOLD'), reason='needs gold data: set SYNTHLAB_GOLD')

@@ -16,7 +16,7 @@ from synthlab.asking import TextTeacher
 from synthlab.chat import ChatTeacher
 from synthlab.production import check, code_without_words, derivation, make_teacher, produce, write_recipe
 from synthlab.recipes import PRESETS, Recipe, generate
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import read_recipe, read_rows
 from synthlab.sampling import Sampling
 from synthlab.screening import make_screen

@@ -9,7 +9,7 @@ from pydantic import create_model
 from synthlab.grammar import grammar
 from synthlab.passages import GAP, BoolQ, MultiRC, ReCoRD, boolq_fault, entity_groups, multirc_fault, negation_by_label, passage_fault, record_fault, search_question, unmarked
 from synthlab.specs import Job, Seed, assemble, check_task
-from synthlab.structured import validate
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 
 MARKED = ('[Ines Falk] bought the old cinema of [Harling] in May. The [Regal], as it is called, had stood empty since 1998, and the roof leaked in two places. [Falk], a carpenter, did most of the work with her brother '

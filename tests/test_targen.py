@@ -23,7 +23,7 @@ from synthlab.correction import SelfCorrection, transition_matrix
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import read_counts, read_rows
 from synthlab.semantic import mean_cosine, row_cosine
 from synthlab.specs import same_text

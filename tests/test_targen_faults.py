@@ -22,11 +22,10 @@ from synthlab.embeddings import Embedder
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.instances import instance_request
 from synthlab.lexical import targen_vocab_sum, vocabulary
-from synthlab.replies import Answer
+from synthlab.requests import Answer, instruct
 from synthlab.runs import RunError, open_run, read_rows
 from synthlab.semantic import mean_cosine, novelty, sdra_2d
 from synthlab.specs import Job, Seed, Strategy, same_text
-from synthlab.structured import instruct
 from synthlab.students import Student
 from synthlab.targen import TarGEN
 from synthlab.tasks import Task

@@ -16,8 +16,7 @@ from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.grammar import StructuredError
 from synthlab.production import find_teacher, make_teacher, write_recipe
 from synthlab.recipes import Recipe
-from synthlab.replies import Request
-from synthlab.structured import instruct
+from synthlab.requests import Request, instruct
 from synthlab.tasks import Task
 from synthlab.teachers import CausalTeacher, Feed, prompt_ids, request_seed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -9,7 +9,7 @@ import pytest
 from pydantic import create_model
 from synthlab.grammar import grammar
 from synthlab.specs import Job, Seed, assemble, check_task
-from synthlab.structured import validate
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 from synthlab.wordtasks import PRONOUNS, WSC, Copa, WiC, copa_fault, find_form, find_forms, form_pattern, pronoun_form, wic_fault, wic_senses, word_forms, word_places, wsc_fault, wsc_pattern
 

@@ -22,9 +22,8 @@ from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.generation import generate
 from synthlab.instances import fault_of
-from synthlab.replies import Answer
+from synthlab.requests import Answer, read_reply
 from synthlab.specs import Job, Seed
-from synthlab.structured import reply
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 
@@ -85,7 +84,7 @@ def ask(teacher, requests, held):
     "Replies in the requests' shape, with or without the grammar."
     if held: return teacher.complete(requests, repair=False, progress=False)
     answers = teacher.complete([free(r) for r in requests], repair=False, progress=False)
-    return [reply(r, a.answers[-1] if a.answers else Answer(error=a.reason)) for r, a in zip(requests, answers)]
+    return [read_reply(r, a.answers[-1] if a.answers else Answer(error=a.reason)) for r, a in zip(requests, answers)]
 
 
 def items(found):

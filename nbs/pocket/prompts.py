@@ -7,7 +7,7 @@ from synthlab.correct_choices import Correction
 from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.instances import instance_request
 from synthlab.models import plain_prompt
-from synthlab.replies import Request
+from synthlab.requests import Request
 from synthlab.sampling import Sampling
 from synthlab.seeds import contexts_request, seeds_request
 from synthlab.specs import Job, Seed

@@ -22,7 +22,7 @@ from synthlab.data import load_gold
 from synthlab.embeddings import Embedder
 from synthlab.evaluation import Rows
 from synthlab.metrics import GoldClassifier
-from synthlab.replies import Answer, request_key
+from synthlab.requests import Answer, request_key
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
 

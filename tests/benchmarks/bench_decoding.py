@@ -7,6 +7,9 @@ else), transformers' `generate` with sampling, and `generate` with `guidance_sca
 Ours: FewGen, CorrSynth in groups of four, and CFG with one contrast row each. With equal lengths every text has `--tokens`
 tokens; ragged lengths are geometric with mean 32, at most 128, two batches of texts: `generate` waits for the longest text
 of a batch, our loop refills. The table gives useful tokens a second (median) and how the method compares with the bare loop.
+On a GPU it also times one pass, called and recorded, against the time to read the weights and the cache once; decoding_h100.json has such a run:
+
+    python tests/benchmarks/bench_decoding.py --device cuda --dtype bfloat16 --models llama --hidden 2048 --layers 16 --tokens 128 --rows 64
 """
 import argparse
 import json
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, Sampling, decode
+from synthlab.decoding import DecodePlan, RecordedSteps, RowCache, Sampling, decode, read_prompts, recordable, step
 from synthlab.teachers import CausalTeacher
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 from transformers.utils import logging
@@ -26,10 +29,10 @@ from transformers.utils import logging
 PROMPT, GROUP = 48, 4                                       # tokens of every prompt, rows of a group
 
 
-def random_llama(device, dtype, vocab=50_000, hidden=256, layers=8, heads=8):
+def random_llama(device, dtype, vocab=50_000, hidden=256, layers=8):
     "A Llama with random weights, about 32 M parameters at the default sizes."
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=vocab, hidden_size=hidden, intermediate_size=3*hidden, num_hidden_layers=layers, num_attention_heads=heads,
+    config = LlamaConfig(vocab_size=vocab, hidden_size=hidden, intermediate_size=3*hidden, num_hidden_layers=layers, num_attention_heads=max(8, hidden//128),
                          max_position_embeddings=1024, bos_token_id=2, eos_token_id=3, pad_token_id=0)
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).save_pretrained(folder)
@@ -77,6 +80,46 @@ def ours(teacher, ids, lengths, rows, method):
     for _ in decode(teacher, map(plan, range(0, len(ids), GROUP)), Sampling(max(lengths)), max_rows=rows): pass
 
 
+def filled_cache(teacher, ids, width):
+    "A cache that holds these prompts, and their scores."
+    cache, prompts = RowCache(len(ids)), read_prompts(teacher, ids)
+    cache.reserve(prompts[0], width)
+    cache.append(prompts)
+    return cache, torch.stack([prompt.logits for prompt in prompts])
+
+
+def bare_recorded(teacher, ids, lengths):
+    "The bare loop with our cache and recorded passes."
+    cache, scores = filled_cache(teacher, ids, PROMPT + max(lengths))
+    steps = RecordedSteps(teacher, cache)
+    for _ in range(max(lengths) - 1): scores = steps.step(scores.argmax(-1).tolist())
+
+
+def milliseconds(work, times=20):
+    "Mean of some runs on a GPU after a few others."
+    for _ in range(3): work()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(times): work()
+    torch.cuda.synchronize()
+    return 1e3*(time.perf_counter() - start)/times
+
+
+def one_pass(teacher, rows, columns=113):
+    "Milliseconds of a pass, called and recorded, and the bound: weights and cache read once, as fast as a device copy reads and writes."
+    cache, _ = filled_cache(teacher, torch.randint(4, 12_000, (rows, columns - 1), generator=torch.Generator().manual_seed(1)).tolist(), columns)
+    steps, numbers = RecordedSteps(teacher, cache), torch.arange(2**30, dtype=torch.int32, device=teacher.device)
+    def again(take, *args):
+        cache.places.lengths = [columns - 1]*rows
+        take(*args)
+    copied, copy = 2*numbers.nbytes, torch.empty_like(numbers)
+    speed = copied/milliseconds(lambda: copy.copy_(numbers))
+    weights = sum(p.nbytes for p in teacher.model.parameters()) - teacher.model.get_input_embeddings().weight.nbytes
+    past = sum(part[:, :, :columns].numel()*part.element_size() for layer in cache.layers for part in (layer.keys, layer.values))
+    return {'bound': (weights + past)/speed, 'called': milliseconds(lambda: again(step, teacher, [9]*rows, cache)),
+            'recorded': milliseconds(lambda: again(steps.step, [9]*rows)), 'copy, TB/s': speed/1e9}
+
+
 def in_batches(run, ids, lengths, rows):
     for first in range(0, len(ids), rows): run(ids[first:first + rows], lengths[first:first + rows])
 
@@ -87,13 +130,14 @@ def contestants(teacher, rows):
             'FewGen': lambda i, n: ours(teacher, i, n, rows, 'fewgen'),
             'CorrSynth': lambda i, n: ours(teacher, i, n, rows, 'corrsynth'),
             'generate, guidance_scale': lambda i, n: in_batches(lambda *a: generate(teacher, *a, guidance_scale=1.5), i, n, rows),
-            'CFG': lambda i, n: ours(teacher, i, n, 2*rows, 'cfg')}
+            'CFG': lambda i, n: ours(teacher, i, n, 2*rows, 'cfg'),
+            **({'bare loop, recorded': lambda i, n: in_batches(lambda *a: bare_recorded(teacher, *a), i, n, rows)} if recordable(teacher) else {})}
 
 
 def measure(teacher, rows, lengths, repeats):
     "Median useful tokens a second of each contestant; the contestants take turns."
     runs, ids, times = contestants(teacher, rows), prompts(teacher, len(lengths)), {}
-    for run in runs.values(): run(ids[:rows], [2]*rows)                              # warm-up
+    for run in runs.values(): run(ids[:rows], [2]*rows if teacher.device.type == 'cpu' else lengths[:rows])        # warm-up; a GPU plans each shape
     for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
@@ -124,6 +168,9 @@ def main():
         teacher = CausalTeacher('pocket', dtype=o.dtype, device=o.device) if name == 'pocket' else random_llama(o.device, o.dtype, hidden=o.hidden, layers=o.layers)
         teacher.stop_ids = teacher.stop_ids[:0]
         size = f'{name}, {sum(p.numel() for p in teacher.model.parameters())/1e6:.0f} M parameters, {teacher.vocab_size} tokens, {teacher.device}, {teacher.dtype}'
+        if recordable(teacher):
+            results[f'{name}, one pass, {o.rows} rows, ms'] = times = one_pass(teacher, o.rows)
+            print(f'\n{size}: one pass, {o.rows} rows\n', {k: round(v, 2) for k, v in times.items()})
         for title, lengths in ((f'equal lengths, {o.rows} rows of {o.tokens}', [o.tokens]*o.rows), (f'ragged lengths, {2*o.rows} rows', ragged)):
             speeds = results[f'{name}, {title}'] = measure(teacher, o.rows, lengths, o.repeats)
             report(f'{size}: {title}', speeds)
