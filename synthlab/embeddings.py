@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'EmbedderError', 'minilm_folder', 'weights_revision', 'cpu_has_bfloat16', 'choose_precision', 'text_key',
-           'VectorStore', 'unit_rows', 'Embedder', 'default_embedder', 'texts_or_vectors', 'as_embeddings',
-           'embedder_of', 'GoldClassifier']
+           'VectorStore', 'unit_rows', 'Embedder', 'squared_from_products', 'rbf', 'default_embedder',
+           'texts_or_vectors', 'as_embeddings', 'embedder_of', 'GoldClassifier']
 
 # %% ../nbs/07_embeddings.ipynb #69b6a150
 import contextlib
@@ -298,6 +298,23 @@ class Embedder:
         # the weights stay in float32; only the factors of products are rounded
         with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32'):
             return unit_rows(self.network.encode(texts, batch_size=len(texts), show_progress_bar=False))
+
+# %% ../nbs/07_embeddings.ipynb #6753fd4e
+def squared_from_products(products: np.ndarray, x_squares: np.ndarray, y_squares: np.ndarray) -> np.ndarray:
+    """Turn products x·y (n, m) into squared distances, in place; squared lengths are (n,) and (m,)."""
+    products *= -2
+    products += y_squares
+    products += x_squares[:, None]
+    # rounding may leave close rows below 0
+    return np.maximum(products, 0, out=products)
+
+
+def rbf(squared: np.ndarray, length_scale: float) -> np.ndarray:
+    r"""Gaussian kernel :math:`e^{-d^2/2\tau^2}` of squared distances, in their shape and dtype."""
+    with np.errstate(divide='ignore', under='ignore'):
+        rate = min(.5/np.float64(length_scale)**2, np.finfo(squared.dtype).max)
+    exponent = squared*squared.dtype.type(-rate)
+    return np.exp(exponent, out=exponent)
 
 # %% ../nbs/07_embeddings.ipynb #e8a747f0
 @cache

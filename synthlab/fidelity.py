@@ -13,7 +13,7 @@ import numpy as np
 
 from .embeddings import as_embeddings, texts_or_vectors
 from .measures import Metric, check_texts, half_sample_interval
-from .mmd import median_distance, mmd2, mmd2_interval, noise_floor
+from .mmd import median_bandwidth, mmd2, mmd2_interval, noise_floor
 from .semantic import are_vectors, as_given, encoder_name, row_blocks, unit_rows
 from .system import silent_stderr
 from .util import CannotMeasure, how_to_install
@@ -55,7 +55,7 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
     if min(len(real), len(fake)) < 10: raise CannotMeasure(f'{len(real)} real and {len(fake)} synthetic texts: MMD needs at least 10 of each')
     R, F = as_embeddings(real, embedder), as_embeddings(fake, embedder)
     w = np.ones(len(F)) if weights is None else np.asarray(weights, float)
-    w, sigma = w/w.sum(), median_distance(R)
+    w, sigma = w/w.sum(), median_bandwidth(R)
     ess, options = float(1/(w**2).sum()), {'bandwidth': sigma, 'unbiased': True}
     floor = noise_floor(R, (len(R), ess), times=times, seed=seed, **options).quantile(.95)
     interval = mmd2_interval(R, F, wy=w, times=times, level=level, seed=seed, **options) if (w > 0).sum() >= 10 else None
