@@ -14,7 +14,7 @@ DISTRIBUTION = 'synthlab-text'             # name on the package index, where `s
 
 _HOMES = {
     'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
-    'correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'coverage': ['coverage_rate'],
+    'self_correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'coverage': ['coverage_rate'],
     'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'],
     'util': ['CannotMeasure'], 'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'],
     'recipes': ['Recipe', 'generate', 'load_recipe'], 'report': ['show_run'], 'requests': ['Request'],

@@ -6,7 +6,7 @@ from .chat import ChatTeacher as ChatTeacher
 from .contrast import contrast_weights as contrast_weights
 from .contrast import correlate as correlate
 from .contrast import live_weights as live_weights
-from .correction import SelfCorrection as SelfCorrection
+from .self_correction import SelfCorrection as SelfCorrection
 from .corrsynth import CFG as CFG
 from .corrsynth import CorrSynth as CorrSynth
 from .corrsynth import FewGen as FewGen

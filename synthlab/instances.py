@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'instance_request', 'Attempt', 'fault_of', 'may_repeat',
-           'TargetedPrompts', 'TargetedWriter', 'targeted_writer']
+           'TargetedPrompts']
 
 # %% ../nbs/10h_instances.ipynb #35108018
 import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,8 +19,8 @@ from pydantic import BaseModel, create_model
 from .prompting import Prompts, Spot
 from .requests import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
-from .seeds import room_for, size_of, token_length
-from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, kind_of, part_type
+from .seeds import room_for, size_of
+from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, part_type
 from .tasks import Task
 from .util import derive_seed
 
@@ -154,171 +154,3 @@ class TargetedPrompts(Prompts):
         for name, least in (('contexts', 0), ('context_batch', 1), ('seeds_per_call', 1), ('retries', 0)):
             value = getattr(self, name)
             if isinstance(value, int) and value < least: raise ValueError(f'{name} must be at least {least}, got {value}')
-
-# %% ../nbs/10h_instances.ipynb #5afb2615
-import warnings
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
-from .asking import answered
-from .budget import Budget, Usage
-from .generation import WRITERS, Setting, TextWriter, share_of
-from .prompting import Brief
-from .requests import read_reply, repair_request
-from .rows import make_row
-from .seeds import SeedBank, Yield, write_contexts, write_seeds
-
-# %% ../nbs/10h_instances.ipynb #a35594c3
-_NO_SEED = 'no seed: '
-# Columns of decoders with logits.
-_NO_LOGITS = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast'))
-
-
-class TargetedWriter(TextWriter):
-    """Writes rows from seeds and labels; the options are those of `TargetedPrompts`."""
-
-    def __init__(self, setting: Setting, strategy: Strategy, bank: SeedBank, labels_per_seed: str = 'one', retries: int = 2, explain: bool = False):
-        super().__init__(setting)
-        self.strategy, self.bank, self.labels_per_seed, self.retries, self.explain = strategy, bank, labels_per_seed, retries, explain
-        self.step, self._layouts, self._used, self._dry = Yield(), [], Counter(), False
-
-    @property
-    def size(self) -> int:
-        """Rows that one call makes."""
-        return self.strategy.rows
-
-    def settle(self, labels: Iterable[str]) -> None:
-        super().settle(labels)
-        for spot in self.spots[len(self._layouts):]:
-            layout = draw_layout(self.strategy.layouts(spot.label), spot, self.setting.seed, self._used)
-            self._used[layout_key(spot.label, layout)] += 1
-            self._layouts.append(layout)
-
-    def extend(self, left: Mapping[str, int]) -> int:
-        if self._dry: return 0
-        first, number = not self.spots, super().extend(left)
-        if first and self.bank.given and (needed := self._needed(range(number))) > len(self.bank.seeds):
-            warnings.warn(f'{len(self.bank.seeds)} seeds were given, and these rows take {needed}: add seeds, use each for all labels '
-                          '(labels_per_seed = "all", --labels-per-seed all), or ask for fewer rows')
-        return number
-
-    @property
-    def advice(self) -> str:
-        """What to do if rows are missing."""
-        if not self._dry: return 'Raise the budget of rows, or see why rows are lost: another teacher, a clearer task, or fewer checks may help'
-        if self.bank.given: return 'Give more seeds, use each for all labels (--labels-per-seed all), or ask for fewer rows'
-        return ('Take another teacher, more contexts (--contexts) or seeds of your own (--seeds-from); with a server that keeps to JSON schemas, send it lengths and patterns too (--whole-schema). '
-                'In another folder, or with --overwrite: here the stored answers are used again')
-
-    def job(self, number: int, draft: bool = False) -> Job | None:
-        """Plan a call; None if it has no seed, unless a draft with sample text is wanted."""
-        spot = self.spots[number]
-        place = seed_index(spot, self.labels_per_seed)
-        seed = self.bank.seeds[place] if place < len(self.bank.seeds) else self.bank.draft() if draft else None
-        return seed and Job(number, spot.label, seed, self._layouts[number])
-
-    def item(self, number: int) -> Request:
-        return self._ask(self.job(number, draft=True))
-
-    def _ask(self, job: Job) -> Request:
-        "The request for a job."
-        return instance_request(self.strategy, job, self.explain, self.setting.sampling, self.setting.seed, token_length(self.setting.teacher))
-
-    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
-        numbers = list(numbers)
-        self.bank.grow(self._needed(numbers), calls, spending)
-        jobs = {number: self.job(number) for number in numbers}
-        yield from ((number, None if self.bank.stopped else self._seedless(number)) for number, job in jobs.items() if not job)
-        queue = deque(Attempt(job, self._ask(job)) for job in jobs.values() if job)
-        while queue: yield from self._put(queue, calls, spending)
-
-    def _put(self, queue: deque, calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
-        "Make the calls of a queue, retries first; ends when the queue is empty for a moment."
-        put = []
-        # A generator, so that a retry that comes back goes before questions not asked yet.
-        def requests():
-            while queue:
-                put.append(queue.popleft())
-                yield put[-1].request
-        for place, entry, _ in answered(self, requests(), calls, spending):
-            attempt = put[place]
-            if entry is None: yield attempt.job.number, None
-            elif isinstance(end := self._end(attempt, Answer.from_dict(entry)), Attempt): queue.appendleft(end)
-            else: yield attempt.job.number, end
-
-    def _end(self, attempt: Attempt, answer: Answer) -> Attempt | list[dict]:
-        "The rows of an attempt, or the next attempt."
-        found = read_reply(attempt.request, answer)
-        rows, fault = fault_of(found, self.strategy, attempt.job)
-        self.step.calls += 1
-        if fault: self.step.lost[kind_of(fault) if found.ok else found.outcome] += 1
-        if fault and may_repeat(found) and attempt.tries <= self.retries:
-            return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1, tokens=attempt.spent(answer))
-        return self._rows(attempt, answer, found, [] if fault else rows, fault)
-
-    def _rows(self, attempt: Attempt, answer: Answer, found: Reply, fields: Sequence[dict], fault: str) -> list[dict]:
-        "The rows of a call: the written ones, or as many rejected ones, the first with the raw text."
-        self.step.asked += self.size
-        self.step.kept += len(fields)
-        explanation = getattr(found.value, 'explanation', None) if self.explain else None
-        told = _NO_LOGITS | {'finish_reason': answer.finish_reason, 'attempts': attempt.tries, 'fault': fault or None, 'explanation': explanation}
-        failed, prompt = found.outcome == 'failed', json.dumps([dict(message) for message in attempt.request.messages], ensure_ascii=False)
-        texts = [self.strategy.text(one) for one in fields] or [found.text] + ['']*(self.size - 1)
-        rows = []
-        for member, text in enumerate(texts):
-            own = {'fields': fields[member] if fields else None, 'tokens': share_of(attempt.spent(answer), member, self.size)}
-            reason, error = ('', found.reason) if failed else (kind_of(fault) if fault else '', '')
-            rows.append(self._row(attempt.job, member, prompt, text, told | own, reason, error))
-        return rows
-
-    def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
-        "A row of a call."
-        brief = Brief(job.label, [], told={'attributes': dict(job.layout) or None, 'context': job.seed.context or None, 'seed_text': job.seed.text})
-        return make_row(self.setting.common, job.number, member, brief, prompt, text, told, reason, error)
-
-    def _seedless(self, number: int) -> list[dict]:
-        "The failed rows of a call without a seed."
-        job = Job(number, self.spots[number].label, Seed({}))
-        told = _NO_LOGITS | dict.fromkeys(('tokens', 'finish_reason', 'fault', 'explanation', 'fields')) | {'attempts': 0}
-        return [self._row(job, member, '', '', told, error=f'{_NO_SEED}{self.bank.reason}') for member in range(self.size)]
-
-    def decide(self, rows: list[dict]) -> list[dict]:
-        self._dry |= any(row['status'] == 'failed' and row['reason'].startswith(_NO_SEED) for row in rows)
-        # The layout of a lost call is free again.
-        if all(row['status'] != 'accepted' for row in rows):
-            self._used[layout_key(rows[0]['label_target'], rows[0]['attributes'] or {})] -= 1
-        return rows
-
-    def recall(self, calls: Mapping, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        for row in rows: self._layouts[row['group']] = row['attributes'] or {}
-        self.bank.grow(self._needed(range(len(self.spots))), calls, Budget(max_calls=1, spent=Usage(calls=1)))
-
-    def _needed(self, numbers: Iterable[int]) -> int:
-        "Number of seeds that calls take."
-        return max((seed_index(self.spots[number], self.labels_per_seed) + 1 for number in numbers), default=0)
-
-    def ahead(self, needed: int) -> list[Request]:
-        return self.bank.ahead(self._needed(range(min(needed, len(self.spots)))))
-
-    def keep(self, folder: Path) -> dict[str, Any]:
-        if self.bank.contexts: write_contexts(self.bank.contexts, folder/'contexts.jsonl')
-        there = sum(1 for _ in (folder/'seeds.jsonl').open(encoding='utf-8')) if (folder/'seeds.jsonl').exists() else -1
-        # An earlier session may have needed more.
-        if len(self.bank.seeds) <= there: return {}
-        if self.bank.seeds: write_seeds(self.bank.seeds, folder/'seeds.jsonl')
-        return {'steps': {name: step.to_dict() for name, step in self.bank.steps.items()}}
-
-
-def targeted_writer(setting: Setting) -> TargetedWriter:
-    """Make the writer of `TargetedPrompts`; correlated decoding, or a teacher that answers no requests, is refused."""
-    prompts, teacher = setting.prompts, setting.teacher
-    if setting.method.mixes or not hasattr(teacher, 'ask'):
-        raise ValueError(f'targeted rows are answers to single requests, which {setting.method.name} with {teacher!r} does not give: '
-                         'take decode = "independent" and a teacher that answers in text')
-    bank = SeedBank(prompts.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call, prompts.seeds, setting.seed)
-    labels_per_seed = prompts.labels_per_seed or prompts.strategy.spec.labels_per_seed
-    return TargetedWriter(setting, prompts.strategy, bank, labels_per_seed, prompts.retries, prompts.explain)
-
-
-WRITERS[TargetedPrompts] = targeted_writer

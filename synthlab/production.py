@@ -30,14 +30,16 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
-                      generation, instances, passages, prompting, requests, rows, screening, seeds, specs, tasks, util,
-                      wordtasks)
+                      corrected_writer, generation, instances, passages, prompting, requests, rows, screening, seeds, specs,
+                      targeted_writer, tasks, util, wordtasks, writers)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
+from .corrected_writer import CorrectedWriter
 from .data import demonstration_pool, load_gold, read_table
 from .decoding import Sampling
 from .embeddings import EmbedderError
-from .generation import Generation, Screen, check_teacher, generate, usual_sampling
+from .writers import check_teacher
+from .generation import Generation, Screen, generate, usual_sampling
 from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
 from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
 from .runs import (KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
@@ -271,7 +273,7 @@ class Asked(NamedTuple):
     def wrap(self) -> Callable | None:
         """What puts self-correction behind a writer; None where there is none."""
         if self.stages.correct.choice == 'none': return None
-        return lambda writer: correction.CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
+        return lambda writer: CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
 
 
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
@@ -375,7 +377,8 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
 _DERIVING = (util, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
-             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
+             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening, writers,
+             targeted_writer, corrected_writer)
 
 
 def code_without_words(source: str) -> str:

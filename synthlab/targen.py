@@ -15,7 +15,7 @@ from typing import Any
 from .asking import TextTeacher
 from .budget import Budget
 from .correct_choices import Correction
-from .correction import CorrectedWriter
+from .corrected_writer import CorrectedWriter
 from .corrsynth import FewGen
 from .generation import generate
 from .instances import TargetedPrompts

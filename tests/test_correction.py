@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
-from synthlab.correct_choices import Correction, POLICIES, Verdict
-from synthlab.correction import (
-    CorrectedWriter, SelfCorrection, apply_policy, correction_messages, correction_requests, correction_schema, tally)
+from synthlab.correction import Verdict
+from synthlab.correct_choices import Correction, POLICIES
+from synthlab.corrected_writer import CorrectedWriter
+from synthlab.self_correction import SelfCorrection
+from synthlab.correction import apply_policy, correction_messages, correction_requests, correction_schema, tally
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
-from synthlab.generation import Generation, Setting, TextWriter
+from synthlab.writers import Setting, TextWriter
+from synthlab.generation import Generation
 from synthlab.measures import wilson_interval
 from synthlab.prompting import FewShotPrompts
 from synthlab.requests import Answer, read

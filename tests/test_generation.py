@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthlab import generation
+from synthlab import writers
 from synthlab.rows import plan_group
 from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.decoding import Completion, DecodeStats, Sampling
@@ -90,7 +90,7 @@ def fake_decode(bad, order):
 
 def counted(monkey, bad, order, n, repeats, weights, **options):
     "A finished run on the absent teacher, and its rows."
-    monkey.setattr(generation, 'decode', fake_decode(bad, order))
+    monkey.setattr(writers, 'decode', fake_decode(bad, order))
     run = generate(CorrSynth(repeats=repeats), PETS, Words(), n, shots=1, proportions=dict(zip(PETS.label_names, weights)), **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
@@ -124,7 +124,7 @@ def test_a_shortfall_is_told(monkeypatch):
 
 def test_long_demonstrations_are_cut(monkeypatch):
     pool = {label: [{'id': '0', 'text': 'word ' * 150}] for label in PETS.label_names}
-    monkeypatch.setattr(generation, 'decode', fake_decode(0., 0))
+    monkeypatch.setattr(writers, 'decode', fake_decode(0., 0))
     run = generate(FewGen(), PETS, Words(), 3, shots=1, pool=pool)
     assert run.writer.item(0).prompts[0].count('word') == 8
 

@@ -19,7 +19,7 @@ from scripted_teacher import ScriptedTeacher
 from synthlab import cli
 from synthlab.budget import Budget
 from synthlab.correct_choices import Correction
-from synthlab.correction import SelfCorrection
+from synthlab.self_correction import SelfCorrection
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe

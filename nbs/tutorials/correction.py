@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from synthlab.asking import TextTeacher
-from synthlab.correction import SelfCorrection
+from synthlab.self_correction import SelfCorrection
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.evaluation import Rows

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from synthlab.correction import SelfCorrection
+from synthlab.self_correction import SelfCorrection
 from synthlab.rows import shorten
 from synthlab.corrsynth import FewGen
 from synthlab.data import load_gold
