@@ -16,7 +16,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from .mmd import (KINDS, FeatureMap, check_option, check_vectors, check_weights, draw_features, gaussian_kernel, kernel_mean,
+from .mmd import (KINDS, FeatureMap, check_option, check_vectors, check_weights, draw_features, gaussian_kernel,
+                          kernel_mean,
                           kernel_sums, mmd2, resolve_bandwidth, row_blocks, witness)
 from .simplex import FeatureProblem, KernelProblem, effective_size, fista
 from .util import html_cell, html_table
@@ -54,11 +55,13 @@ def _checked_blocks(real: Iterable[Any], width: int, normalise: bool) -> Iterato
         yield vectors, None if labels is None else list(labels)
 
 
-def _regroup(blocks: Iterable[tuple[np.ndarray, list | None]], size: int = 1024) -> Iterator[tuple[np.ndarray, list | None]]:
+def _regroup(blocks: Iterable[tuple[np.ndarray, list | None]], size: int = 1024) -> Iterator[tuple[np.ndarray, list
+    | None]]:
     "The same rows in blocks of one size, the last one smaller."
     held, names, labelled = [], [], None
     for vectors, labels in blocks:
-        if labelled not in (None, labels is not None): raise ValueError('some blocks of real rows have labels and some have none')
+        if labelled not in (None, labels is not None):
+            raise ValueError('some blocks of real rows have labels and some have none')
         labelled = labels is not None
         held.append(vectors)
         names += labels or []
@@ -77,7 +80,8 @@ def _real_side(real: Any, labels: Any, width: int, normalise: bool,
         if labels is not None and len(labels) != len(rows):
             raise ValueError(f'{len(rows)} real rows and {len(labels)} real_labels: one label for each row')
         return rows, ((rows[at], None if labels is None else labels[at]) for at in row_blocks(len(rows), block_size))
-    if labels is not None: raise ValueError('real_labels cannot go with blocks: let each block be a pair (vectors, labels)')
+    if labels is not None:
+        raise ValueError('real_labels cannot go with blocks: let each block be a pair (vectors, labels)')
     blocks = _regroup(_checked_blocks(real, width, normalise), block_size)
     first = next(blocks, None)
     if first is None: raise ValueError('real has no rows: nothing to align with')
@@ -101,7 +105,8 @@ class BlockProblem(FeatureProblem):
     `X` (M, D) holds the synthetic rows, `mu` (R,) the mean features of the real ones; `block_size` None takes 4 MB of
     features.
     """
-    def __init__(self, X: np.ndarray, psi: FeatureMap, mu: np.ndarray, storage: str = 'float32', block_size: int | None = None):
+    def __init__(self, X: np.ndarray, psi: FeatureMap, mu: np.ndarray, storage: str = 'float32',
+                 block_size: int | None = None):
         self.n, self.mu, self.psi, self.X, self.kept = len(X), np.asarray(mu, np.float64), psi, X, None
         # 4 MB at a time stay in the processor's cache
         self.rows = list(row_blocks(self.n, block_size or max(64, 2**20//psi.dimension)))
@@ -141,7 +146,8 @@ def _class_codes(labels: Any, n: int) -> tuple[list[Hashable], np.ndarray]:
     "Classes in order of appearance, and the number of each row's class; without labels all rows are of the class None."
     if labels is None: return [None], np.zeros(n, int)
     labels = _plain(labels)
-    if len(labels) != n: raise ValueError(f'{n} synthetic rows and {len(labels)} synthetic_labels: one label for each row')
+    if len(labels) != n:
+        raise ValueError(f'{n} synthetic rows and {len(labels)} synthetic_labels: one label for each row')
     names = list(dict.fromkeys(labels))
     return names, _known(labels, names, n)
 
@@ -154,11 +160,13 @@ def _known(labels: Any, names: Sequence[Hashable], n: int) -> np.ndarray:
     labels, number = _plain(labels), {name: i for i, name in enumerate(names)}
     missing = sorted({str(label) for label in labels if label not in number})
     if missing:
-        raise ValueError(f'no synthetic rows of the labels {missing}, which real rows have: write some, or leave those real rows out')
+        raise ValueError(f'no synthetic rows of the labels {missing}, which real rows have: write some, or leave those '
+                         f'real rows out')
     return np.array([number[label] for label in labels])
 
 
-def _class_means(blocks: Iterable[tuple[np.ndarray, Any]], names: Sequence[Hashable], psi: FeatureMap) -> tuple[np.ndarray, np.ndarray]:
+def _class_means(blocks: Iterable[tuple[np.ndarray, Any]], names: Sequence[Hashable],
+                 psi: FeatureMap) -> tuple[np.ndarray, np.ndarray]:
     "Mean features of the real rows of each class (K, R), and how many there are (K,); one pass."
     total, count = np.zeros((len(names), psi.dimension)), np.zeros(len(names), int)
     for vectors, labels in blocks:
@@ -273,10 +281,12 @@ class MMDWeights:
     >>> fitted.weights_.round(2)                    # two rows at 1 share what one at 2 gets
     array([0.25, 0.25, 0.5 ])
     """
-    def __init__(self, features: str = 'rff', n_features: int = 2048, bandwidth: float | str = 'median', ridge: float = 1e-3,
+    def __init__(self, features: str = 'rff', n_features: int = 2048, bandwidth: float | str = 'median',
+                 ridge: float = 1e-3,
                  cap: float | None = None, shares: str = 'synthetic', normalise: bool = False, storage: str = 'auto',
                  tol: float = 1e-3, max_iter: int = 2000, seed: int = 0):
-        self.features, self.n_features, self.bandwidth, self.ridge, self.cap = features, n_features, bandwidth, ridge, cap
+        self.features, self.n_features, self.bandwidth, self.ridge, self.cap = (features, n_features, bandwidth, ridge,
+            cap)
         self.shares, self.normalise, self.storage = shares, normalise, storage
         self.tol, self.max_iter, self.seed = tol, max_iter, seed
 
@@ -291,7 +301,8 @@ class MMDWeights:
         if not self.tol > 0 or self.max_iter < 1:
             raise ValueError(f'tol must be positive and max_iter at least 1, got {self.tol} and {self.max_iter}')
         if streamed and self.features == 'kernel':
-            raise ValueError('real rows in blocks pass by once, and features="kernel" needs all of them: give one array')
+            raise ValueError('real rows in blocks pass by once, and features="kernel" needs all of them: '
+                             'give one array')
 
     def fit(self, real: Any, synthetic: Any, real_labels: Any = None, synthetic_labels: Any = None) -> Self:
         """Find the weights.
@@ -299,7 +310,8 @@ class MMDWeights:
         Parameters
         ----------
         real : array-like or iterable of blocks
-            Embeddings of real texts, shape (N, D); or an iterator over blocks of them, with labels over pairs (vectors, labels).
+            Embeddings of real texts, shape (N, D); or an iterator over blocks of them, with labels over pairs (vectors,
+            labels).
         synthetic : array-like
             Embeddings of synthetic texts, shape (M, D).
         real_labels, synthetic_labels : sequence or None
@@ -337,7 +349,8 @@ class MMDWeights:
             # one class alone: no copy of the table
             weights, found = self._fit_class(S if member.all() else S[member], targets[c])
             self.weights_[member] = shares[c]*weights
-            sides = {'label': name, 'real rows': int(count[c]), 'synthetic rows': int(held[c]), 'share': float(shares[c])}
+            sides = {'label': name, 'real rows': int(count[c]), 'synthetic rows': int(held[c]),
+                     'share': float(shares[c])}
             self.classes_.append(sides | found)
         return self._summed()
 
@@ -369,7 +382,8 @@ class MMDWeights:
         self.seconds_['synthetic'] += middle - start
         self.seconds_['solver'] += time.perf_counter() - middle
         return found.weights, {'effective size': effective_size(found.weights), 'MMD of equal weights': uniform**.5,
-                               'MMD': value**.5, 'steps': found.iterations, 'gap': found.gap, 'converged': found.converged}
+                               'MMD': value**.5, 'steps': found.iterations, 'gap': found.gap,
+                               'converged': found.converged}
 
     def _summed(self) -> Self:
         "The numbers for all classes together."
@@ -383,8 +397,10 @@ class MMDWeights:
         return self
 
     def __repr__(self) -> str:
-        if not hasattr(self, 'weights_'): return f'MMDWeights(features={self.features!r}, ridge={self.ridge}), not fitted'
-        return (f'MMDWeights: {len(self.weights_):,} rows worth {self.ess_:,.0f}; MMD {self.mmd_uniform_:.3g} with equal weights, '
+        if not hasattr(self, 'weights_'):
+            return f'MMDWeights(features={self.features!r}, ridge={self.ridge}), not fitted'
+        return (f'MMDWeights: {len(self.weights_):,} rows worth {self.ess_:,.0f}; MMD {self.mmd_uniform_:.3g} with '
+                f'equal weights, '
                 f'{self.mmd_:.3g} with these ({self.features}; {self.n_iter_} steps, gap {self.gap_:.1g})')
 
     def _repr_html_(self) -> str:
@@ -425,10 +441,12 @@ def add_weights(rows: Any, weights: Any, column: str = 'weight') -> Any:
         If rows and weights differ in number, a weight is unusable, or the column exists.
     """
     values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (len(rows),): raise ValueError(f'{len(rows)} rows and weights of shape {values.shape}: one weight for each row')
+    if values.shape != (len(rows),):
+        raise ValueError(f'{len(rows)} rows and weights of shape {values.shape}: one weight for each row')
     if not np.isfinite(values).all() or (values < 0).any(): raise ValueError('weights must be finite and not negative')
     # a Dataset, a DataFrame, or a list whose rows may have different columns
-    known = getattr(rows, 'column_names', None) or list(getattr(rows, 'columns', ())) or list({name: None for row in rows for name in row})
+    known = getattr(rows, 'column_names', None) or list(getattr(rows, 'columns', ())) or list({name: None
+        for row in rows for name in row})
     if column in known: raise ValueError(f'the rows have a column {column!r} already: choose another name')
     if hasattr(rows, 'add_column'): return rows.add_column(column, values.tolist())
     if hasattr(rows, 'assign'): return rows.assign(**{column: values})
@@ -650,7 +668,8 @@ def witness_examples(real_texts: Sequence[str], real: Any, synthetic_texts: Sequ
             'missing': first(real_texts, at_real, -1)}
 
 # %% ../nbs/10b_alignment.ipynb #9a6b4a07
-def plot_alignment(real_points: np.ndarray, synthetic_points: np.ndarray, weights: Any, axes: Any = None, size: float = 12.) -> Any:
+def plot_alignment(real_points: np.ndarray, synthetic_points: np.ndarray, weights: Any, axes: Any = None,
+                   size: float = 12.) -> Any:
     """Plot synthetic texts among real ones, before and after weighting.
 
     Parameters
@@ -676,8 +695,10 @@ def plot_alignment(real_points: np.ndarray, synthetic_points: np.ndarray, weight
     """
     import matplotlib.pyplot as plt
     w = loss_weights(check_weights(weights, len(synthetic_points)))
-    axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, sharey=True, layout='constrained')[1] if axes is None else axes
-    for ax, areas, title in zip(axes, (np.ones(len(w)), w), ('equal weights', f'weighted: {effective_size(w):,.0f} of {len(w):,} texts')):
+    axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, sharey=True,
+                        layout='constrained')[1] if axes is None else axes
+    for ax, areas, title in zip(axes, (np.ones(len(w)), w), ('equal weights', f'weighted: {effective_size(w):,.0f} of '
+        f'{len(w):,} texts')):
         ax.scatter(*np.transpose(real_points), s=size, color='.75', label='real')
         ax.scatter(*np.transpose(synthetic_points), s=size*areas, color='C1', alpha=.6, label='synthetic')
         ax.set(title=title, xticks=[], yticks=[])
@@ -685,7 +706,8 @@ def plot_alignment(real_points: np.ndarray, synthetic_points: np.ndarray, weight
     return axes
 
 
-def plot_witness(sets: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], axes: Any = None, size: float = 12.) -> Any:
+def plot_witness(sets: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], axes: Any = None,
+                 size: float = 12.) -> Any:
     """Plot texts with the witness as colour: red where real texts are denser, blue where synthetic ones are.
 
     Parameters
@@ -703,7 +725,8 @@ def plot_witness(sets: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray
         The axes.
     """
     import matplotlib.pyplot as plt
-    axes = plt.subplots(1, len(sets), figsize=(4.5*len(sets), 3.6), sharex=True, sharey=True, layout='constrained', squeeze=False)[1][0] if axes is None else axes
+    axes = plt.subplots(1, len(sets), figsize=(4.5*len(sets), 3.6), sharex=True, sharey=True, layout='constrained',
+                        squeeze=False)[1][0] if axes is None else axes
     most = max(float(np.abs(v).max()) for v in values.values())
     for ax, name in zip(axes, sets):
         dots = ax.scatter(*np.transpose(sets[name]), c=values[name], s=size, cmap='coolwarm', vmin=-most, vmax=most)

@@ -67,7 +67,7 @@ class _Pending:
     places: list[int]
 
 
-class _Desk:
+class _Dispatcher:
     "Items on their way to the asker, and entries on their way back."
 
     def __init__(self, asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict], budget: Budget):
@@ -125,7 +125,8 @@ class _Desk:
     def book(self, number: int, entry: dict) -> None:
         "Store what came back for number `number`, then have it ready for all places that wait for it."
         if number not in self.given:
-            raise TeacherError(f'{self.asker.who} answered request {number}, which it was not given or had answered before')
+            raise TeacherError(f'{self.asker.who} answered request {number}, which it was not given or had '
+                               f'answered before')
         pending = self.under_way[self.given[number]]
         self.budget.settle(pending.reserved, Answer(**{name: entry[name] for name in _BOOKED & entry.keys()}))
         del self.under_way[self.given.pop(number)]
@@ -148,7 +149,8 @@ class _Desk:
         for pending in self.under_way.values(): self.budget.release(*pending.reserved)
 
 # %% ../nbs/04e_asking.ipynb #447e49d4
-def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict], budget: Budget | None = None) -> Iterator[tuple[int, dict | None, bool]]:
+def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict],
+             budget: Budget | None = None) -> Iterator[tuple[int, dict | None, bool]]:
     """Ask for many items, each once; items in the store are not asked for.
 
     Yields the place of an item, its entry (None if the budget was spent before it), and whether the entry was in the
@@ -156,7 +158,7 @@ def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict
     already, in order of completion; every entry is stored before it is yielded. Raises TeacherError if nothing can be
     answered, or if the asker skips an item.
     """
-    desk = _Desk(asker, items, calls, Budget() if budget is None else budget)
+    desk = _Dispatcher(asker, items, calls, Budget() if budget is None else budget)
     try:
         while desk.ready or desk.next_item():
             is_open, item = desk.step(0)
@@ -180,7 +182,8 @@ def _checked(place: int, request: Any) -> Request:
 class _TextCalls:
     "Requests to a teacher that answers in text, as items."
 
-    def __init__(self, teacher: 'TextTeacher'): self.teacher, self.identity, self.who = teacher, teacher.identity, type(teacher).__name__
+    def __init__(self, teacher: 'TextTeacher'):
+        self.teacher, self.identity, self.who = teacher, teacher.identity, type(teacher).__name__
 
     def key(self, request: Request) -> str: return request_key(request, self.identity)
 
@@ -230,10 +233,12 @@ def _joined(first: Reply, second: Reply) -> Reply:
     "The reply to a repair with both answers; the reply to the request if the repair was not asked."
     if second.outcome == 'unasked': return replace(first, reason=f'{first.reason}; not repaired, as {second.reason}')
     reason = second.reason if second.ok else f'{second.reason}; before the repair: {first.reason}'
-    return replace(second, request=first.request, reason=reason, answers=first.answers + second.answers, cached=first.cached + second.cached)
+    return replace(second, request=first.request, reason=reason, answers=first.answers + second.answers,
+                   cached=first.cached + second.cached)
 
 # %% ../nbs/04e_asking.ipynb #4a9fe715
-def _repair_is_open(request: Request, entry: Mapping[str, Any], calls: Mapping[str, dict], identity: Mapping[str, Any]) -> bool:
+def _repair_is_open(request: Request, entry: Mapping[str, Any], calls: Mapping[str, dict],
+                    identity: Mapping[str, Any]) -> bool:
     "Whether a stored answer does not have the shape asked for, and its repair is not in the store."
     first = read_reply(request, Answer.from_dict(entry))
     if first.outcome != 'malformed': return False
@@ -283,7 +288,8 @@ class TextTeacher(ABC):
         """Return a guess at the tokens of a request's prompt; the bound, unless a teacher knows better."""
         return self.token_bound(request)
 
-    def complete(self, requests: Iterable[Request], calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, repair: bool = True,
+    def complete(self, requests: Iterable[Request], calls: MutableMapping[str, dict] | None = None,
+                 budget: Budget | None = None, repair: bool = True,
                  progress: bool | None = None) -> list[Reply]:
         """Ask requests and read the answers.
 
@@ -312,10 +318,12 @@ class TextTeacher(ABC):
         TeacherError
             If the teacher cannot answer anything.
         """
-        if isinstance(requests, Request): raise ValueError('requests must be a list of Request, got one: write complete([request])')
+        if isinstance(requests, Request):
+            raise ValueError('requests must be a list of Request, got one: write complete([request])')
         requests = [_checked(*pair) for pair in enumerate(requests)]
         calls, budget = {} if calls is None else calls, Budget() if budget is None else budget
-        with tqdm(total=len(requests), desc='asking', unit='reply', delay=0 if progress else 2, disable=progress is False,
+        with tqdm(total=len(requests), desc='asking', unit='reply', delay=0 if progress else 2,
+                  disable=progress is False,
                   leave=bool(progress)) as bar:
             replies = self._replies(requests, calls, budget, bar)
             bad = [place for place, first in enumerate(replies) if repair and first.outcome == 'malformed']
@@ -325,7 +333,8 @@ class TextTeacher(ABC):
                 replies[place] = _joined(replies[place], second)
         return replies
 
-    def _replies(self, requests: Sequence[Request], calls: MutableMapping[str, dict], budget: Budget, bar: tqdm) -> list[Reply]:
+    def _replies(self, requests: Sequence[Request], calls: MutableMapping[str, dict], budget: Budget,
+                 bar: tqdm) -> list[Reply]:
         "One reply for each request, without repairs."
         replies = {}
         for place, answer, cached in answers(self, requests, calls, budget):
@@ -333,7 +342,8 @@ class TextTeacher(ABC):
             bar.update()
         return [replies[place] for place in range(len(requests))]
 
-    def estimate(self, requests: Iterable[Request], calls: Mapping[str, dict] | None = None, prices: Prices | None = None) -> Estimate:
+    def estimate(self, requests: Iterable[Request], calls: Mapping[str, dict] | None = None,
+                 prices: Prices | None = None) -> Estimate:
         """Estimate what requests would take, without asking any.
 
         Parameters
@@ -369,5 +379,6 @@ class TextTeacher(ABC):
         "What one call would take."
         bound, written = self.token_bound(request), request.sampling.max_new_tokens
         cost = prices.cost(self.identity.get('name', ''), bound, written)
-        return Estimate(calls=1, prompt_tokens=min(self.token_guess(request), bound), completion_tokens=written, cost=cost,
+        return Estimate(calls=1, prompt_tokens=min(self.token_guess(request), bound), completion_tokens=written,
+                        cost=cost,
                         prompt_bound=bound, repairs=int(request.schema is not None))

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from .attributes import Record, list_schema, sort_items, write_messages
 from .attrprompt import simprompt_messages
-from .prompting import Brief, Prompts, Spot
+from .prompting import RowPrompt, Prompts, RowPlace
 from .tasks import Task
 
 # %% ../nbs/09c_attribute_prompts.ipynb #7a3d1cf8
@@ -58,16 +58,20 @@ class AttributePrompts(Prompts):
 
     def check(self, task: Task) -> None:
         bare = [label for label in task.label_names if not self.records.get(label)]
-        if bare: raise ValueError(f"there is no attribute record for {', '.join(map(repr, bare))}: extract some, or leave the label out (proportions)")
+        if bare:
+            raise ValueError(f"there is no attribute record for {', '.join(map(repr, bare))}: extract some, or leave "
+                             f"the label out (proportions)")
 
-    def brief(self, task: Task, spot: Spot, seed: int = 0, cut: Callable[[str], str] = str) -> Brief:
-        record = _record_of(self.records[spot.label], spot.turn, self.per_record, self.texts)
-        prompt, source = write_messages(task, spot.label, record.attributes, self.texts), record.source
-        return Brief(spot.label, prompt, (source,) if source else (), told={'attributes': dict(record.attributes)})
+    def row_prompt(self, task: Task, row_place: RowPlace, seed: int = 0, cut: Callable[[str], str] = str) -> RowPrompt:
+        record = _record_of(self.records[row_place.label], row_place.turn, self.per_record, self.texts)
+        prompt, source = write_messages(task, row_place.label, record.attributes, self.texts), record.source
+        return RowPrompt(row_place.label, prompt, (source,) if source else (),
+                         told={'attributes': dict(record.attributes)})
 
-    def longest(self, task: Task, label: str, size: Callable[[str], int] = len, cut: Callable[[str], str] = str) -> Brief:
+    def longest(self, task: Task, label: str, size: Callable[[str], int] = len,
+                cut: Callable[[str], str] = str) -> RowPrompt:
         longest = max(self.records[label], key=lambda record: size(' '.join(record.attributes.values())))
-        return Brief(label, write_messages(task, label, longest.attributes, self.texts))
+        return RowPrompt(label, write_messages(task, label, longest.attributes, self.texts))
 
     def read(self, value: Any, task: Task, label: str) -> list[tuple[str, str]]:
         texts, dropped = sort_items(value.texts, task, label, self.texts)
@@ -81,8 +85,9 @@ class SimplePrompts(Prompts):
 
     same = True
 
-    def brief(self, task: Task, spot: Spot, seed: int = 0, cut: Callable[[str], str] = str) -> Brief:
-        return Brief(spot.label, simprompt_messages(task, spot.label))
+    def row_prompt(self, task: Task, row_place: RowPlace, seed: int = 0, cut: Callable[[str], str] = str) -> RowPrompt:
+        return RowPrompt(row_place.label, simprompt_messages(task, row_place.label))
 
-    def longest(self, task: Task, label: str, size: Callable[[str], int] = len, cut: Callable[[str], str] = str) -> Brief:
-        return self.brief(task, Spot(label, 0))
+    def longest(self, task: Task, label: str, size: Callable[[str], int] = len,
+                cut: Callable[[str], str] = str) -> RowPrompt:
+        return self.row_prompt(task, RowPlace(label, 0))

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
+from pydantic import (
+    AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator)
 
 from .asking import has_short_context, TextTeacher
 from .budget import Budget
@@ -33,7 +34,8 @@ from .util import derive_seed, did_you_mean, html_table, one_line, render, row_i
 
 # %% ../nbs/09_attributes.ipynb #6efff892
 GENERAL = {'topic': Attribute(meaning='what the text is about'), 'tone': Attribute(meaning='how the writer sounds'),
-           'style': Attribute(meaning='register and wording'), 'form_and_length': Attribute(meaning='shape of the text and about how many words')}
+           'style': Attribute(meaning='register and wording'),
+           'form_and_length': Attribute(meaning='shape of the text and about how many words')}
 
 
 def attribute_list(task: Task) -> dict[str, Attribute]:
@@ -67,7 +69,8 @@ NOTHING = 'none'
 
 def _plain_value(value: Any) -> Any:
     "A value as one string, where it can be one."
-    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value): value = ', '.join(map(str, value))
+    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
+        value = ', '.join(map(str, value))
     if value is None: return NOTHING
     if not isinstance(value, str): return value
     return NOTHING if text_fault(value).startswith('is empty') else one_line(value)
@@ -94,7 +97,8 @@ class _Attributes(BaseModel):
     @classmethod
     def _respell(cls, given):
         known = {_spelling(info.alias): info.alias for info in cls.model_fields.values()}
-        return {known.get(_spelling(key), key): value for key, value in given.items()} if isinstance(given, dict) else given
+        return {known.get(_spelling(key), key): value for key, value in given.items()} if isinstance(given,
+            dict) else given
 
     @model_validator(mode='after')
     def _says_something(self):
@@ -102,13 +106,15 @@ class _Attributes(BaseModel):
         return self
 
     @property
-    def told(self) -> dict[str, str]: return {info.alias: getattr(self, name) for name, info in type(self).model_fields.items()}
+    def told(self) -> dict[str, str]:
+        return {info.alias: getattr(self, name) for name, info in type(self).model_fields.items()}
 
 
 @lru_cache(maxsize=64)
 def _keys_schema(keys: tuple[str, ...]) -> type[BaseModel]:
     "The schema for these keys; the same class for the same keys, as teachers cache schemas."
-    return create_model('Attributes', __base__=_Attributes, **{f'a{n}': (_Value, Field(alias=key)) for n, key in enumerate(keys)})
+    return create_model('Attributes', __base__=_Attributes, **{f'a{n}': (_Value, Field(alias=key)) for n,
+        key in enumerate(keys)})
 
 
 def attributes_schema(task: Task) -> type[BaseModel]:
@@ -116,7 +122,8 @@ def attributes_schema(task: Task) -> type[BaseModel]:
     return _keys_schema(tuple(attribute_list(task)))
 
 # %% ../nbs/09_attributes.ipynb #9b71e8e3
-ORIGINS = {'extracted': 'from a demonstration', 'recombined': 'values of several records', 'drawn': 'values drawn independently', 'edited': 'changed by hand'}
+ORIGINS = {'extracted': 'from a demonstration', 'recombined': 'values of several records',
+           'drawn': 'values drawn independently', 'edited': 'changed by hand'}
 
 
 @dataclass(frozen=True)
@@ -144,15 +151,18 @@ class Record:
     origin: str = 'extracted'
 
 
-def make_record(label: str, attributes: Mapping[str, str], source: str = '', origin: str = 'extracted', number: int = 0) -> Record:
+def make_record(label: str, attributes: Mapping[str, str], source: str = '', origin: str = 'extracted',
+                number: int = 0) -> Record:
     """Make a record whose id follows from its content; `number` keeps apart records that are otherwise equal."""
-    return Record(row_id('record', origin, label, source, number, json.dumps(dict(attributes))), label, dict(attributes), source, origin)
+    return Record(row_id('record', origin, label, source, number, json.dumps(dict(attributes))), label,
+                  dict(attributes), source, origin)
 
 # %% ../nbs/09_attributes.ipynb #f43cab9b
 def name_fault(kind: str, names: Iterable[Any], known: Collection[str]) -> str:
     """Report the first name that is not known, with the nearest one that is; empty if all are known."""
     wrong = [name for name in names if name not in known]
-    return f'{kind} {wrong[0]!r} is unknown{did_you_mean(wrong[0], known)}; there are {", ".join(known)}' if wrong else ''
+    return (f'{kind} {wrong[0]!r} is unknown{did_you_mean(wrong[0], known)}; there are {", ".join(known)}' if wrong
+            else '')
 
 
 def _value_fault(attributes: Mapping[str, Any]) -> str:
@@ -193,12 +203,15 @@ def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
     return Sampling(max_new_tokens=(24 if has_short_context(teacher) else 40)*len(attribute_list(task)))
 
 
-def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:
+def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0,
+                    sample: int = 0) -> Request:
     """Ask for the attributes of a demonstration (`id` and `text`); `sample` numbers descriptions of the same one.
 
     The request's name is the label and the demonstration's id.
     """
-    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task), attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']), name=(label, demo['id']))
+    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task),
+                   attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']),
+                   name=(label, demo['id']))
 
 # %% ../nbs/09_attributes.ipynb #5c236012
 @dataclass(frozen=True)
@@ -252,7 +265,8 @@ def _some(faults: Sequence[str]) -> list[str]:
     return [*faults[:5], *([f'and {len(faults) - 5} more'] if len(faults) > 5 else [])]
 
 
-def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, sampling: Sampling | None = None, seed: int = 0,
+def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task,
+                     sampling: Sampling | None = None, seed: int = 0,
                      cut: Callable[[str], str] = str) -> list[Request]:
     """Ask for the attributes of demonstrations (`id` and `text`) by label; `cut` shortens a text.
 
@@ -260,7 +274,8 @@ def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], 
     """
     seen, requests = Counter(), []
     for label, demo in ((label, demo) for label, demos in demonstrations.items() for demo in demos):
-        requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed, seen[label, demo['id']]))
+        requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed,
+                                        seen[label, demo['id']]))
         seen[label, demo['id']] += 1
     return requests
 
@@ -297,14 +312,17 @@ class Extraction:
         return {'demonstrations': sum(ends.values()), **ends}
 
     def _repr_html_(self) -> str:
-        rows = [(r.label, r.source, 'record', '; '.join(f'{k}: {v}' for k, v in r.attributes.items())) for r in self.records]
+        rows = [(r.label, r.source, 'record', '; '.join(f'{k}: {v}' for k, v in r.attributes.items()))
+                for r in self.records]
         rows += [(r.label, r.source, r.status, r.reason) for r in self.rejected + self.failed]
         said = ', '.join(f'{name}: {count}' for name, count in self.counts.items())
         return f'<p>{said}</p>' + html_table(('label', 'demonstration', 'end', 'attributes, or the reason'), rows)
 
 
-def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, teacher: TextTeacher, sampling: Sampling | None = None, seed: int = 0,
-            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None, repair: bool = True,
+def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, teacher: TextTeacher,
+            sampling: Sampling | None = None, seed: int = 0,
+            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None,
+            repair: bool = True,
             cut: Callable[[str], str] = str) -> Extraction:
     """Describe demonstrations by their attributes.
 
@@ -352,7 +370,8 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     replies = teacher.complete(requests, calls, budget, repair, progress)
     ends, good = [read_record(reply) for reply in replies], [reply for reply in replies if reply.ok]
     def ended(status): return tuple(end for end in ends if getattr(end, 'status', 'record') == status)
-    return Extraction(ended('record'), ended('rejected'), ended('failed'), Counter(key for reply in good for key in reply.value.model_extra),
+    return Extraction(ended('record'), ended('rejected'), ended('failed'),
+                      Counter(key for reply in good for key in reply.value.model_extra),
                       sum(len(reply.answers) > 1 for reply in good), sum(reply.cached for reply in replies))
 
 # %% ../nbs/09_attributes.ipynb #44692e8d
@@ -360,7 +379,8 @@ def write_records(records: Iterable[Record], path: str | Path) -> None:
     """Write records to a `.jsonl` file, one JSON object on a line, replacing the file; there must be at least one."""
     lines = [json.dumps(asdict(record), ensure_ascii=False) for record in records]
     if not lines: raise ValueError('there are no records to write')
-    if Path(path).suffix.lower() != '.jsonl': raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
+    if Path(path).suffix.lower() != '.jsonl':
+        raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
     with whole_file(path) as part: part.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
@@ -369,7 +389,8 @@ def _record_fault(entry: Mapping[str, Any], task: Task) -> str:
     label, attributes, known = entry['label'], entry['attributes'], attribute_list(task)
     if fault := text_fault(entry['id']): return f'id {fault}'
     if fault := name_fault('label', [label], task.label_names): return fault
-    if not isinstance(attributes, Mapping) or not attributes: return f'attributes must be an object of keys and values, got {attributes!r:.80}'
+    if not isinstance(attributes, Mapping) or not attributes:
+        return f'attributes must be an object of keys and values, got {attributes!r:.80}'
     if fault := name_fault('attribute', attributes, known) or _value_fault(attributes): return fault
     if not isinstance(entry['source'], str): return f'source must be a string, got {entry["source"]!r}'
     return '' if entry['origin'] in ORIGINS else f'origin {entry["origin"]!r} is unknown; use {", ".join(ORIGINS)}'
@@ -381,15 +402,19 @@ _DEFAULTS = {'id': None, 'label': None, 'attributes': None, 'source': '', 'origi
 def _entries(table: Table) -> list[dict[str, Any]]:
     "The lines of a file as entries, with `_DEFAULTS` for what a line leaves out."
     strange = next((name for name in table.columns if name not in _DEFAULTS), None)
-    if strange is not None: raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has {", ".join(_DEFAULTS)}')
+    if strange is not None:
+        raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has '
+                        f'{", ".join(_DEFAULTS)}')
     found = {name: table.columns.get(name, [None]*len(table.numbers)) for name in _DEFAULTS}
-    return [{name: default if found[name][n] is None else found[name][n] for name, default in _DEFAULTS.items()} for n in range(len(table.numbers))]
+    return [{name: default if found[name][n] is None else found[name][n] for name, default in _DEFAULTS.items()}
+            for n in range(len(table.numbers))]
 
 
 def _honest(record: Record, most: int) -> Record:
     "The record; if it was changed in its file, with an id of its own and `edited` as origin."
     # The number that kept equal records apart is not in the file, so all that are possible are tried.
-    numbered = (make_record(record.label, record.attributes, record.source, record.origin, number) for number in range(max(most, 1000)))
+    numbered = (make_record(record.label, record.attributes, record.source, record.origin, number)
+                for number in range(max(most, 1000)))
     return record if record in numbered else make_record(record.label, record.attributes, record.source, 'edited')
 
 
@@ -417,7 +442,8 @@ def read_records(path: str | Path, task: Task) -> list[Record]:
     entries, faults, lines = _entries(table), [], {}
     for n, entry in enumerate(entries):
         fault = _record_fault(entry, task)
-        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n): fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
+        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n):
+            fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
         if fault: faults.append(f'{table.place(n)}: {fault}')
     if faults: raise DataError('\n  '.join([f'{path} cannot be used:', *_some(faults)]))
     for entry in entries: entry['attributes'] = {key: one_line(value) for key, value in entry['attributes'].items()}
@@ -441,7 +467,9 @@ class _Texts(BaseModel):
     @model_validator(mode='after')
     def _holds_text(self):
         [items] = (getattr(self, name) for name in type(self).model_fields)
-        if not any(isinstance(item, str) and item.strip() or isinstance(item, dict) and item.get('text') for item in items): raise ValueError('there is no text in the list')
+        if not any(isinstance(item, str) and item.strip() or isinstance(item, dict) and item.get('text')
+                   for item in items):
+            raise ValueError('there is no text in the list')
         return self
 
 
@@ -461,7 +489,8 @@ def list_schema(name: str, n: int, item: Any = _AnyText, base: type[BaseModel] =
     return create_model(name.title(), __base__=base, **{name: (list[item], items)})
 
 
-def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:
+def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling | None = None, seed: int = 0,
+                  sample: int = 0) -> Request:
     """Ask for new texts by a record.
 
     Parameters
@@ -485,7 +514,8 @@ def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling
         The request; its name is label, id of the record and number of texts.
     """
     sampling = sampling or Sampling(max_new_tokens=texts*max(task.max_new_tokens, 160))
-    return Request(write_messages(task, record.label, record.attributes, texts), sampling, list_schema('texts', texts) if texts > 1 else None, sample,
+    return Request(write_messages(task, record.label, record.attributes, texts), sampling, list_schema('texts', texts)
+                   if texts > 1 else None, sample,
                    derive_seed(seed, 'write', record.id), task.cue, (record.label, record.id, texts))
 
 # %% ../nbs/09_attributes.ipynb #0be7fb00
@@ -511,7 +541,8 @@ def sort_items(items: Iterable[Any], task: Task, label: str, n: int) -> tuple[li
     texts, dropped, seen = [], [], set()
     for item in items:
         text = item.get('text') if isinstance(item, Mapping) else item
-        reason = _item_fault(item, task, label) or ('repeated' if (same := ' '.join(text.split()).casefold()) in seen else 'more than asked' if len(texts) == n else '')
+        reason = _item_fault(item, task, label) or ('repeated' if (same := ' '.join(text.split()).casefold()) in seen
+                                                    else 'more than asked' if len(texts) == n else '')
         if reason: dropped.append(Dropped(reason, item))
         else: texts.append(text.strip()); seen.add(same)
     return texts, dropped
@@ -544,8 +575,10 @@ def read_texts(reply: Reply, task: Task) -> NewTexts:
     (label, _, n), value, reason = reply.request.name, reply.value, reply.reason
     if not reply.ok:
         cut = reply.outcome == 'truncated' and reply.request.schema
-        value, reason = read(reply.text, reply.request.schema)[0] if cut else None, f'{reply.outcome}: {reason}' if reason else reply.outcome
-    texts, dropped = sort_items([] if value is None else [value] if isinstance(value, str) else value.texts, task, label, n)
+        value = read(reply.text, reply.request.schema)[0] if cut else None
+        reason = f'{reply.outcome}: {reason}' if reason else reply.outcome
+    texts, dropped = sort_items([] if value is None else [value] if isinstance(value, str) else value.texts, task,
+                                label, n)
     return NewTexts(tuple(texts), tuple(dropped), n - len(texts), reason)
 
 # %% ../nbs/09_attributes.ipynb #c8916400

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .asking import TextTeacher
-from .attributes import LONGEST_VALUE, Dropped, Record, attribute_list, fill_prompt, list_schema, make_record, name_fault
+from .attributes import (
+    LONGEST_VALUE, Dropped, Record, attribute_list, fill_prompt, list_schema, make_record, name_fault)
 from .budget import Budget
 from .inspection import value_leaks
 from .requests import Reply, Request
@@ -38,7 +39,8 @@ def values_of(task: Task, values: Mapping[str, Any] | None = None) -> dict[str, 
         pool = given.get(key, known[key].values)
         pool = pool.get(label, ()) if isinstance(pool, Mapping) else pool
         if isinstance(pool, str) or not pool:
-            raise ValueError(f'attribute {key!r} needs a list of values for label {label!r}, got {pool!r}: write them into '
+            raise ValueError(f'attribute {key!r} needs a list of values for label {label!r}, got {pool!r}: '
+                             f'write them into '
                              f'the task, or give values={{{key!r}: [...]}}; ask_values asks a teacher for some')
         if faults := [fault for value in pool if (fault := text_fault(value))]:
             raise ValueError(f'a value of attribute {key!r} {faults[0]}')
@@ -86,14 +88,17 @@ def draw_records(task: Task, n_per_label: int, seed: int = 0, values: Mapping[st
     return records
 
 # %% ../nbs/09b_attrprompt.ipynb #0d41e006
-def values_request(task: Task, key: str, label: str = '', n: int = 10, sampling: Sampling | None = None, seed: int = 0) -> Request:
+def values_request(task: Task, key: str, label: str = '', n: int = 10, sampling: Sampling | None = None,
+                   seed: int = 0) -> Request:
     """Ask for n values of an attribute, for one label or (empty) for all; the name is attribute, label and n.
 
     By default temperature is 1, with 24 tokens for each value.
     """
     told = [task.label(name).verbalisation for name in ([label] if label else task.label_names)]
-    prompt = fill_prompt('attrprompt_values', task=task.description or task.name, labels=told, key=key.replace('_', ' '), meaning=attribute_list(task)[key].meaning, n=n)
-    return Request(prompt, sampling or Sampling(max_new_tokens=32 + 24*n), list_schema('values', n), seed=derive_seed(seed, 'values', key, label), name=(key, label, n))
+    prompt = fill_prompt('attrprompt_values', task=task.description or task.name, labels=told,
+                         key=key.replace('_', ' '), meaning=attribute_list(task)[key].meaning, n=n)
+    return Request(prompt, sampling or Sampling(max_new_tokens=32 + 24*n), list_schema('values', n),
+                   seed=derive_seed(seed, 'values', key, label), name=(key, label, n))
 
 # %% ../nbs/09b_attrprompt.ipynb #9f28ae62
 def _value_fault(item: Any, task: Task, key: str, label: str, seen: set[str]) -> str:
@@ -134,8 +139,10 @@ class AskedValues:
     dropped: tuple[tuple[str, str, Dropped], ...] = ()
 
 
-def ask_values(task: Task, teacher: TextTeacher, n: int = 10, keys: Iterable[str] | None = None, per_label: Iterable[str] = (), sampling: Sampling | None = None, seed: int = 0,
-               calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None) -> AskedValues:
+def ask_values(task: Task, teacher: TextTeacher, n: int = 10, keys: Iterable[str] | None = None,
+               per_label: Iterable[str] = (), sampling: Sampling | None = None, seed: int = 0,
+               calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None,
+               progress: bool | None = None) -> AskedValues:
     """Ask a teacher for values of attributes.
 
     Parameters
@@ -175,8 +182,11 @@ def ask_values(task: Task, teacher: TextTeacher, n: int = 10, keys: Iterable[str
     keys = [key for key, attribute in known.items() if not attribute.values] if keys is None else list(keys)
     if fault := name_fault('attribute', keys + by_label, known): raise ValueError(fault)
     if n < 1: raise ValueError(f'n must be at least 1, got {n}')
-    places = [(key, label) for key in dict.fromkeys(keys + by_label) for label in (task.label_names if key in by_label else [''])]
-    replies = teacher.complete([values_request(task, key, label, n, sampling, seed) for key, label in places], calls, budget, progress=progress)
+    places = [(key, label) for key in dict.fromkeys(keys + by_label) for label in (task.label_names if key in by_label
+        else [''])]
+    replies = teacher.complete([values_request(task, key, label, n, sampling, seed) for key, label in places], calls,
+                               budget, progress=progress)
     found = {place: read_values(reply, task) for place, reply in zip(places, replies)}
-    values = {key: {label: found[key, label][0] for label in task.label_names} if key in by_label else found[key, ''][0] for key, _ in places}
+    values = {key: {label: found[key, label][0] for label in task.label_names} if key in by_label
+              else found[key, ''][0] for key, _ in places}
     return AskedValues(values, tuple((*place, item) for place, (_, dropped) in found.items() for item in dropped))

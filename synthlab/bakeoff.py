@@ -42,7 +42,7 @@ from .generation import usual_sampling
 from .util import CannotMeasure
 from .measures import Metric
 from .metrics import coverage, distinct_n, entity_entropy, gold_classifier, label_preservation, mmd, self_bleu, vendi_score
-from .production import check, describe_teacher, make_teacher, produce, write_recipe
+from .production import check, describe_teacher, make_teacher, produce, make_config
 from .quality import gold_parts
 from .recipes import load_recipe
 from .report import ACCENT, GREY, figure, fragment, meaning_of, number_text, page_html, sample_view, table_block
@@ -222,7 +222,7 @@ def fill_cell(place: Path, request: Callable[[int], Mapping[str, Any]], budget: 
     place : Path
         Folder of the finished run.
     request : callable
-        The recipe for a number of rows, as `write_recipe` gives it.
+        The recipe for a number of rows, as `make_config` gives it.
     budget : int
         Candidate tokens.
     teacher : CausalTeacher or TextTeacher
@@ -915,7 +915,7 @@ class Contest:
     bench : Bench
         What to measure with.
     shown : str or None
-        Real rows that recipes may use: a file, or whatever `gold` of `write_recipe` takes; None for those written by hand in the task.
+        Real rows that recipes may use: a file, or whatever `gold` of `make_config` takes; None for those written by hand in the task.
     sampling : Sampling
         How tokens are drawn.
     machine : Mapping
@@ -953,10 +953,10 @@ class Contest:
         Returns
         -------
         dict
-            The request, as `write_recipe` gives it.
+            The request, as `make_config` gives it.
         """
         stages = self.recipes[recipe]
-        return write_recipe(stages, self.task, self.teacher, n, sampling=self.sampling or usual_sampling(self.task, self.teacher), gold=self.shown if stages.needs_real else None, seed=seed,
+        return make_config(stages, self.task, self.teacher, n, sampling=self.sampling or usual_sampling(self.task, self.teacher), gold=self.shown if stages.needs_real else None, seed=seed,
                             budget=20*n*max(1, math.ceil(stages.align.candidates)), machine=self.machine, corrector=self.corrector if stages.correct.choice != 'none' else None,
                             candidate_tokens=self.budget, made_by='synthlab bake-off')
 
@@ -1301,7 +1301,7 @@ def find_shown(show: int | str, task: Task, gold: str | Path | None, rows: Gold,
     Returns
     -------
     str or None
-        What `gold` of `write_recipe` takes.
+        What `gold` of `make_config` takes.
     """
     if not str(show).isdigit(): return str(show)
     if not int(show) or gold is None or not rows.apart: return None
@@ -1377,7 +1377,7 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
     sampling : Sampling or None
         How tokens are drawn; None takes the usual.
     machine : Mapping or None
-        As for `write_recipe`.
+        As for `make_config`.
     corrector : CausalTeacher, TextTeacher or None
         Who looks at labels again, in recipes that have that; None is the teacher.
     embedder : Embedder or None

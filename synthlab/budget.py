@@ -150,11 +150,13 @@ class Usage(_Sums):
         """Return names and values for people."""
         most = f' (at most: {self.unknown_tokens:,} calls reported no tokens)' if self.unknown_tokens else ''
         counts = {name: f'{getattr(self, name):,}' for name in ('calls', 'cached', 'failed', 'attempts')}
-        tokens = {'prompt tokens': f'{self.prompt_tokens:,}{most}', 'completion tokens': f'{self.completion_tokens:,}{most}'}
+        tokens = {'prompt tokens': f'{self.prompt_tokens:,}{most}',
+                  'completion tokens': f'{self.completion_tokens:,}{most}'}
         return counts | tokens | {'cost': money(self.cost, self.known_cost)}
 
 # %% ../nbs/04c_budget.ipynb #b9c5dd58
-def answer_usage(answer: Answer, prices: Prices | None = None, model: str = '', bound: tuple[int, int] | None = None) -> Usage:
+def answer_usage(answer: Answer, prices: Prices | None = None, model: str = '', bound: tuple[int, int]
+                 | None = None) -> Usage:
     """Return what a call has taken.
 
     `model` is its name in the prices (empty for the name in the answer); `bound` are the most tokens that it could read
@@ -227,14 +229,17 @@ def _limits_fault(limits: Mapping[str, float | None], model: str, price: float |
         if limit is None: continue
         is_whole = name != 'max_cost'
         if _is_number(limit) and 0 < limit < math.inf and not (is_whole and isinstance(limit, float)): continue
-        return f"{name} must be {'a whole number' if is_whole else 'a number'} above 0, or None for no limit, got {limit!r}"
+        return (f"{name} must be {'a whole number' if is_whole else 'a number'} above 0, or None for no limit, "
+                f"got {limit!r}")
     if limits['max_cost'] is None: return ''
     if price is None:
-        return (f"max_cost needs a price, and that of {model!r} is not known: give prices={{{model!r}: {{'prompt': ..., "
+        return (f"max_cost needs a price, and that of {model!r} is not known: give prices={{{model!r}: "
+                f"{{'prompt': ..., "
                 "'completion': ...}} (dollars for a million tokens), or on the command line --prices FILE with a table "
                 f'["{model}"] that has prompt and completion')
     if spent.cost is not None: return ''
-    return 'max_cost needs to know what was spent before, and that cost is unknown: give max_tokens or max_calls instead'
+    return ('max_cost needs to know what was spent before, and that cost is unknown: give max_tokens or '
+            'max_calls instead')
 
 # %% ../nbs/04c_budget.ipynb #e0dd7d96
 class Budget:
@@ -275,7 +280,8 @@ class Budget:
         if fault := _limits_fault(self.limits, model, price, spent): raise ValueError(fault)
 
     def __repr__(self):
-        limits, spent = ', '.join(f'{name}={limit}' for name, limit in self.limits.items() if limit is not None), self.spent
+        limits, spent = ', '.join(f'{name}={limit}' for name, limit in self.limits.items()
+                                  if limit is not None), self.spent
         cost = money(spent.cost, spent.known_cost)
         return f"Budget({limits or 'no limits'}; {spent.calls:,} calls, {spent.tokens:,} tokens, {cost} spent)"
 

@@ -143,7 +143,8 @@ def check_database(db: sqlite3.Connection, path: str | os.PathLike, kind: type[S
     if found != 'ok': raise kind(_damage(Path(path), ' '.join(found.split()), kind))
 
 
-def check_version(db: sqlite3.Connection, path: str | os.PathLike, version: int, kind: type[StoreError] = StoreError) -> None:
+def check_version(db: sqlite3.Connection, path: str | os.PathLike, version: int,
+                  kind: type[StoreError] = StoreError) -> None:
     """Refuse a database that another version of synthlab wrote."""
     there, = db.execute('PRAGMA user_version').fetchone()
     if there in (0, version): return
@@ -307,7 +308,8 @@ class CallStore(MutableMapping):
 
     def forget_failed(self) -> int:
         """Remove the calls that were given up, so that they are made again; returns their number."""
-        with self._explained(), self._db.transaction(): return self._db.execute('DELETE FROM calls WHERE failed').rowcount
+        with self._explained(), self._db.transaction():
+            return self._db.execute('DELETE FROM calls WHERE failed').rowcount
 
     def close(self) -> None:
         """Let go of the file, if the store has opened it."""

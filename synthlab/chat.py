@@ -39,15 +39,18 @@ def server_address(base_url: str | None = None) -> str:
     """Return the address of a server (None for OPENAI_BASE_URL) without a final slash, if it contains no secret."""
     url = (base_url or os.environ.get('OPENAI_BASE_URL', '')).strip()
     if not url:
-        raise ValueError("base_url is missing: give the server's address, such as http://localhost:8000/v1, or set OPENAI_BASE_URL "
+        raise ValueError("base_url is missing: give the server's address, such as http://localhost:8000/v1, or set "
+                         "OPENAI_BASE_URL "
                          "(OpenAI's own is https://api.openai.com/v1)")
     parts = urlsplit(url)
     # The messages do not repeat the address, which may hold a secret.
     if '@' in parts.netloc or parts.query or parts.fragment:
-        raise ValueError('base_url must be an address only, without user name, password or query: it is written into every '
+        raise ValueError('base_url must be an address only, without user name, password or query: it is '
+                         'written into every '
                          'dataset. The key belongs in an environment variable')
     if parts.scheme not in ('http', 'https') or not parts.hostname:
-        raise ValueError('base_url must begin with http:// or https:// and name a host, such as http://localhost:8000/v1')
+        raise ValueError('base_url must begin with http:// or https:// and name a host, such as '
+                         'http://localhost:8000/v1')
     return url.rstrip('/')
 
 # %% ../nbs/06_chat.ipynb #47da7d34
@@ -117,7 +120,8 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
 @lru_cache(maxsize=256)
 def _described_size(schema: type[BaseModel] | None) -> int:
     "Bytes of a shape that is described in the prompt."
-    return len(instruct(Request([{'role': 'user', 'content': '?'}], schema=schema)).messages[-1]['content'].encode()) - 1
+    return len(instruct(Request([{'role': 'user', 'content': '?'}],
+                                schema=schema)).messages[-1]['content'].encode()) - 1
 
 
 def _sizes(request: Request) -> list[int]:
@@ -127,8 +131,10 @@ def _sizes(request: Request) -> list[int]:
 # %% ../nbs/06_chat.ipynb #5a4e4196
 def adapted(dialect: Dialect, body: Mapping[str, Any], message: str) -> Dialect:
     """Return the dialect learnt from a server's complaint about a body; the same if it is about something else."""
-    if not re.search(r'(?i)unsupported|not support|not compatible|unrecognized|unknown|instead', message): return dialect
-    if 'max_tokens' in body and 'max_completion_tokens' in message: return replace(dialect, length='max_completion_tokens')
+    if not re.search(r'(?i)unsupported|not support|not compatible|unrecognized|unknown|instead', message):
+        return dialect
+    if 'max_tokens' in body and 'max_completion_tokens' in message:
+        return replace(dialect, length='max_completion_tokens')
     # A value of 1 changes nothing, so leaving it out asks for the same.
     neutral = {name for name in ('temperature', 'top_p') if body.get(name) == 1 and re.search(rf'\b{name}\b', message)}
     return replace(dialect, omit=dialect.omit | neutral)
@@ -149,7 +155,8 @@ def _count(usage: Any, name: str) -> int | None:
 def _text(content: Any) -> str:
     "The text of a message; half characters are replaced."
     if isinstance(content, list):
-        content = ''.join(part['text'] for part in content if isinstance(part, dict) and isinstance(part.get('text'), str))
+        content = ''.join(part['text'] for part in content if isinstance(part, dict) and isinstance(part.get('text'),
+            str))
     return re.sub('[\ud800-\udfff]', '\ufffd', content) if isinstance(content, str) else ''
 
 
@@ -165,7 +172,8 @@ def read_completion(data: bytes) -> Answer:
         content, refusal = (choice['message'].get(name) for name in ('content', 'refusal'))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise ValueError(f'a reply without a message: {data[:80]!r}') from None
-    prompt_tokens, completion_tokens = (_count(reply.get('usage'), name) for name in ('prompt_tokens', 'completion_tokens'))
+    prompt_tokens, completion_tokens = (_count(reply.get('usage'), name) for name in ('prompt_tokens',
+        'completion_tokens'))
     return Answer(_text(content), _text(choice.get('finish_reason')) or 'stop', _text(refusal), prompt_tokens,
                   completion_tokens, _text(reply.get('model')))
 
@@ -246,14 +254,16 @@ class _Wire(httpx2.AsyncClient):
         "The connections; opened in the event loop that uses them."
         if self.pool is None:
             connector = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
-            self.pool = aiohttp.ClientSession(connector=connector, timeout=self.limit, cookie_jar=aiohttp.DummyCookieJar())
+            self.pool = aiohttp.ClientSession(connector=connector, timeout=self.limit,
+                                              cookie_jar=aiohttp.DummyCookieJar())
         return self.pool
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         call = _this_call.get()
         async with self.throttle(call.tokens) as slot:
             call.sent += 1
-            async with self.session().request(request.method, str(request.url), headers=request.headers, data=request.content,
+            async with self.session().request(request.method, str(request.url), headers=request.headers,
+                                              data=request.content,
                                               allow_redirects=False, proxy=self.proxy) as reply:
                 # The key is removed before anything else reads the body, or cuts it in pieces.
                 data = self.clean((await _bounded(reply.content)).decode('latin1')).encode('latin1')
@@ -421,8 +431,10 @@ class ChatTeacher(TextTeacher):
     'my-model'
     """
 
-    def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY', concurrency: int = 32,
-                 requests_per_minute: float | None = None, tokens_per_minute: float | None = None, timeout: float = 120.,
+    def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY',
+                 concurrency: int = 32,
+                 requests_per_minute: float | None = None, tokens_per_minute: float | None = None,
+                 timeout: float = 120.,
                  attempts: int = 5, pause: float = 0.5, patience: float = 600., native_schema: bool | None = None,
                  whole_schema: bool = False, revision: str | None = None, extra_body: Mapping[str, Any] | None = None,
                  address: str | None = None):
@@ -443,7 +455,8 @@ class ChatTeacher(TextTeacher):
         if not self.model: raise ValueError("model is missing: give the model's name, as the server knows it")
         least = {'timeout': 1e-3, 'attempts': 1, 'pause': 0, 'patience': 0}
         wrong = {name: getattr(self, name) for name, low in least.items() if not getattr(self, name) >= low}
-        if wrong: raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
+        if wrong:
+            raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
         try: json.dumps(self.extra_body)
         except TypeError as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
 
@@ -567,7 +580,8 @@ class ChatTeacher(TextTeacher):
         "The end of a call whose attempts have all failed."
         self._lost += error.silent
         if self._lost >= _LOST or (error.closed and not self._answered):
-            return TeacherError(f'{self.address} does not answer ({error}): is the server running, is base_url its address, '
+            return TeacherError(f'{self.address} does not answer ({error}): is the server running, is base_url '
+                                f'its address, '
                                 f'and timeout (now {self.timeout:g} s) long enough?')
         return Answer(error=f'given up after {self.attempts} failed attempts, the last: {error}')
 
@@ -575,7 +589,8 @@ class ChatTeacher(TextTeacher):
         "The end of a call that the server turned down."
         self._refused += 1
         if self._served or self._refused < _UNWELCOME: return Answer(error=str(error))
-        return TeacherError(f'{self.address} turned down the first {self._refused} calls and has answered none; the last time it '
+        return TeacherError(f'{self.address} turned down the first {self._refused} calls and has answered none; the '
+                            f'last time it '
                             f'said {error}. Correct the request; --retry-failed makes the failed calls again')
 
     async def _persist(self, call: _Call) -> Answer:
@@ -583,7 +598,8 @@ class ChatTeacher(TextTeacher):
         # Most calls succeed at once, and stamina's loop costs time: it begins with the first failure.
         try: return await self._settle(call)
         except _Again as error: failed = error
-        async for attempt in stamina.retry_context(_Again, attempts=self.attempts, timeout=None, wait_initial=self.pause,
+        async for attempt in stamina.retry_context(_Again, attempts=self.attempts, timeout=None,
+                                                   wait_initial=self.pause,
                                                    wait_max=60., wait_jitter=self.pause):
             with attempt:
                 if attempt.num == 1: raise failed
@@ -591,7 +607,8 @@ class ChatTeacher(TextTeacher):
 
     async def _call(self, request: Request) -> Answer | TeacherError:
         "Ask a request until there is an answer, or none can be had."
-        call = _Call(request, self.token_bound(request) + request.sampling.max_new_tokens if self.tokens_per_minute else 0.)
+        call = _Call(request, self.token_bound(request) + request.sampling.max_new_tokens if self.tokens_per_minute
+                     else 0.)
         _this_call.set(call)
         try: end = await self._persist(call)
         except _Again as error: end = self._given_up(error)
@@ -613,7 +630,8 @@ class ChatTeacher(TextTeacher):
             self._hang_up = weakref.finalize(self, self._line.close)
         return self._line
 
-    def _pull(self, source: Iterator[tuple[int, Request | None]], under_way: int) -> tuple[list[tuple[int, Request]], bool]:
+    def _pull(self, source: Iterator[tuple[int, Request | None]], under_way: int) -> tuple[list[tuple[int, Request]],
+        bool]:
         "As many requests as there is room for, and whether there may be more."
         batch = []
         while under_way + len(batch) < 2*self.concurrency:

@@ -20,16 +20,22 @@ MODES = ('cross', 'intra', 'hybrid', 'all')
 def _log_alpha(alpha):
     "Logarithm of the plausibility threshold; -inf, no threshold, for 0."
     if isinstance(alpha, Tensor): return alpha.log()
-    if not 0 <= alpha <= 1: raise ValueError(f'alpha must lie in [0, 1], got {alpha}; 0 allows every word, 1 only the likeliest')
+    if not 0 <= alpha <= 1:
+        raise ValueError(f'alpha must lie in [0, 1], got {alpha}; 0 allows every word, 1 only the likeliest')
     return math.log(alpha) if alpha else -math.inf
 
-def check_guidance(gamma: float, delta: float, alpha: float = 0.0, mode: str = 'cross', intra_share: float = 0.5) -> None:
+def check_guidance(gamma: float, delta: float, alpha: float = 0.0, mode: str = 'cross',
+                   intra_share: float = 0.5) -> None:
     """Raise `ValueError` for guidance numbers out of range, or a mode not in `MODES`; see `contrast_weights`."""
-    if not 0 <= gamma < math.inf: raise ValueError(f'gamma must be finite and at least 0, got {gamma}; 1 keeps the model as it is')
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f'gamma must be finite and at least 0, got {gamma}; 1 keeps the model as it is')
     if not 0 <= delta <= gamma:
-        raise ValueError(f'delta must lie between 0 and gamma = {gamma}, got {delta}; the contrast is gamma - delta, so delta = gamma means none')
+        raise ValueError(f'delta must lie between 0 and gamma = {gamma}, got {delta}; the contrast is gamma - delta, '
+                         f'so delta = gamma means none')
     if mode not in MODES: raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
-    if not 0 <= intra_share <= 1: raise ValueError(f'intra_share must lie in [0, 1], got {intra_share}; 0.5 halves the contrast between both kinds')
+    if not 0 <= intra_share <= 1:
+        raise ValueError(f'intra_share must lie in [0, 1], got {intra_share}; 0.5 halves the contrast '
+                         f'between both kinds')
     _log_alpha(alpha)
 
 # %% ../nbs/03_contrast.ipynb #4dc00127
@@ -57,7 +63,8 @@ def _contrast_shares(same, mode, intra_share):
     return intra*_proportions(near) + (1 - intra)*_proportions(far)
 
 # %% ../nbs/03_contrast.ipynb #280efa39
-def contrast_weights(labels: Sequence[Hashable], gamma: float = 1.0, delta: float = 0.9, mode: str = 'cross', intra_share: float = 0.5) -> Tensor:
+def contrast_weights(labels: Sequence[Hashable], gamma: float = 1.0, delta: float = 0.9, mode: str = 'cross',
+                     intra_share: float = 0.5) -> Tensor:
     r"""Weigh who contrasts with whom, and how strongly.
 
     Parameters
@@ -102,12 +109,14 @@ def contrast_weights(labels: Sequence[Hashable], gamma: float = 1.0, delta: floa
     """
     check_guidance(gamma, delta, mode=mode, intra_share=intra_share)
     if isinstance(labels, str) or not len(labels):
-        raise ValueError(f'labels must name one label for each row, got {labels!r}; pass a list such as ["World", "Sports"]')
+        raise ValueError(f'labels must name one label for each row, got {labels!r}; pass a list such as '
+                         f'["World", "Sports"]')
     same = _same_label(labels)
     shares = _contrast_shares(same, mode, intra_share)
     alone = (shares.sum(-1) == 0).nonzero().flatten().tolist()
     if alone and gamma > delta:
-        warnings.warn(f'mode {mode!r} leaves rows {alone} of {len(same)} nobody to contrast with: they are sampled on their own. '
+        warnings.warn(f'mode {mode!r} leaves rows {alone} of {len(same)} nobody to contrast with: they are sampled '
+                      f'on their own. '
                       "'cross' needs two labels, 'intra' two texts of each label (repeats=2)", stacklevel=2)
     return (gamma*torch.eye(len(same), device=same.device) - (gamma - delta)*shares).float()
 
@@ -124,13 +133,15 @@ def mix(logits: Tensor, weights: Tensor) -> Tensor:
     logits = logits.float()
     weights = torch.as_tensor(weights, dtype=torch.float32, device=logits.device)
     if logits.ndim < 2 or weights.ndim < 2 or weights.shape[-1] != logits.shape[-2]:
-        raise ValueError(f'weights (..., M, N) need logits (..., N, vocab_size), got shapes {tuple(weights.shape)} and {tuple(logits.shape)}')
+        raise ValueError(f'weights (..., M, N) need logits (..., N, vocab_size), got shapes {tuple(weights.shape)} and '
+                         f'{tuple(logits.shape)}')
     least = logits.nan_to_num(neginf=math.inf).amin(-1, keepdim=True).nan_to_num(posinf=0.)
     with torch.autocast(logits.device.type, enabled=False): return weights @ torch.maximum(logits, least)
 
 # %% ../nbs/03_contrast.ipynb #2d370c78
 def _plausible_from(logits, alpha):
-    "The smallest plausible score of each row, shape (..., 1); above -inf, so that an impossible word is never plausible."
+    """The smallest plausible score of each row, shape (..., 1); above -inf, so that an impossible word is never
+    plausible."""
     return (logits.amax(-1, keepdim=True) + _log_alpha(alpha)).clamp(min=torch.finfo(logits.dtype).min)
 
 def plausible(logits: Tensor, alpha: float | Tensor) -> Tensor:
@@ -205,7 +216,8 @@ def correlate(logits: Tensor, weights: Tensor, alpha: float | Tensor = 0.0) -> T
     tensor([1, 2])
     """
     if logits.ndim < 2 or weights.shape[-2:] != 2*logits.shape[-2:-1]:
-        raise ValueError(f'weights (..., M, M) need logits (..., M, vocab_size), got shapes {tuple(weights.shape)} and {tuple(logits.shape)}')
+        raise ValueError(f'weights (..., M, M) need logits (..., M, vocab_size), got shapes {tuple(weights.shape)} and '
+                         f'{tuple(logits.shape)}')
     return mix(logits, weights).clamp_(max=plausible_ceiling(logits, alpha))
 
 # %% ../nbs/03_contrast.ipynb #1d610854
@@ -228,7 +240,8 @@ def kl_divergence(guided: Tensor, logits: Tensor) -> Tensor:
     return (probs.mul_(gap).sum(-1) - after + before).clamp(min=0)
 
 # %% ../nbs/03_contrast.ipynb #d5455600
-def live_weights(weights: Tensor, alive: Tensor | Sequence[bool], labels: Sequence[Hashable] | Tensor | None = None) -> Tensor:
+def live_weights(weights: Tensor, alive: Tensor | Sequence[bool], labels: Sequence[Hashable] | Tensor
+                 | None = None) -> Tensor:
     """Spread the weight of rows that have ended over those still writing.
 
     Parameters
@@ -264,11 +277,13 @@ def live_weights(weights: Tensor, alive: Tensor | Sequence[bool], labels: Sequen
     diagonal = torch.eye(weights.shape[-1], dtype=torch.bool, device=weights.device)
     same = torch.ones_like(diagonal) if labels is None else _same_label(labels).to(weights.device)
     if not alive.shape[-1] == same.shape[-1] == len(diagonal):
-        raise ValueError(f'alive and labels need an entry for each of the {len(diagonal)} rows, got {alive.shape[-1]} and {same.shape[-1]}')
+        raise ValueError(f'alive and labels need an entry for each of the {len(diagonal)} rows, got {alive.shape[-1]} '
+                         f'and {same.shape[-1]}')
     contrast = weights.masked_fill(diagonal, 0)
     living = torch.where(alive[..., None, :], contrast, 0)
     result = living
-    for share in (same, ~same): result = result + ((contrast - living)*share).sum(-1, keepdim=True) * _proportions((living*share).abs())
+    for share in (same, ~same):
+        result = result + ((contrast - living)*share).sum(-1, keepdim=True) * _proportions((living*share).abs())
     # weight of a share in which nobody is alive
     stray = (contrast - result).sum(-1, keepdim=True)
     return result + stray*_proportions(living.abs()) + weights*diagonal

@@ -33,7 +33,8 @@ class Correcting(Choice):
     policy = 'relabel'
     show_explanation = False
 
-    def requests(self, row: Mapping[str, Any], strategy: 'Strategy', seed: int = 0, longest: int | None = None) -> list['Request']:
+    def requests(self, row: Mapping[str, Any], strategy: 'Strategy', seed: int = 0,
+                 longest: int | None = None) -> list['Request']:
         """Questions about a row.
 
         Parameters
@@ -119,7 +120,8 @@ class Correction(Correcting):
     def __post_init__(self):
         super().__post_init__()
         if self.show_explanation and not self.show_label:
-            raise ValueError('show_explanation = true tells why the label was given, and show_label = false hides it: take one of the two back')
+            raise ValueError('show_explanation = true tells why the label was given, and show_label = false hides it: '
+                             'take one of the two back')
 
     def requests(self, row, strategy, seed=0, longest=None):
         from synthlab.correction import LONGEST_REASON, correction_requests

@@ -16,7 +16,7 @@ from .budget import Budget, Usage
 from .correct_choices import Correcting
 from .correction import apply_policy, ask_rows
 from .requests import Reply, Request
-from .seeds import Yield
+from .seeds import StepCounts
 from .specs import Strategy
 
 # %% ../nbs/10m_corrected_writer.ipynb #bf7d593d
@@ -34,7 +34,8 @@ def _block_size(spending: Budget, before: Usage, groups: int, calls: int = 2, mo
     else: each = {'max_calls': calls} if 'max_calls' in limits else {}
     if limits.keys() - {'max_calls'} and not groups: most = min(most, FIRST_BLOCK)
     # Of tokens and money half is kept: a call must have room for the longest answer, which it seldom uses.
-    rooms = [(limits[limit] - now[limit])/price/(1 if limit == 'max_calls' else 2) for limit, price in each.items() if price]
+    rooms = [(limits[limit] - now[limit])/price/(1 if limit == 'max_calls' else 2) for limit, price in each.items()
+             if price]
     return max(1, min(most, int(min(rooms, default=most))))
 
 # %% ../nbs/10m_corrected_writer.ipynb #aee4980d
@@ -56,13 +57,15 @@ class CorrectedWriter:
 
     Attributes
     ----------
-    corrections : seeds.Yield
+    corrections : seeds.StepCounts
         Counts of this session: calls, rows asked about, rows accepted, and why others were not or have no verdict.
     """
 
-    def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy, block: int = BLOCK):
-        self.writer, self.correction, self.teacher, self.strategy, self.block = writer, correction, teacher, strategy, block
-        self.corrections, self._verdicts = Yield(), Counter()
+    def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy,
+                 block: int = BLOCK):
+        self.writer, self.correction, self.teacher, self.strategy, self.block = (writer, correction, teacher, strategy,
+            block)
+        self.corrections, self._verdicts = StepCounts(), Counter()
 
     def __getattr__(self, name: str) -> Any:
         # While a copy is made there is no writer yet.
@@ -71,13 +74,17 @@ class CorrectedWriter:
 
     def _wanted(self, row: dict[str, Any]) -> dict[str, Any]:
         "The row, rejected if the run wants no rows of its new label."
-        if row['label'] in self.setting.task.label_names: return row
-        return row | {'label': row['label_target'], 'status': 'rejected', 'reason': f"self-correction says {row['label']}, of which no rows are wanted"}
+        if row['label'] in self.config.task.label_names: return row
+        return row | {'label': row['label_target'], 'status': 'rejected',
+                      'reason': f"self-correction says {row['label']}, of which no rows are wanted"}
 
-    def correct(self, groups: Mapping[int, list[dict]], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
+    def correct(self, groups: Mapping[int, list[dict]], calls: MutableMapping,
+                spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         """Correct the accepted rows of groups; the rows are None if the budget ended before they were corrected."""
-        asked = {(number, place): row for number, rows in groups.items() for place, row in enumerate(rows) if row['status'] == 'accepted'}
-        found = ask_rows(list(asked.values()), self.teacher, self.strategy, self.correction, calls, spending, self.setting.seed, progress=False)
+        asked = {(number, place): row for number, rows in groups.items() for place, row in enumerate(rows)
+                 if row['status'] == 'accepted'}
+        found = ask_rows(list(asked.values()), self.teacher, self.strategy, self.correction, calls, spending,
+                         self.config.seed, progress=False)
         votes = dict(zip(asked, found))
         for number, rows in groups.items():
             own = [votes.get((number, place)) for place in range(len(rows))]
@@ -86,7 +93,8 @@ class CorrectedWriter:
             done = [self._after(row, replies, shared or replies) for row, replies in zip(rows, own)]
             yield number, None if None in done else done
 
-    def _after(self, row: dict[str, Any], own: Sequence[Reply] | None, votes: Sequence[Reply] | None) -> dict[str, Any] | None:
+    def _after(self, row: dict[str, Any], own: Sequence[Reply] | None, votes: Sequence[Reply] | None) -> dict[str,
+        Any] | None:
         "A row with its verdict; None if it was not asked for."
         if own is None: return row | dict.fromkeys(('label_corrected', 'flipped', 'sc_explanation', 'sc_votes'))
         if (verdict := self.correction.verdict(row, votes, self.strategy)) is None: return None
@@ -97,15 +105,19 @@ class CorrectedWriter:
     def checks(self, needed: int) -> list[Request]:
         """List the correction requests of the next groups, with sample text; nothing is asked."""
         task = self.strategy.task
-        def row(n): return {'label': task.label_names[n % len(task.labels)], 'fields': dict.fromkeys(task.fields, f'{n} ' + 'word '*40)}
-        return [request for n in range(needed*self.writer.size) for request in self.correction.requests(row(n), Strategy(task), self.setting.seed)]
+        def row(n):
+            return {'label': task.label_names[n % len(task.labels)], 'fields': dict.fromkeys(task.fields,
+                f'{n} ' + 'word '*40)}
+        return [request for n in range(needed*self.writer.size) for request in self.correction.requests(row(n),
+            Strategy(task), self.config.seed)]
 
     @property
     def advice(self) -> str:
         """What to do if rows are missing."""
         asked, said = ({pair[place] for pair in self._verdicts} for place in (0, 1))
         if len(asked) < 2 or len(said) > 1 or self._verdicts.total() < 5: return self.writer.advice
-        return (f'The corrector gives every row the label {said.pop()!r}: take another one (--corrector), do not tell it the label '
+        return (f'The corrector gives every row the label {said.pop()!r}: take another one (--corrector), do not tell '
+                f'it the label '
                 '(--blind), or keep the labels and mark the rows (--policy flag)')
 
     def _count(self, row: dict[str, Any], votes: Sequence[Reply]) -> None:
@@ -118,12 +130,14 @@ class CorrectedWriter:
         if row['flipped'] is None: step.lost[f'no verdict, {votes[0].outcome}'] += 1
         elif row['status'] != 'accepted': step.lost[row['reason']] += 1
 
-    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
+    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
+        | None]]:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
         while block := list(islice(numbers, _block_size(spending, before, done, calls_each, self.block))):
             written = dict(self.writer.write(block, calls, spending))
             yield from ((number, None) for number, rows in written.items() if rows is None)
-            yield from self.correct({number: rows for number, rows in written.items() if rows is not None}, calls, spending)
+            yield from self.correct({number: rows for number, rows in written.items() if rows is not None}, calls,
+                                    spending)
             done += len(block)

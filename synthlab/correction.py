@@ -57,7 +57,8 @@ def _schema(answers: tuple[str, ...], longest: int) -> type[BaseModel]:
     def cut(text): return one_line('' if text is None else str(text))[:longest]
     reason = Annotated[str, Field(max_length=longest), BeforeValidator(cut)]
     # A small model's alphabet may have no capitals.
-    lower = [answer.lower() for answer in answers if longest <= SHORT_REASON and _respelt(answers, answer.lower()) == answer]
+    lower = [answer.lower() for answer in answers if longest <= SHORT_REASON and _respelt(answers, answer.lower())
+             == answer]
     listed = WithJsonSchema({'type': 'string', 'enum': [*dict.fromkeys([*answers, *lower])]})
     label = Annotated[Literal[answers], BeforeValidator(lambda value: _respelt(answers, value)), listed]
     return create_model('Correction', __base__=_Answer, explanation=(reason, ''), label=(label, ...))
@@ -72,7 +73,8 @@ def correction_schema(answers: Sequence[str], longest: int = LONGEST_REASON) -> 
 def _json(value: Any) -> str: return json.dumps(value, ensure_ascii=False)
 
 
-def correction_messages(task: Task, question: str, shown: Mapping[str, str], answers: Sequence[str], definitions: Mapping[str, str] = {}, given: str = '', explanation: str = '',
+def correction_messages(task: Task, question: str, shown: Mapping[str, str], answers: Sequence[str],
+                        definitions: Mapping[str, str] = {}, given: str = '', explanation: str = '',
                         longest: int = LONGEST_REASON, template: str = '') -> list[dict[str, str]]:
     """Ask which label a row has.
 
@@ -105,7 +107,8 @@ def correction_messages(task: Task, question: str, shown: Mapping[str, str], ans
     """
     current = {'label': given} | ({'reason': explanation} if explanation else {})
     # A word has about eight characters with its space.
-    told = render(template or template_of('correct'), task=task.description, question=question or 'Which label is right?',
+    told = render(template or template_of('correct'), task=task.description, question=question
+                  or 'Which label is right?',
                   answers=[(_json(answer), definitions.get(answer, '')) for answer in answers],
                   instance=_json(dict(shown)), current=_json(current) if given else '', words=longest//8)
     return [{'role': 'user', 'content': told.strip()}]
@@ -129,7 +132,8 @@ def reason_length(teacher: Any) -> int:
     return SHORT_REASON if has_short_context(teacher) else LONGEST_REASON
 
 
-def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Any, seed: int = 0, name: Any = None, longest: int = LONGEST_REASON) -> list[Request]:
+def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Any, seed: int = 0, name: Any = None,
+                        longest: int = LONGEST_REASON) -> list[Request]:
     """Ask for the label of a row, once for each vote; `name` comes back with the replies."""
     task, spec, fields = strategy.task, strategy.spec, row_fields(row, strategy.task)
     answers, shown = tuple(dict.fromkeys(strategy.answers(fields))), strategy.shown(fields)
@@ -140,7 +144,8 @@ def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Any
     told = {'longest': longest, 'template': spec.templates.get('correct', '')}
     if options.show_label: told['given'] = strategy.given(fields, row['label'])
     if options.show_explanation: told['explanation'] = row.get('explanation') or ''
-    sampling, shape = correction_sampling(options.votes, longest, max(map(len, answers))), correction_schema(answers, longest)
+    sampling, shape = correction_sampling(options.votes, longest, max(map(len, answers))), correction_schema(answers,
+        longest)
     def ask(vote):
         said = correction_messages(task, spec.question, shown, _turned(answers, start + vote), meanings, **told)
         return Request(said, sampling, shape, vote, derive_seed(start, vote) % 2**31, name=name)
@@ -176,10 +181,12 @@ def read_verdict(replies: Sequence[Reply], given: str) -> Verdict:
     found = [reply.value for reply in replies if reply.ok]
     if not found: return Verdict(None, f'{replies[0].outcome}: {replies[0].reason}')
     answer = tally((value.label for value in found), given)
-    return Verdict(answer, next((value.explanation for value in found if value.label == answer), ''), dict(Counter(value.label for value in found)))
+    return Verdict(answer, next((value.explanation for value in found if value.label == answer), ''),
+                   dict(Counter(value.label for value in found)))
 
 # %% ../nbs/10i_correction.ipynb #61f44151
-def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, policy: str = 'relabel') -> dict[str, Any]:
+def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, policy: str = 'relabel') -> dict[str,
+    Any]:
     """Return a new row with its verdict, after the policy: "relabel", "drop" or "flag".
 
     It has `label_target`, `label_corrected`, `flipped`, `sc_explanation`, `sc_votes`, `status` and `reason`.
@@ -191,19 +198,23 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
         try: fields, label = strategy.relabelled(fields, label, verdict.answer)
         except ValueError as error: fault = f'{error}'
     votes = verdict.votes and [{'answer': answer, 'votes': votes} for answer, votes in verdict.votes.items()]
-    row = {**row, 'label_target': row.get('label_target', row['label']), 'label_corrected': None if flipped is None else label,
+    row = {**row, 'label_target': row.get('label_target', row['label']), 'label_corrected': None if flipped is None
+           else label,
            'flipped': flipped, 'sc_explanation': verdict.explanation, 'sc_votes': votes,
            'status': row.get('status') or 'accepted', 'reason': row.get('reason') or ''}
     why = ''
-    if policy == 'relabel' and fault: why = f'self-correction says otherwise, and the row cannot have that answer: {kind_of(fault)}'
+    if policy == 'relabel' and fault:
+        why = f'self-correction says otherwise, and the row cannot have that answer: {kind_of(fault)}'
     if policy == 'drop' and flipped: why = f'self-correction says {verdict.answer}'
     if policy == 'drop' and flipped is None: why = f'self-correction gave no label ({verdict.explanation})'
     if why: return row | {'status': 'rejected', 'reason': why}
     if policy != 'relabel' or not flipped: return row
-    return row | ({'fields': fields} if row.get('fields') else {name: value for name, value in fields.items() if name in row}) | {'label': label}
+    return row | ({'fields': fields} if row.get('fields') else {name: value for name, value in fields.items()
+        if name in row}) | {'label': label}
 
 # %% ../nbs/10i_correction.ipynb #b36bce13
-def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Any, calls: MutableMapping | None = None, budget: Budget | None = None,
+def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Any,
+             calls: MutableMapping | None = None, budget: Budget | None = None,
              seed: int = 0, progress: bool | None = None) -> list[list[Reply]]:
     """Ask for the labels of rows, and return the votes on each."""
     asked = [options.requests(row, strategy, seed, reason_length(teacher)) for row in rows]

@@ -19,7 +19,8 @@ def _points(points: np.ndarray) -> np.ndarray:
     "Points as a table of finite numbers in float64; refuses anything else."
     points = np.asarray(points)
     if points.ndim != 2 or points.dtype.kind not in 'fiu' or not points.size:
-        raise ValueError(f'points must be numbers of shape (rows, dimensions), got {points.dtype} of shape {points.shape}')
+        raise ValueError(f'points must be numbers of shape (rows, dimensions), got {points.dtype} of shape '
+                         f'{points.shape}')
     bad = ~np.isfinite(points).all(1)
     if bad.any(): raise ValueError(f'row {int(bad.argmax())} of {len(points)} holds a number that is not finite')
     return points.astype(np.float64)
@@ -33,7 +34,8 @@ def to_plane(real: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """
     sets = [_points(points) for points in (real, *others)]
     widths = sorted({points.shape[1] for points in sets})
-    if len(widths) > 1 or widths[0] < 2: raise ValueError(f'points must have the same dimensions, at least 2, got {widths}')
+    if len(widths) > 1 or widths[0] < 2:
+        raise ValueError(f'points must have the same dimensions, at least 2, got {widths}')
     if widths == [2]: return sets
     middle = sets[0].mean(0)
     _, directions = np.linalg.eigh((sets[0] - middle).T @ (sets[0] - middle))
@@ -123,7 +125,8 @@ def neighbour_coverage(real: np.ndarray, selected: np.ndarray, k: int = 5) -> fl
 def _reach(real: np.ndarray, k: int) -> np.ndarray:
     "Distance of each point to its k-th other point, shape (N,), and a hair more."
     from sklearn.neighbors import NearestNeighbors
-    if not 1 <= k < len(real): raise ValueError(f'k must lie from 1 to {len(real) - 1}, one less than the real points, got {k}')
+    if not 1 <= k < len(real):
+        raise ValueError(f'k must lie from 1 to {len(real) - 1}, one less than the real points, got {k}')
     return NearestNeighbors(n_neighbors=k).fit(real).kneighbors()[0][:, -1]*(1 + 1e-6)
 
 
@@ -131,14 +134,18 @@ def _nearest_distance(real: np.ndarray, selected: np.ndarray) -> np.ndarray:
     "Distance of each real point to the nearest selected one, shape (N,)."
     from sklearn.neighbors import NearestNeighbors
     real, selected = np.asarray(real), np.asarray(selected)
-    if real.ndim != 2 or selected.ndim != 2 or real.shape[1] != selected.shape[1]: raise ValueError(f'points must have shape (rows, dimensions) with equal dimensions, got {real.shape} and {selected.shape}')
+    if real.ndim != 2 or selected.ndim != 2 or real.shape[1] != selected.shape[1]:
+        raise ValueError(f'points must have shape (rows, dimensions) with equal dimensions, got {real.shape} and '
+                         f'{selected.shape}')
     return NearestNeighbors(n_neighbors=1).fit(selected).kneighbors(real)[0][:, 0]
 
 # %% ../nbs/08b_coverage.ipynb #3d934b0c
-MEASURES: dict[str, Callable[..., float]] = {'hull': coverage_rate, 'area': area_ratio, 'neighbours': neighbour_coverage}
+MEASURES: dict[str, Callable[..., float]] = {'hull': coverage_rate, 'area': area_ratio,
+                                             'neighbours': neighbour_coverage}
 
 
-def coverage_curve(real: np.ndarray, picks: Sequence[int], sizes: Sequence[int], measure: str = 'hull', **options: Any) -> np.ndarray:
+def coverage_curve(real: np.ndarray, picks: Sequence[int], sizes: Sequence[int], measure: str = 'hull',
+                   **options: Any) -> np.ndarray:
     """Measure coverage by the first picks of a selection.
 
     Parameters
@@ -166,12 +173,14 @@ def coverage_curve(real: np.ndarray, picks: Sequence[int], sizes: Sequence[int],
     """
     if measure not in MEASURES: raise ValueError(f'unknown measure {measure!r}; choose one of {", ".join(MEASURES)}')
     real, picks, sizes = np.asarray(real), np.asarray(picks), list(sizes)
-    if not sizes or min(sizes) < 1 or max(sizes) > len(picks): raise ValueError(f'sizes must lie from 1 to the number of picks, {len(picks)}, got {sizes}')
+    if not sizes or min(sizes) < 1 or max(sizes) > len(picks):
+        raise ValueError(f'sizes must lie from 1 to the number of picks, {len(picks)}, got {sizes}')
     if measure != 'neighbours': real = to_plane(real)[0]
     return np.array([MEASURES[measure](real, real[picks[:n]], **options) for n in sizes])
 
 # %% ../nbs/08b_coverage.ipynb #6ee310a2
-def length_scale_sweep(X: np.ndarray, sizes: Sequence[int] = (10, 20, 50, 100), scales: Sequence[float] = (.2, .3, .5, 1., 2.), measure: str = 'hull', cluster_size: int = 1,
+def length_scale_sweep(X: np.ndarray, sizes: Sequence[int] = (10, 20, 50, 100), scales: Sequence[float] = (.2, .3, .5,
+    1., 2.), measure: str = 'hull', cluster_size: int = 1,
                        tracker: dict[str, Any] | None = None, **options: Any) -> dict[str, np.ndarray]:
     """Select with several length scales and measure coverage at several numbers of picks.
 
@@ -212,5 +221,6 @@ def length_scale_sweep(X: np.ndarray, sizes: Sequence[int] = (10, 20, 50, 100), 
         coverage.append(coverage_curve(X, picks, sizes, measure, **options))
         tied.append(model.ties_[1:].mean()/len(X) if len(picks) > 1 else 0.)
         variance.append(model.variance_.mean())
-    return {'coverage': np.array(coverage), 'tied': np.array(tied), 'variance': np.array(variance), 'scales': np.array(scales), 'sizes': np.array(sizes),
+    return {'coverage': np.array(coverage), 'tied': np.array(tied), 'variance': np.array(variance),
+            'scales': np.array(scales), 'sizes': np.array(sizes),
             'median_distance': np.array(median_distance(prepare_rows(X, settings['normalize'])))}

@@ -104,19 +104,23 @@ class DecodePlan:
     def __post_init__(self):
         rows = len(self.prompts)
         if not rows: raise ValueError("a plan needs at least one prompt")
-        if len(self.follow) != rows or tuple(self.weights.shape) != (rows, rows) or len(self.labels or self.prompts) != rows:
+        if len(self.follow) != rows or tuple(self.weights.shape) != (rows, rows) or len(self.labels
+            or self.prompts) != rows:
             labels = 'none' if self.labels is None else len(self.labels)
-            raise ValueError(f"{rows} prompts need {rows} entries of follow, labels and a {rows} x {rows} weight matrix; got "
+            raise ValueError(f"{rows} prompts need {rows} entries of follow, labels and a {rows} x {rows} weight "
+                             f"matrix; got "
                              f"{len(self.follow)}, {labels} and {tuple(self.weights.shape)}")
         for row, f in enumerate(self.follow):
             if not 0 <= f < rows or self.follow[f] != f:
-                raise ValueError(f"row {row} follows row {f}, which does not generate (a generating row follows itself)")
+                raise ValueError(f"row {row} follows row {f}, which does not generate (a generating row "
+                                 f"follows itself)")
         if not 0 <= self.alpha <= 1: raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
         if self.eos not in ('renormalise', 'drop', 'freeze'):
             raise ValueError(f"eos must be renormalise, drop or freeze, got {self.eos!r}")
         texts = len(self.generating)
         if self.limits is not None and (len(self.limits) != texts or min(self.limits) < 1):
-            raise ValueError(f"limits needs one length of at least 1 for each of the {texts} generating rows, got {list(self.limits)}")
+            raise ValueError(f"limits needs one length of at least 1 for each of the {texts} generating rows, got "
+                             f"{list(self.limits)}")
         if self.constraints is not None and len(self.constraints) != texts:
             raise ValueError(f"constraints needs an entry, or None, for each of the {texts} generating rows, "
                              f"got {len(self.constraints)}")
@@ -315,7 +319,8 @@ def read_prompts(teacher: CausalModel, sequences: Sequence[Sequence[int]]) -> li
     past = Cache(layer_class_to_replicate=partial(PromptLayer, shelf))
     logits = teacher.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), past_key_values=past,
                            use_cache=True, logits_to_keep=1).logits[:, -1, :teacher.vocab_size].float()
-    def kept(row, length): return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
+    def kept(row, length):
+        return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
     return [ReadPrompt(*kept(row, len(s)), logits[row]) for row, s in enumerate(sequences)]
 
 # %% ../nbs/04_decoding.ipynb #8def8876
@@ -354,7 +359,8 @@ def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Ten
     places.columns = torch.tensor(places.lengths, device=teacher.device)
     mask = (torch.arange(places.width, device=teacher.device) <= places.columns[:, None]).long()
     logits = teacher.model(input_ids=torch.tensor(token_ids, device=teacher.device)[:, None], attention_mask=mask,
-                           position_ids=places.columns[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                           position_ids=places.columns[:, None], past_key_values=cache, use_cache=True,
+                           logits_to_keep=1).logits
     places.lengths = [n + 1 for n in places.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
@@ -729,7 +735,8 @@ def _report(observe, block, scores, guided):
     line = {b: n for n, b in enumerate(block.own)}
     for group in _groups(block.rows):
         here = [b for b, (g, _) in enumerate(block.rows) if g is group]
-        observe(group.plan, [block.rows[b][1] for b in here], scores[here], guided[[line[b] for b in here if b in line]])
+        observe(group.plan, [block.rows[b][1] for b in here], scores[here],
+                guided[[line[b] for b in here if b in line]])
 
 # %% ../nbs/04_decoding.ipynb #42407a09
 def draw_block(block: Block, scores: Tensor, observe: Callable | None = None) -> list[int]:
@@ -738,7 +745,8 @@ def draw_block(block: Block, scores: Tensor, observe: Callable | None = None) ->
     if block.weights is not None:
         noted = [n for n, (group, r) in enumerate(generating) if len(group.drawn[r]) % NOTED == 0]
         guided, notes = guide(scores, block, noted)
-        for n, values in zip(noted, notes.tolist() if noted else ()): generating[n][0].notes[generating[n][1]][:2] += values
+        for n, values in zip(noted, notes.tolist() if noted else ()):
+            generating[n][0].notes[generating[n][1]][:2] += values
     if block.constraints: guided = constrain(guided, scores, block)
     if observe: _report(observe, block, scores, guided)
     uniforms = [group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating]
@@ -836,7 +844,8 @@ class Decoding:
         "The next group: one that was put back, or a new plan."
         if not self.waiting and (plan := next(self.plans, None)) is not None:
             texts = isinstance(plan.prompts[0], str)
-            self.waiting.append(Group(plan, self.teacher.encode(plan.prompts) if texts else [list(p) for p in plan.prompts], self.sampling))
+            self.waiting.append(Group(plan, self.teacher.encode(plan.prompts) if texts
+                                      else [list(p) for p in plan.prompts], self.sampling))
             self._check(self.waiting[0])
         return self.waiting[0] if self.waiting else None
 
@@ -846,7 +855,8 @@ class Decoding:
             raise ValueError(f"a group of {len(group.prompts)} rows does not fit into max_rows={self.stats.max_rows}; "
                              "a group is never split: raise max_rows or lower repeats")
         if self.teacher.max_length and group.width > self.teacher.max_length:
-            raise ValueError(f"prompt and text may need {group.width} tokens, the teacher's context holds {self.teacher.max_length}; "
+            raise ValueError(f"prompt and text may need {group.width} tokens, the teacher's context holds "
+                             f"{self.teacher.max_length}; "
                              "use fewer or shorter demonstrations, or a smaller max_new_tokens")
 
     def _admit(self) -> list[Group]:

@@ -124,7 +124,8 @@ def write_parquet(rows: Callable[[], Iterable[Mapping[str, Any]]], path: str | o
     schema = pa.schema([(valid_text(name), _arrow(kind)) for name, kind in kinds.items()])
     with whole_file(path) as part, pq.ParquetWriter(part, schema) as writer:
         while batch := list(islice(source, _BATCH)):
-            arrays = [pa.array([_fitted(row.get(name), kind) for row in batch], _arrow(kind)) for name, kind in kinds.items()]
+            arrays = [pa.array([_fitted(row.get(name), kind) for row in batch], _arrow(kind)) for name,
+                      kind in kinds.items()]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 # %% ../nbs/14b_export.ipynb #0016025e
@@ -209,7 +210,8 @@ def cited(method: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*CITED.get(method['name'], ()), *papers]))
 
 # %% ../nbs/14b_export.ipynb #89f689ba
-_SIZES = {1_000: 'n<1K', 10_000: '1K<n<10K', 100_000: '10K<n<100K', 1_000_000: '100K<n<1M', 10_000_000: '1M<n<10M', math.inf: 'n>10M'}
+_SIZES = {1_000: 'n<1K', 10_000: '1K<n<10K', 100_000: '10K<n<100K', 1_000_000: '100K<n<1M', 10_000_000: '1M<n<10M',
+          math.inf: 'n>10M'}
 
 
 def _card_header(recipe: Mapping[str, Any], accepted: int, file: str) -> str:
@@ -219,7 +221,8 @@ def _card_header(recipe: Mapping[str, Any], accepted: int, file: str) -> str:
     return DatasetCardData(
         language=recipe.get('language'), pretty_name=f"{recipe['task']['name']}, synthetic",
         task_categories=['text-classification'], annotations_creators='machine-generated',
-        language_creators='machine-generated', license='unknown', tags=['synthetic', 'synthlab', recipe['method']['name']],
+        language_creators='machine-generated', license='unknown', tags=['synthetic', 'synthlab',
+        recipe['method']['name']],
         size_categories=next(size for limit, size in _SIZES.items() if accepted < limit), configs=files).to_yaml()
 
 # %% ../nbs/14b_export.ipynb #12e6e40d
@@ -227,7 +230,8 @@ def _counted(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, 
     "The numbers of the card."
     accepted, wanted = sum(counts['accepted'].values()), asked_rows(recipe)
     ends = [('candidates written by the teacher', counts['candidates']), ('accepted', accepted)]
-    ends += [(f'{status} ({reason})', number) for status in ('rejected', 'failed') for reason, number in counts[status].items()]
+    ends += [(f'{status} ({reason})', number) for status in ('rejected', 'failed') for reason,
+             number in counts[status].items()]
     labels = [[label, counts['accepted'].get(label, 0), *([wanted.get(label, 0)] if wanted else [])]
               for label in {**wanted, **counts['accepted']}]
     return {'asked': recipe['n'], 'accepted': accepted, 'wanted': wanted, 'ends': ends, 'labels': labels}
@@ -242,7 +246,8 @@ def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [*lines, ('cost in US dollars', 'unknown' if usage['cost'] is None else f"{usage['cost']:.2f}")]
 
 # %% ../nbs/14b_export.ipynb #0c0ed291
-_POCKET_LICENCE = ('Apache-2.0 for our work on the weights of pocket, but part of the data that it was trained on is for research or non-commercial use only '
+_POCKET_LICENCE = ('Apache-2.0 for our work on the weights of pocket, but part of the data that it was trained on is '
+                   'for research or non-commercial use only '
                    '(AG News, SST-2, Amazon reviews), and part states no licence (IMDb)')
 
 
@@ -280,7 +285,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     """
     from huggingface_hub import DatasetCard
     task, teacher, method, numbers = recipe['task'], recipe['teacher'], recipe['method'], _counted(recipe, counts)
-    aligned, extraction, steps, corrected = (facts.get(name) for name in ('aligned', 'extraction', 'steps', 'corrected'))
+    aligned, extraction, steps, corrected = (facts.get(name) for name in ('aligned', 'extraction', 'steps',
+        'corrected'))
     return DatasetCard(render(
         _resource('card.md.jinja'), literal=_literal, block=_block, table=_table, file=file,
         header=_card_header(recipe, numbers['accepted'], file),
@@ -290,7 +296,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'),
         samples=[(label, ' '.join(text.split())) for label, text in samples.items()], calls=_used(usage),
         extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',
-        corrected=corrected, corrector=recipe.get('corrector', teacher)['name'], policy=method.get('correct', {}).get('policy'),
+        corrected=corrected, corrector=recipe.get('corrector', teacher)['name'], policy=method.get('correct',
+        {}).get('policy'),
         matrix=[[name, *line] for name, line in zip(corrected['labels'], corrected['counts'])] if corrected else [],
         request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}),
         citation='\n\n'.join(_papers()[name] for name in cited(method)), **numbers))
@@ -310,7 +317,8 @@ def _send(api: Any, folder: Path, repo: str, private: bool) -> str:
     if private and not api.repo_info(repo, repo_type='dataset').private:
         raise ExportError(f'{repo} is there already and public: choose another name, or say that it may be public')
     files = [CommitOperationAdd(name, folder/name) for name in HUB_FILES]
-    return api.create_commit(repo, files, commit_message='Dataset written with synthlab', repo_type='dataset').commit_url
+    return api.create_commit(repo, files, commit_message='Dataset written with synthlab',
+                             repo_type='dataset').commit_url
 
 # %% ../nbs/14b_export.ipynb #36993e7f
 def push_to_hub(folder: str | os.PathLike, repo: str, private: bool = True, endpoint: str | None = None) -> str:

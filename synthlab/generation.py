@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITERS', 'fill_quotas', 'Repeats', 'Screen', 'in_order', 'GroupResult', 'Generation', 'choose_writer',
-           'usual_sampling', 'settle_sampling', 'generate']
+           'usual_sampling', 'choose_sampling', 'generate']
 
 # %% ../nbs/06a_generation.ipynb #26d6adb3
 import math
@@ -24,7 +24,8 @@ from .targeted_writer import targeted_writer
 from .tasks import Task, label_counts
 from .util import prompt_hash, same_text
 from synthlab.writers import (
-    GroupWriter, Setting, TextWriter, Writer, check_group, check_length, check_teacher, groups_needed, labels_in_turn,
+    GroupWriter, WriterConfig, TextWriter, Writer, check_group, check_length, check_teacher, groups_needed,
+    labels_in_turn,
     longest_prompt)
 
 # %% ../nbs/06a_generation.ipynb #85782a3a
@@ -32,7 +33,8 @@ def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dic
     """Accept rows while their label's quota lasts."""
     left, decided = dict(left), []
     for row in rows:
-        if row['status'] == 'accepted' and not left.get(row['label']): row = {**row, 'status': 'rejected', 'reason': 'surplus'}
+        if row['status'] == 'accepted' and not left.get(row['label']):
+            row = {**row, 'status': 'rejected', 'reason': 'surplus'}
         if row['status'] == 'accepted': left[row['label']] -= 1
         decided.append(row)
     return decided, left
@@ -77,7 +79,8 @@ class Screen:
         return row
 
 # %% ../nbs/06a_generation.ipynb #5a13f42d
-def in_order(results: Iterable[tuple[int, Any]], numbers: Iterable[int], held: Mapping[int, Any] = {}) -> Iterator[tuple[int, Any]]:
+def in_order(results: Iterable[tuple[int, Any]], numbers: Iterable[int],
+             held: Mapping[int, Any] = {}) -> Iterator[tuple[int, Any]]:
     """Sort a stream by number while it flows."""
     waiting, results = {}, iter(results)
     for number in numbers:
@@ -154,7 +157,8 @@ class Generation:
 
     def _round(self, numbers):
         "The groups of a round in order, up to the first that was not asked for."
-        written = self.writer.write((number for number in numbers if number not in self.done), self.calls, self.spending)
+        written = self.writer.write((number for number in numbers if number not in self.done), self.calls,
+                                    self.spending)
         for number, rows in in_order(written, numbers, self.done):
             self.stopped = rows is None
             if self.stopped: return
@@ -174,39 +178,43 @@ class Generation:
     def _missing(self) -> str:
         "What is missing, and why."
         why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. {self._advice()}'
-        return f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after {self.counts.total()} candidates: {self.shortfall}; {why}"
+        return (f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after "
+                f"{self.counts.total()} candidates: {self.shortfall}; {why}")
 
     def _advice(self) -> str:
         "What to change, by the commonest reason."
         if self.counts['repeats an earlier row'] <= self.counts.total()/2: return self.writer.advice
-        greedy = self.writer.setting.sampling.temperature == 0
+        greedy = self.writer.config.sampling.temperature == 0
         cure = 'at temperature 0 it can only do so; raise it' if greedy else 'raise it, or show more and other examples'
-        return f'The teacher repeats itself (temperature {self.writer.setting.sampling.temperature}): {cure}'
+        return f'The teacher repeats itself (temperature {self.writer.config.sampling.temperature}): {cure}'
 
 # %% ../nbs/06a_generation.ipynb #4ec792fd
 # Prompts whose rows take more than a call each, and what makes their writer.
-WRITERS: dict[type[Prompts], Callable[[Setting], Any]] = {TargetedPrompts: targeted_writer}
+WRITERS: dict[type[Prompts], Callable[[WriterConfig], Any]] = {TargetedPrompts: targeted_writer}
 
 
-def choose_writer(setting: Setting, max_rows: int = 64, observe: Callable | None = None) -> GroupWriter | TextWriter:
+def choose_writer(config: WriterConfig, max_rows: int = 64,
+                  observe: Callable | None = None) -> GroupWriter | TextWriter:
     """Choose who makes the rows, and refuse what the teacher cannot do."""
-    s = setting
+    s = config
     if own := next((make for kind, make in WRITERS.items() if isinstance(s.prompts, kind)), None): return own(s)
-    if s.prompts.texts > 1 and s.method.mixes:
-        raise ValueError(f"{s.method.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask for one text a call, or take FewGen (--decode independent)")
-    check_teacher(s.method, s.teacher)
+    if s.prompts.texts > 1 and s.decoder.mixes:
+        raise ValueError(f"{s.decoder.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask "
+                         f"for one text a call, or take FewGen (--decode independent)")
+    check_teacher(s.decoder, s.teacher)
     if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1: return TextWriter(s)
     check_length(longest_prompt(s.task, s.teacher, s.prompts, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
-    check_group(s.method, s.task.label_names, max_rows, same_prompts=s.prompts.same)
+    check_group(s.decoder, s.task.label_names, max_rows, same_prompts=s.prompts.same)
     return GroupWriter(s, max_rows, observe)
 
 # %% ../nbs/06a_generation.ipynb #cf8f8c14
 def usual_sampling(task: Task, teacher: Any) -> Sampling:
     """Settle how tokens are drawn when nobody says."""
-    return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens), temperature=.95, top_p=.9)
+    return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens),
+                    temperature=.95, top_p=.9)
 
 
-def settle_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, **given: float | None) -> Sampling:
+def choose_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, **given: float | None) -> Sampling:
     """Settle how tokens are drawn when some of it is said."""
     given = {name: value for name, value in given.items() if value is not None}
     if sampling is not None and given:
@@ -215,16 +223,18 @@ def settle_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, 
     return replace(usual_sampling(task, teacher), **given) if sampling is None else sampling
 
 # %% ../nbs/06a_generation.ipynb #f39bd9b7
-def generate(method: Decoding, task: Task, teacher: Any, n: int, shots: int = 3, sampling: Sampling | None = None,
-             pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False, prompts: Prompts | None = None, recipe: str = '',
+def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3, sampling: Sampling | None = None,
+             pool: Mapping[str, Sequence[dict]] | None = None, seed: int = 0, shared_demonstrations: bool = False,
+             prompts: Prompts | None = None, recipe: str = '',
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
              done: Iterable[tuple[int, list[dict]]] | Mapping[int, list[dict]] = (), observe: Callable | None = None,
-             calls: MutableMapping | None = None, spending: Budget | None = None, wrap: Callable[[Writer], Writer] | None = None, screen: Screen | None = None) -> Generation:
+             calls: MutableMapping | None = None, spending: Budget | None = None, wrap: Callable[[Writer], Writer]
+             | None = None, screen: Screen | None = None) -> Generation:
     """Write n labelled texts, group by group.
 
     Parameters
     ----------
-    method : Decoding
+    decoder : Decoding
         How the texts are drawn.
     task : Task
         What is written.
@@ -243,7 +253,8 @@ def generate(method: Decoding, task: Task, teacher: Any, n: int, shots: int = 3,
     shared_demonstrations : bool
         Whether texts of one label in a group are shown the same demonstrations.
     prompts : Prompts or None
-        What is asked for each text, in place of `shots`, `pool` and `shared_demonstrations`; None asks few-shot, with demonstrations drawn at random.
+        What is asked for each text, in place of `shots`, `pool` and `shared_demonstrations`; None asks few-shot, with
+        demonstrations drawn at random.
     recipe : str
         Name of the recipe in the rows; empty for the method's.
     proportions : mapping of str to float, or None
@@ -277,14 +288,21 @@ def generate(method: Decoding, task: Task, teacher: Any, n: int, shots: int = 3,
     """
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     quotas = {label: rows for label, rows in label_counts(task.label_names, n, proportions).items() if rows}
-    if proportions is None and len(quotas) < len(task.labels): warnings.warn(f'{n} rows are too few for the {len(task.labels)} labels of {task.name!r}: some get none')
-    task = task.model_copy(update={'labels': tuple(map(task.label, quotas))})                # a label without rows takes no place in the groups
-    prompts = prompts or FewShotPrompts(demonstration_pool(task) if pool is None and shots else pool or {}, shots, shared_demonstrations)
+    if proportions is None and len(quotas) < len(task.labels):
+        warnings.warn(f'{n} rows are too few for the {len(task.labels)} labels of {task.name!r}: some get none')
+    # A label without rows takes no place in the groups.
+    task = task.model_copy(update={'labels': tuple(map(task.label, quotas))})
+    prompts = prompts or FewShotPrompts(demonstration_pool(task) if pool is None and shots else pool or {}, shots,
+                                        shared_demonstrations)
     prompts.check(task)
-    writer = choose_writer(Setting(method, task, teacher, prompts, sampling or usual_sampling(task, teacher), seed, recipe), max_rows, observe)
-    needed = groups_needed(quotas, method.repeats) if isinstance(writer, GroupWriter) else len(labels_in_turn({label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
+    writer = choose_writer(WriterConfig(decoder, task, teacher, prompts, sampling or usual_sampling(task, teacher),
+                                        seed, recipe), max_rows, observe)
+    needed = groups_needed(quotas, decoder.repeats) if isinstance(writer,
+        GroupWriter) else len(labels_in_turn({label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
     writer, budget = wrap(writer) if wrap else writer, 4 * needed * writer.size if budget is None else budget
     if budget < needed * writer.size:
-        raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: raise it to {needed * writer.size} or more")
-    return Generation(writer, quotas, budget // writer.size, done if isinstance(done, Mapping) else dict(done), {} if calls is None else calls, spending or Budget(),
+        raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: "
+                         f"raise it to {needed * writer.size} or more")
+    return Generation(writer, quotas, budget // writer.size, done if isinstance(done, Mapping) else dict(done),
+                      {} if calls is None else calls, spending or Budget(),
                       Screen(Repeats()) if screen is None else screen)

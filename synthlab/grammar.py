@@ -37,7 +37,8 @@ class _Pieces:
         texts = [text[skip:] for text in tokenizer.batch_decode([[*before, i] for i in ids])]
         alone = tokenizer.batch_decode([[i] for i in ids])
         self.opens = torch.tensor([first.strip() == text.strip() for first, text in zip(alone, texts)])
-        self.tokens = [(f'<special {i}>' if i in self.special_token_ids else text).encode() for i, text in enumerate(texts)]
+        self.tokens = [(f'<special {i}>' if i in self.special_token_ids else text).encode() for i,
+                       text in enumerate(texts)]
         self.known = {token: i for i, token in enumerate(self.tokens)}
 
     def __call__(self, text: bytes) -> list[int]:
@@ -53,7 +54,8 @@ class _Pieces:
 def _tokens(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]):
     "The tokenizer in llguidance's form, and which tokens may open a text (None for all)."
     try: import llguidance.hf
-    except ImportError as error: raise ImportError(f"a grammar needs llguidance: {how_to_install('structured')}") from error
+    except ImportError as error:
+        raise ImportError(f"a grammar needs llguidance: {how_to_install('structured')}") from error
     options = dict(n_vocab=len(tokenizer), eos_token=list(ends) or tokenizer.eos_token_id)
     try: return llguidance.hf.from_tokenizer(tokenizer, **options), None
     # a kind of tokenizer that it cannot read
@@ -100,7 +102,8 @@ def holds_space(shape: Any) -> bool:
     if isinstance(shape, list): return any(map(holds_space, shape))
     if not isinstance(shape, dict): return False
     words = [*shape.get('enum', ()), shape.get('const', ''), shape.get('pattern', ''), *shape.get('properties', {})]
-    return any(isinstance(word, str) and ' ' in word for word in words) or any(holds_space(part) for part in shape.values())
+    return any(isinstance(word, str) and ' ' in word for word in words) or any(holds_space(part)
+        for part in shape.values())
 
 
 @lru_cache(maxsize=64)
@@ -114,13 +117,15 @@ def grammar(schema: type[BaseModel], tokenizer: PreTrainedTokenizerBase, end_ids
     tokens, opens = _tokens(tokenizer, end_ids)
     from llguidance import LLMatcher
     # a bound on white space: a model may write it without end
-    shape = json_schema(schema, portable=False) | {'x-guidance': {'lenient': True, 'whitespace_pattern': r'[ \n\t]{0,24}'}}
+    shape = json_schema(schema, portable=False) | {'x-guidance': {'lenient': True,
+        'whitespace_pattern': r'[ \n\t]{0,24}'}}
     # forced text is tokenised anew, and a space goes wrong there
     options = '%llguidance {"no_forcing": true}\n' if holds_space(shape) else ''
     rules = LLMatcher.grammar_from_lark(f'{options}start: /[ ]?/ value\nvalue: %json ' + json.dumps(shape))
     matcher = LLMatcher(tokens, rules, log_level=0)
     if matcher.is_error():
-        raise StructuredError(f'the schema of {schema.__name__} makes no grammar: {matcher.get_error().splitlines()[0]}')
+        raise StructuredError(f'the schema of {schema.__name__} makes no grammar: '
+                              f'{matcher.get_error().splitlines()[0]}')
     compiled = Grammar(matcher, len(tokenizer), opens)
     if compiled.is_done: raise StructuredError(f'the tokenizer cannot write the schema of {schema.__name__}')
     return compiled

@@ -53,13 +53,19 @@ def _bare(word: str) -> str:
 def words(text: str) -> list[Word]:
     """Split a text into words that compare equal whatever their case and inflection."""
     plain = unicodedata.normalize('NFC', text)
-    return [Word(_bare(found[0].casefold().replace('’', "'").removesuffix("'s")), *found.span()) for found in _WORD.finditer(plain)]
+    return [Word(_bare(found[0].casefold().replace('’', "'").removesuffix("'s")), *found.span())
+            for found in _WORD.finditer(plain)]
 
 # %% ../nbs/09a_inspection.ipynb #a79cf29f
 # Words that carry no content of their own.
-_PLAIN = frozenset(word.stem for word in words('''a about above after against all also an and any are as at be been before being below between both but by can could did do does down during each
-    for from further had has have he her his how if in into is it its just like made make many may more most much must no nor not of off on once one only or other our out over own same she should so
-    i me my mine us our some such than that the their them then there these they this those through to too under until up upon very was we were what when where which while who whose why will with would you your'''))
+_PLAIN = frozenset(word.stem for word in words('''
+    a about above after against all also an and any are as at be been before being below between both but by can
+    could did do does down during each for from further had has have he her his how if in into is it its just
+    like made make many may more most much must no nor not of off on once one only or other our out over own
+    same she should so i me my mine us our some such than that the their them then there these they this those
+    through to too under until up upon very was we were what when where which while who whose why will with
+    would you your
+'''))
 
 
 class _Signs(NamedTuple):
@@ -85,13 +91,16 @@ def _once(values: Iterable) -> tuple: return tuple(dict.fromkeys(values))
 @lru_cache(maxsize=64)
 def _label_signs(task: Task) -> dict[str, _Signs]:
     "What gives each label of a task away."
-    names = {label.name: _once(_stems(part) for s in (label.name, *label.aliases) for part in (s, *s.split('/')) if _is_word(part)) for label in task.labels}
+    names = {label.name: _once(_stems(part) for s in (label.name, *label.aliases) for part in (s, *s.split('/'))
+                               if _is_word(part)) for label in task.labels}
     spoken = {label.name: _once(_stems(label.verbalisation)) for label in task.labels}
     shared = Counter(stem for found in spoken.values() for stem in found)
-    return {name: _Signs(names[name], tuple(s for s in spoken[name] if shared[s] == 1 and s not in _PLAIN and _is_word(s)), spoken[name]) for name in names}
+    return {name: _Signs(names[name], tuple(s for s in spoken[name] if shared[s] == 1 and s not in _PLAIN
+                                            and _is_word(s)), spoken[name]) for name in names}
 
 # %% ../nbs/09a_inspection.ipynb #80781c4b
-KINDS = {'leak': 'its label is named', 'hint': "a word of its label's verbalisation", 'clash': 'another label is named', 'quote': 'words of the demonstration'}
+KINDS = {'leak': 'its label is named', 'hint': "a word of its label's verbalisation", 'clash': 'another label is named',
+         'quote': 'words of the demonstration'}
 
 
 class Finding(NamedTuple):
@@ -140,7 +149,8 @@ def value_leaks(key: str, value: str, label: str, task: Task) -> list[Finding]:
 
 def _leaks(record: Record, task: Task) -> list[Finding]:
     "Leaks, hints and clashes in all attributes of a record."
-    return [finding for key, value in record.attributes.items() for finding in value_leaks(key, value, record.label, task)]
+    return [finding for key, value in record.attributes.items() for finding in value_leaks(key, value, record.label,
+        task)]
 
 # %% ../nbs/09a_inspection.ipynb #49695e4a
 def _longest_run(one: Sequence[Word], other: Sequence[Word]) -> tuple[int, int]:
@@ -186,19 +196,22 @@ def quotes(record: Record, text: str, run: int = 5, share: float = 0.5, cover: f
         findings.append(Finding('quote', key, found, f'{size} of {len(shown)} words in a row'))
     content = {word.stem for word in shown} - _PLAIN
     held = content & {word.stem for value in record.attributes.values() for word in words(value)}
-    if len(content) >= 5 and len(held) >= cover*len(content): findings.append(Finding('quote', '', '', f'{len(held)} of {len(content)} content words'))
+    if len(content) >= 5 and len(held) >= cover*len(content):
+        findings.append(Finding('quote', '', '', f'{len(held)} of {len(content)} content words'))
     return findings
 
 # %% ../nbs/09a_inspection.ipynb #f2b9960e
 def _runs(text: str, size: int) -> dict[tuple[str, ...], str]:
     "The stems of all runs of so many words, each with its words."
     found, plain = words(text), unicodedata.normalize('NFC', text)
-    return {tuple(word.stem for word in run): plain[run[0].start:run[-1].end] for run in (found[n:n + size] for n in range(len(found) - size + 1))}
+    return {tuple(word.stem for word in run): plain[run[0].start:run[-1].end] for run in (found[n:n + size]
+        for n in range(len(found) - size + 1))}
 
 
 def _quoted_anywhere(record: Record, known: set[tuple[str, ...]], run: int) -> list[Finding]:
     "The first known run of each value."
-    hits = ((key, [said for stems, said in _runs(value, run).items() if stems in known]) for key, value in record.attributes.items())
+    hits = ((key, [said for stems, said in _runs(value, run).items() if stems in known]) for key,
+            value in record.attributes.items())
     return [Finding('quote', key, said[0], f'{run} words in a row of some demonstration') for key, said in hits if said]
 
 
@@ -224,18 +237,22 @@ class Inspection:
         """Return the records without findings of some kinds; without findings of any kind if none is named."""
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise ValueError(f'there is no kind of finding {unknown[0]!r}; there are {", ".join(KINDS)}')
-        return [record for record, found in zip(self.records, self.findings) if not any(finding.kind in (kinds or KINDS) for finding in found)]
+        return [record for record, found in zip(self.records, self.findings)
+                if not any(finding.kind in (kinds or KINDS) for finding in found)]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of records, of those with findings of each kind and of no kind, and of those not checked for quotes."""
+        """Number of records, of those with findings of each kind and of no kind, and of those not checked for
+        quotes."""
         kinds = Counter(kind for found in self.findings for kind in {finding.kind for finding in found})
-        return {'records': len(self.records), **{kind: kinds[kind] for kind in KINDS}, 'clean': len(self.without()), 'unchecked': self.unchecked}
+        return {'records': len(self.records), **{kind: kinds[kind] for kind in KINDS}, 'clean': len(self.without()),
+                'unchecked': self.unchecked}
 
     @property
     def rows(self) -> list[dict[str, str]]:
         """One row for each finding: id, label and source of the record, kind, key, found, note."""
-        return [{'id': r.id, 'label': r.label, 'source': r.source, **f._asdict()} for r, found in zip(self.records, self.findings) for f in found]
+        return [{'id': r.id, 'label': r.label, 'source': r.source, **f._asdict()} for r,
+                found in zip(self.records, self.findings) for f in found]
 
     def _repr_html_(self) -> str:
         said = ', '.join(f'{name}: {count}' for name, count in self.counts.items())
@@ -243,7 +260,8 @@ class Inspection:
         return f'<p>{said}</p>' + html_table(head, ([row[name] for name in head] for row in self.rows), 50)
 
 
-def inspect(records: Iterable[Record], task: Task, texts: Mapping[str, str] | None = None, run: int = 5, share: float = 0.5, cover: float = 0.8) -> Inspection:
+def inspect(records: Iterable[Record], task: Task, texts: Mapping[str, str] | None = None, run: int = 5,
+            share: float = 0.5, cover: float = 0.8) -> Inspection:
     """Look for leaks, hints, clashes and quotes in records.
 
     Parameters
@@ -265,6 +283,8 @@ def inspect(records: Iterable[Record], task: Task, texts: Mapping[str, str] | No
     records, texts = tuple(records), dict(texts or {})
     known = set().union(*(_runs(text, run) for text in texts.values())) if any(not r.source for r in records) else set()
     def quoted(record):
-        if record.source: return quotes(record, texts[record.source], run, share, cover) if record.source in texts else []
+        if record.source:
+            return quotes(record, texts[record.source], run, share, cover) if record.source in texts else []
         return _quoted_anywhere(record, known, run)
-    return Inspection(records, tuple((*_leaks(r, task), *quoted(r)) for r in records), sum(bool(r.source) and r.source not in texts for r in records))
+    return Inspection(records, tuple((*_leaks(r, task), *quoted(r)) for r in records),
+                      sum(bool(r.source) and r.source not in texts for r in records))

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, create_model
 
-from .prompting import Prompts, Spot
+from .prompting import Prompts, RowPlace
 from .requests import OUTCOMES, Answer, Reply, Request
 from .sampling import Sampling
 from .seeds import room_for, size_of
-from .specs import Job, Part, Seed, Strategy, assemble, check_task, fill, form_fault, part_type
+from .specs import Job, Part, InstanceSeed, Strategy, assemble, check_task, fill, form_fault, part_type
 from .tasks import Task
 from .util import derive_seed
 
 # %% ../nbs/10h_instances.ipynb #3568645b
-def seed_index(spot: Spot, labels_per_seed: str) -> int:
+def seed_index(row_place: RowPlace, labels_per_seed: str) -> int:
     """Number of the seed that a call takes; `labels_per_seed` is "one" or "all"."""
-    return spot.turn if labels_per_seed == 'all' else spot.group
+    return row_place.turn if labels_per_seed == 'all' else row_place.group
 
 
 def layout_key(label: str, layout: Mapping[str, str]) -> tuple:
@@ -35,11 +35,13 @@ def layout_key(label: str, layout: Mapping[str, str]) -> tuple:
     return label, *sorted(layout.items())
 
 
-def draw_layout(layouts: Sequence[Mapping[str, str]], spot: Spot, seed: int, used: Mapping[tuple, int] = {}) -> Mapping[str, str]:
+def draw_layout(layouts: Sequence[Mapping[str, str]], row_place: RowPlace, seed: int,
+                used: Mapping[tuple, int] = {}) -> Mapping[str, str]:
     """Draw one of the layouts that were used least for the label, counted in `used` by `layout_key`."""
-    counts = [used.get(layout_key(spot.label, layout), 0) for layout in layouts]
+    counts = [used.get(layout_key(row_place.label, layout), 0) for layout in layouts]
     rarest = [layout for layout, count in zip(layouts, counts) if count == min(counts)]
-    return rarest[np.random.default_rng(derive_seed(seed, 'layout', spot.label, spot.turn)).integers(len(rarest))]
+    return rarest[np.random.default_rng(derive_seed(seed, 'layout', row_place.label,
+                                                    row_place.turn)).integers(len(rarest))]
 
 # %% ../nbs/10h_instances.ipynb #ef946e09
 EXPLANATION = Part(meaning='why it has this label, in one sentence', longest=300)
@@ -57,11 +59,13 @@ def _instance_messages(strategy: Strategy, job: Job, explain: bool = False) -> l
     parts = [(name, part.meaning) for name, part in spec.write.items()] + [('explanation', EXPLANATION.meaning)]*explain
     told = [(name.replace('_', ' '), value) for name, value in strategy.told(job).items()]
     context = json.dumps(job.seed.context, ensure_ascii=False) if job.seed.context else ''
-    return fill(spec, 'write', task=strategy.task.description, label=label.name, definition=label.description, context=context,
+    return fill(spec, 'write', task=strategy.task.description, label=label.name, definition=label.description,
+                context=context,
                 constraint=strategy.constraint(job), seed=job.seed.text, told=told, rules=list(spec.rules), parts=parts)
 
 
-def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampling: Sampling | None = None, seed: int = 0, per_token: int = 3) -> Request:
+def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampling: Sampling | None = None,
+                     seed: int = 0, per_token: int = 3) -> Request:
     """Ask for a row, with an explanation of its label if `explain`; the length follows from the schema."""
     schema = strategy.reply_schema(job)
     if explain: schema = _explained_schema(schema)
@@ -123,7 +127,7 @@ class TargetedPrompts(Prompts):
         Contexts of a call.
     seeds_per_call : int
         Seeds of a call.
-    seeds : sequence of Seed
+    seeds : sequence of InstanceSeed
         Given seeds; then none is asked for.
     labels_per_seed : str
         "one", "all", or empty for the task's own.
@@ -137,7 +141,7 @@ class TargetedPrompts(Prompts):
     contexts: int | Sequence[str] = 20
     context_batch: int = 10
     seeds_per_call: int = 10
-    seeds: Sequence[Seed] = ()
+    seeds: Sequence[InstanceSeed] = ()
     labels_per_seed: str = ''
     retries: int = 2
     explain: bool = False
@@ -150,7 +154,9 @@ class TargetedPrompts(Prompts):
     def check(self, task: Task) -> None:
         """Raise a ValueError if the task cannot be written so, or an option is out of range."""
         check_task(self.strategy.task, self.strategy)
-        if self.labels_per_seed not in ('', 'one', 'all'): raise ValueError(f'labels_per_seed must be one or all, got {self.labels_per_seed!r}')
+        if self.labels_per_seed not in ('', 'one', 'all'):
+            raise ValueError(f'labels_per_seed must be one or all, got {self.labels_per_seed!r}')
         for name, least in (('contexts', 0), ('context_batch', 1), ('seeds_per_call', 1), ('retries', 0)):
             value = getattr(self, name)
-            if isinstance(value, int) and value < least: raise ValueError(f'{name} must be at least {least}, got {value}')
+            if isinstance(value, int) and value < least:
+                raise ValueError(f'{name} must be at least {least}, got {value}')

@@ -26,14 +26,18 @@ def check_vectors(X: Any, name: str = 'X', width: int | None = None) -> np.ndarr
     try: X = np.asarray(X)
     except ValueError as error: raise ValueError(f'{name} must be rows of numbers of one length: {error}') from error
     if X.dtype.kind not in 'fiub':
-        raise ValueError(f'{name} must be numbers, got {X.dtype}: embed texts first, with synthlab.embeddings.as_embeddings')
+        raise ValueError(f'{name} must be numbers, got {X.dtype}: embed texts first, with '
+                         f'synthlab.embeddings.as_embeddings')
     if X.ndim != 2 or not X.size:
         raise ValueError(f'{name} must have shape (rows, dimensions) with at least one row, got {X.shape}')
     if width is not None and X.shape[1] != width:
-        raise ValueError(f'{name} has {X.shape[1]} dimensions where {width} are expected: use one encoder for both sides')
+        raise ValueError(f'{name} has {X.shape[1]} dimensions where {width} are expected: use one encoder '
+                         f'for both sides')
     # a row with a NaN or an infinity has a sum that is not finite, and the sums take no copy of the table
     bad = np.flatnonzero(~np.isfinite(X.sum(1, dtype=np.float64)))
-    if len(bad): raise ValueError(f'{len(bad)} of {len(X)} rows of {name} are not finite, the first is row {bad[0]}: leave these texts out')
+    if len(bad):
+        raise ValueError(f'{len(bad)} of {len(X)} rows of {name} are not finite, the first is row {bad[0]}: leave '
+                         f'these texts out')
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
 # %% ../nbs/10_mmd.ipynb #a9e52661
@@ -44,7 +48,8 @@ def check_weights(weights: Any, n: int, name: str = 'weights') -> np.ndarray:
     """
     if weights is None: return np.full(n, 1/n)
     w = np.asarray(weights, dtype=np.float64)
-    if w.shape != (n,): raise ValueError(f'{name} has shape {w.shape} where ({n},) is expected: one weight for each row')
+    if w.shape != (n,):
+        raise ValueError(f'{name} has shape {w.shape} where ({n},) is expected: one weight for each row')
     bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
     if len(bad): raise ValueError(f'{name} must be finite and not negative, got {w[bad[0]]} at {bad[0]}')
     # six digits: weights in float32 are accepted, and scaled to the exact sum
@@ -126,7 +131,8 @@ def resolve_bandwidth(bandwidth: float | str, *sets: np.ndarray, seed: int = 0) 
     Raises `ValueError` for anything else, and if "median" meets identical rows.
     """
     if isinstance(bandwidth, str):
-        if bandwidth != 'median': raise ValueError(f"bandwidth must be 'median' or a positive number, got {bandwidth!r}")
+        if bandwidth != 'median':
+            raise ValueError(f"bandwidth must be 'median' or a positive number, got {bandwidth!r}")
         return median_bandwidth(*sets, seed=seed)
     if not 0 < bandwidth < np.inf: raise ValueError(f'bandwidth must be positive and finite, got {bandwidth}')
     return float(bandwidth)
@@ -231,7 +237,8 @@ def draw_features(kind: str, width: int, n_features: int, sigma: float, rng: np.
     return FeatureMap(kind, matrix.astype(np.float32), origin)
 
 # %% ../nbs/10_mmd.ipynb #78687344
-def mean_features(X: np.ndarray, psi: FeatureMap, weights: np.ndarray | None = None, block_size: int = 1024) -> np.ndarray:
+def mean_features(X: np.ndarray, psi: FeatureMap, weights: np.ndarray | None = None,
+                  block_size: int = 1024) -> np.ndarray:
     r"""Return the mean embedding :math:`\mu = \sum_i w_i \psi(x_i)`, shape (R,), float64, block by block.
 
     `weights` (n,) may be None for 1/n each.
@@ -306,7 +313,8 @@ def mmd2(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: float | str 
     if features is None:
         S = kernel_sums(*_pooled(X, Y, wx[:, None], wy[:, None]), sigma, block_size)
     else:
-        psi = draw_features('rff', X.shape[1], features, sigma, np.random.default_rng(seed), X.mean(0, dtype=np.float64))
+        psi = draw_features('rff', X.shape[1], features, sigma, np.random.default_rng(seed),
+                            X.mean(0, dtype=np.float64))
         mu = np.stack([mean_features(X, psi, wx), mean_features(Y, psi, wy)])
         S = (mu @ mu.T)[..., None]
     return float(_from_sums(S, np.array([[wx @ wx], [wy @ wy]]), unbiased)[0])
@@ -340,7 +348,8 @@ class NoiseFloor:
 
 
 def noise_floor(real: Any, sizes: tuple[float, float] | None = None, times: int = 200,
-                bandwidth: float | str = 'median', unbiased: bool = False, most: int = 4000, seed: int = 0) -> NoiseFloor:
+                bandwidth: float | str = 'median', unbiased: bool = False, most: int = 4000,
+                seed: int = 0) -> NoiseFloor:
     """Measure the MMD² that two samples of the real data have, by splitting it into halves.
 
     Parameters
@@ -382,7 +391,8 @@ def noise_floor(real: Any, sizes: tuple[float, float] | None = None, times: int 
     return NoiseFloor(np.sort(values), (n, m), sigma)
 
 
-def _relabelled(Z: np.ndarray, n: int, times: int, sigma: float, unbiased: bool, rng: np.random.Generator) -> np.ndarray:
+def _relabelled(Z: np.ndarray, n: int, times: int, sigma: float, unbiased: bool,
+                rng: np.random.Generator) -> np.ndarray:
     "MMD² when n random rows form the first set and the others the second; (times,)."
     U = np.zeros((len(Z), 2, times))
     for t in range(times):
@@ -413,7 +423,8 @@ class PermutationTest:
                 f'({len(self.null)} shuffles, 95 of 100 below {np.quantile(self.null, .95):.3g})')
 
 
-def permutation_test(X: Any, Y: Any, times: int = 200, bandwidth: float | str = 'median', seed: int = 0) -> PermutationTest:
+def permutation_test(X: Any, Y: Any, times: int = 200, bandwidth: float | str = 'median',
+                     seed: int = 0) -> PermutationTest:
     """Test whether two sets of vectors come from one source.
 
     Parameters
@@ -508,7 +519,8 @@ def mmd2_interval(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: flo
     return ends if unbiased else (max(0., ends[0]), max(0., ends[1]))
 
 # %% ../nbs/10_mmd.ipynb #0254fec7
-def kernel_mean(points: np.ndarray, X: np.ndarray, weights: np.ndarray, sigma: float, block_size: int = 2048) -> np.ndarray:
+def kernel_mean(points: np.ndarray, X: np.ndarray, weights: np.ndarray, sigma: float,
+                block_size: int = 2048) -> np.ndarray:
     """Weighted mean of the kernel from each point (p, D) to a set X (n, D): shape (p,), float64."""
     found = np.zeros(len(points))
     for rows in row_blocks(len(points), block_size):

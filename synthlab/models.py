@@ -204,7 +204,8 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
     if dtype == 'auto': return torch.float32 if device.type == 'cpu' else 'auto'
     kind = getattr(torch, str(dtype).removeprefix('torch.'), None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, bfloat16 or float16")
+        raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, "
+                         f"bfloat16 or float16")
     return kind
 
 # %% ../nbs/02_models.ipynb #28875402
@@ -221,8 +222,10 @@ def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: 
         with quiet(model == 'pocket'):
             network = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]} Use \"pocket\", a folder with "
-                         "config.json, tokenizer.json and *.safetensors, or the name of a causal model on the Hub") from error
+        raise ValueError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]} Use \"pocket\", a "
+                         f"folder with "
+                         "config.json, tokenizer.json and *.safetensors, or the name of a causal "
+                         "model on the Hub") from error
     return network.to(place).eval(), tokenizer
 
 # %% ../nbs/02_models.ipynb #52d3694a
@@ -332,7 +335,8 @@ class CausalModel:
         # any id will do: the mask hides it
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
         eos = self.model.generation_config.eos_token_id
-        self.end_ids, self.stop_ids = (stop_ids(self.tokenizer, eos if isinstance(eos, list) else [eos], line_breaks=lines).to(self.device)
+        self.end_ids, self.stop_ids = (stop_ids(self.tokenizer, eos if isinstance(eos, list) else [eos],
+                                                line_breaks=lines).to(self.device)
                                        for lines in (False, not self.is_chat))
 
     def __repr__(self): return f"{type(self).__name__}({self.name!r}, dtype={self.dtype}, device={self.device})"
@@ -406,7 +410,8 @@ class CausalModel:
         # every second piece is data
         cuts, ids = [0, *(at for stretch in prompt.data for at in stretch), len(prompt)], []
         for n, (start, end) in enumerate(pairwise(cuts)):
-            ids += self.tokenizer(prompt[start:end], add_special_tokens=False, split_special_tokens=bool(n % 2))['input_ids']
+            ids += self.tokenizer(prompt[start:end], add_special_tokens=False,
+                                  split_special_tokens=bool(n % 2))['input_ids']
         return self.tokenizer.build_inputs_with_special_tokens(ids) if add_special_tokens else ids
 
     def decode(self, token_ids: Sequence[int], whole: bool = False) -> str:
@@ -417,7 +422,8 @@ class CausalModel:
     def _scores(self, sequences: Sequence[Sequence[int]], last: int) -> tuple[Tensor, Tensor]:
         "Padded token ids, and scores after the last few tokens (0: all), shape (B, tokens, V), float32."
         input_ids, mask = (x.to(self.device) for x in left_pad(sequences, self.pad_id))
-        logits = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False).logits
+        logits = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask),
+                            use_cache=False).logits
         return input_ids, mask_columns(logits[:, -last:].float(), self.vocab_size)
 
     @torch.inference_mode()

@@ -156,7 +156,8 @@ class Answer:
 OUTCOMES = {
     'ok': 'a text', 'refused': 'the teacher declined', 'filtered': 'a content filter withheld the text',
     'truncated': 'the text ran into the limit of tokens', 'empty': 'an answer without text',
-    'malformed': 'not of the shape asked for', 'failed': 'the call was given up', 'unasked': 'the budget was spent before it'}
+    'malformed': 'not of the shape asked for', 'failed': 'the call was given up',
+    'unasked': 'the budget was spent before it'}
 
 
 def outcome(answer: Answer) -> str:
@@ -223,7 +224,8 @@ def _strict(node: Any, root: Mapping, dropped: set[str]) -> Any:
     for word, part in node.items():
         if word in dropped: continue
         # The keys of these two are names of fields and models, not words of the schema language.
-        if word in ('properties', '$defs'): strict[word] = {name: _strict(sub, root, dropped) for name, sub in part.items()}
+        if word in ('properties', '$defs'):
+            strict[word] = {name: _strict(sub, root, dropped) for name, sub in part.items()}
         else: strict['anyOf' if word == 'oneOf' else word] = part if word in _VERBATIM else _strict(part, root, dropped)
     if 'properties' in strict: strict |= {'required': list(strict['properties']), 'additionalProperties': False}
     return strict
@@ -240,7 +242,8 @@ def instruct(request: Request) -> Request:
     if request.schema is None: return request
     shape = json.dumps(json_schema(request.schema, portable=False), ensure_ascii=False)
     *before, last = request.messages
-    words = f"{last['content']}\n\nAnswer with JSON alone: no prose, no code fence. It must have this JSON schema:\n{shape}"
+    words = (f"{last['content']}\n\nAnswer with JSON alone: no prose, no code fence. It must have this JSON "
+             f"schema:\n{shape}")
     return replace(request, messages=(*before, {'role': 'user', 'content': words}))
 
 # %% ../nbs/04a_requests.ipynb #71fd5bae
@@ -347,7 +350,8 @@ def find_json(text: str) -> Iterator[Parsed]:
 def validate(value: Any, schema: type[BaseModel]) -> tuple[BaseModel | None, str]:
     """Return parsed JSON as a model and an empty string, or None and the validator's message."""
     try: return schema.model_validate_json(json.dumps(value)), ''
-    except ValidationError as error: faults = error.errors(include_url=False, include_context=False, include_input=False)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
     except Exception as error: return None, f'{type(error).__name__}: {error}'
     shown = [': '.join(filter(None, ('.'.join(map(str, fault['loc'])), fault['msg']))) for fault in faults[:5]]
     return None, '; '.join(shown + [f'and {len(faults) - 5} more'][:len(faults) > 5])

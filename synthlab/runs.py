@@ -23,7 +23,8 @@ from typing import IO, Any, Self
 import tomli_w
 from filelock import FileLock, Timeout, lock_descriptor
 
-from .calls import (CALLS_SCHEMA, CallStore, StoreError, check_database, check_version, explained, open_database,
+from .calls import (CALLS_SCHEMA, CallStore, StoreError, check_database, check_version, explained,
+                            open_database,
                             readable_calls, reading, to_json)
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
 from .util import whole_file
@@ -73,7 +74,8 @@ def recipe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[st
     The table `machine` and the version of synthlab do not count.
     """
     one, other = (_leaves({k: v for k, v in plain_recipe(recipe).items() if k not in _ASIDE}) for recipe in (old, new))
-    return {key: (one.get(key), other.get(key)) for key in [*one, *(other.keys() - one)] if one.get(key) != other.get(key)}
+    return {key: (one.get(key), other.get(key)) for key in [*one, *(other.keys() - one)]
+            if one.get(key) != other.get(key)}
 
 # %% ../nbs/15_runs.ipynb #c3fe702e
 def read_recipe(out: str | os.PathLike) -> dict[str, Any]:
@@ -81,7 +83,8 @@ def read_recipe(out: str | os.PathLike) -> dict[str, Any]:
     path = Path(out)/'recipe.toml'
     if not path.exists(): raise RunError(f'{out} holds no run: there is no recipe.toml')
     try: return tomllib.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, OSError) as error: raise RunError(f'{path} cannot be read: {error}; choose another folder') from error
+    except (ValueError, OSError) as error:
+        raise RunError(f'{path} cannot be read: {error}; choose another folder') from error
 
 
 def _shown_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -116,18 +119,22 @@ def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
     there = read_recipe(out) if path.exists() else None
     differing = _shown_difference(there, recipe) if there else ''
     if differing and not (out/'run.db').exists():
-        raise RunError(f'{out} holds a recipe that asks for something else ({differing}), and no run: choose another folder')
+        raise RunError(f'{out} holds a recipe that asks for something else ({differing}), and no run: choose '
+                       f'another folder')
     if differing and not _is_empty(out):
-        raise RunError(f'{out} was asked for something else ({differing}): choose another folder, fork the run into one, '
+        raise RunError(f'{out} was asked for something else ({differing}): choose another folder, fork the '
+                       f'run into one, '
                        'which takes its calls along (--fork), or overwrite the run (--overwrite)')
     # Also where only the tables that do not count have changed.
     if there != recipe: _write_text(path, tomli_w.dumps(recipe))
 
 # %% ../nbs/15_runs.ipynb #640ce910
-DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl', 'contexts.jsonl', 'seeds.jsonl')
+DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md', 'attributes.jsonl', 'contexts.jsonl',
+                 'seeds.jsonl')
 # Real rows that were passed in Python, and the files in which a run keeps them.
 KEPT, KEPT_GOLD, KEPT_COPIES = 'kept in the run', 'gold.jsonl', 'decontaminate.jsonl'
-RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml', KEPT_GOLD, KEPT_COPIES)
+RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml', KEPT_GOLD,
+             KEPT_COPIES)
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
 _LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
 
@@ -164,7 +171,8 @@ def _lines(number: int, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple]:
     "The rows of a group as lines of the table."
     for member, row in enumerate(rows):
         text = valid_text(to_json(row, ascii=False))
-        id, label, reason = (None if row.get(key) is None else valid_text(str(row[key])) for key in ('id', 'label', 'reason'))
+        id, label, reason = (None if row.get(key) is None else valid_text(str(row[key])) for key in ('id', 'label',
+            'reason'))
         # A sample of the accepted rows is found by the index, which an accepted row with a reason would miss.
         yield number, member, id, row['status'], label, '' if row['status'] == 'accepted' else reason or '', text
 
@@ -182,13 +190,15 @@ def _facts(db: sqlite3.Connection) -> dict[str, Any]:
 
 def _set_facts(db: sqlite3.Connection, **facts: Any) -> None:
     "Store facts, within a transaction."
-    db.executemany('INSERT OR REPLACE INTO facts VALUES (?, ?)', [(name, to_json(value)) for name, value in facts.items()])
+    db.executemany('INSERT OR REPLACE INTO facts VALUES (?, ?)', [(name, to_json(value)) for name,
+        value in facts.items()])
 
 # %% ../nbs/15_runs.ipynb #27d9837e
 def _open(path: Path) -> sqlite3.Connection:
     "Open a run's database for writing, or begin one."
     log = path.with_name(f'{path.name}-wal')
-    if log.exists() and not path.exists(): raise RunError(f'{path} is gone, and {log.name} is still there: put it back, or remove {log} to start again')
+    if log.exists() and not path.exists():
+        raise RunError(f'{path} is gone, and {log.name} is still there: put it back, or remove {log} to start again')
     if not path.exists():
         for name in _BEGUN: path.with_name(name).unlink(missing_ok=True)
         with whole_file(path) as part: open_database(part, SCHEMA, VERSION, kind=RunError).close()
@@ -209,11 +219,13 @@ def _locked(path: Path) -> contextlib.AbstractContextManager:
     # A moment's wait: another process may only be asking who holds the lock.
     lock = FileLock(path, timeout=.2, poll_interval=.02, thread_local=False, fallback_to_soft=False)
     try: return lock.acquire()
-    except Timeout: raise RunError(f'{path.parent} is in use by {_writer(path)}: wait for it, or write to another folder') from None
+    except Timeout:
+        raise RunError(f'{path.parent} is in use by {_writer(path)}: wait for it, or write to another folder') from None
     except OSError as error:
         # An error with a file's name is about opening the file, not about locking it.
         if error.filename: raise
-        raise RunError(f'{path} cannot be locked, the file system knows no locks ({error}): write to a local folder') from error
+        raise RunError(f'{path} cannot be locked, the file system knows no locks ({error}): write to a '
+                       f'local folder') from error
 
 
 @contextlib.contextmanager
@@ -222,7 +234,8 @@ def _lock(path: Path) -> Iterator[None]:
     with _locked(path):
         since = time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())
         try:
-            _name_file(path).write_text(f'process {os.getpid()} on {socket.gethostname()} since {since}', encoding='utf-8')
+            _name_file(path).write_text(f'process {os.getpid()} on {socket.gethostname()} since {since}',
+                                        encoding='utf-8')
             yield
         finally:
             for left in (_name_file(path), path):
@@ -268,7 +281,8 @@ def _count(db: sqlite3.Connection, recipe: Mapping[str, Any]) -> dict[str, Any]:
         ends[key] = ends.get(key, 0) + number
     ended = sum(sum(counts[status].values()) for status in STATUSES)
     if ended != counts['candidates']:
-        raise RunError(f"the run has {counts['candidates']} candidates, but {ended} of them have ended: run.db is damaged")
+        raise RunError(f"the run has {counts['candidates']} candidates, but {ended} of them have ended: "
+                       f"run.db is damaged")
     ordered = {status: dict(sorted(counts[status].items())) for status in ('rejected', 'failed')}
     return counts | ordered | {'accepted': _in_order(counts['accepted'], recipe)}
 
@@ -293,7 +307,8 @@ class _Groups(Mapping):
         with _explained(self._out): return [json.loads(row) for row, in self._db.execute(sql, [number])]
 
     def __contains__(self, number: object) -> bool:
-        with _explained(self._out): return self._db.execute('SELECT 1 FROM groups WHERE number = ?', [number]).fetchone() is not None
+        with _explained(self._out):
+            return self._db.execute('SELECT 1 FROM groups WHERE number = ?', [number]).fetchone() is not None
 
     def __iter__(self) -> Iterator[int]:
         sql, last = 'SELECT number FROM groups WHERE number > ? ORDER BY number LIMIT ?', -1
@@ -312,7 +327,8 @@ _DERIVED = ('aligned', 'extraction', 'steps', 'corrected')
 class RunReader:
     """A run that is read without loading it all; `open_run` opens one, and a `Run` is one."""
 
-    def __init__(self, path: Path, recipe: Mapping[str, Any], db: sqlite3.Connection): self.path, self.recipe, self._db = path, recipe, db
+    def __init__(self, path: Path, recipe: Mapping[str, Any], db: sqlite3.Connection):
+        self.path, self.recipe, self._db = path, recipe, db
 
     @property
     def calls(self) -> CallStore:
@@ -346,7 +362,8 @@ class RunReader:
     def row(self, id: str) -> dict:
         """Return the row with an id; ValueError if there is none."""
         # These columns are in the index, so SQLite searches a million rows without reading their texts.
-        with _explained(self.path): place = self._db.execute('SELECT number, member FROM rows WHERE id = ?', [id]).fetchone()
+        with _explained(self.path):
+            place = self._db.execute('SELECT number, member FROM rows WHERE id = ?', [id]).fetchone()
         if not place: raise ValueError(f'{self.path} has no row with the id {id!r}')
         return self.groups[place[0]][place[1]]
 
@@ -356,8 +373,10 @@ class RunReader:
 
     def samples(self) -> dict[str, str]:
         """Return the first accepted text of each label, in the order of the task's labels."""
-        sql = "SELECT row FROM rows WHERE status = 'accepted' AND label IS ? AND reason = '' ORDER BY number, member LIMIT 1"
-        with _explained(self.path): found = {label: self._db.execute(sql, [label]).fetchone() for label in self.counts()['accepted']}
+        sql = ("SELECT row FROM rows WHERE status = 'accepted' AND label IS ? AND reason = '' ORDER BY number, "
+               "member LIMIT 1")
+        with _explained(self.path):
+            found = {label: self._db.execute(sql, [label]).fetchone() for label in self.counts()['accepted']}
         return {label: json.loads(row[0])['text'] for label, row in found.items() if row}
 
     def status(self) -> dict[str, Any]:
@@ -531,7 +550,8 @@ class Run(RunReader):
         there = [number for number in groups if number in self.groups]
         if there: raise ValueError(f'group {there[0]} is in the run already')
         if self.finished:
-            raise RunError(f'{self.path} is finished, and takes no more groups: choose another folder, or overwrite the run '
+            raise RunError(f'{self.path} is finished, and takes no more groups: choose another folder, or '
+                           f'overwrite the run '
                            '(--overwrite)')
         lines = {number: list(_lines(number, rows)) for number, rows in groups.items()}
         with _explained(self.path), self._db.transaction():
@@ -547,7 +567,8 @@ class Run(RunReader):
         """Store facts with the run, such as the plan of what prompts show; values that JSON can hold."""
         with _explained(self.path), self._db.transaction(): _set_facts(self._db, **facts)
 
-    def weigh(self, weights: Mapping[tuple[int, int], float], left_out: Iterable[tuple[int, int]] = (), **facts: Any) -> None:
+    def weigh(self, weights: Mapping[tuple[int, int], float], left_out: Iterable[tuple[int, int]] = (),
+              **facts: Any) -> None:
         """Set the column `weight` of rows, and reject the rows that alignment leaves out, in one transaction.
 
         Rows are given by (group, place in it); further facts are stored with the run.

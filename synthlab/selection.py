@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .uncertainty import UncertaintyTracker, find_length_scale, nearest_rows, pick, prepare_rows, squared_distances
+from .uncertainty import (
+    UncertaintyTracker, find_length_scale, nearest_rows, pick, prepare_rows, squared_distances)
 
 # %% ../nbs/08a_selection.ipynb #f632353a
 # Picks whose distances are computed at once.
@@ -24,7 +25,8 @@ _BATCH = 64
 def _check_numbers(n_rows: int, n: int, cluster_size: int) -> None:
     "Refuse more picks, or larger clusters, than there are rows."
     if not 1 <= n <= n_rows: raise ValueError(f'{n} picks from {n_rows} rows: ask for 1 to {n_rows}')
-    if not 1 <= cluster_size <= n_rows: raise ValueError(f'cluster_size must lie from 1 to the number of rows, {n_rows}, got {cluster_size}')
+    if not 1 <= cluster_size <= n_rows:
+        raise ValueError(f'cluster_size must lie from 1 to the number of rows, {n_rows}, got {cluster_size}')
 
 
 def _checked(X: np.ndarray, n: int, cluster_size: int, normalize: bool, dtype: str = 'float32') -> np.ndarray:
@@ -45,11 +47,13 @@ def clusters_around(rows: np.ndarray, picks: Sequence[int], cluster_size: int = 
     squares, found = _squares(rows), []
     for start in range(0, len(picks), _BATCH):
         part = picks[start:start + _BATCH]
-        found += [nearest_rows(squared, i, cluster_size) for i, squared in zip(part, squared_distances(rows, squares, part))]
+        found += [nearest_rows(squared, i, cluster_size) for i,
+                  squared in zip(part, squared_distances(rows, squares, part))]
     return np.array(found)
 
 # %% ../nbs/08a_selection.ipynb #0c8746c8
-def select_gp(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, observe_cluster: bool = True, until: float | None = None, **options: Any) -> np.ndarray:
+def select_gp(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, observe_cluster: bool = True,
+              until: float | None = None, **options: Any) -> np.ndarray:
     """Pick by the posterior variance of a Gaussian process; see `UncertaintyTracker` for `until` and the options."""
     tracker = UncertaintyTracker(seed=seed, **options).fit(X)
     tracker.select(n, cluster_size, until=until, observe_cluster=observe_cluster)
@@ -81,7 +85,8 @@ def select_random(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, n
     return clusters_around(rows, np.random.default_rng(seed).choice(len(rows), n, replace=False), cluster_size)
 
 # %% ../nbs/08a_selection.ipynb #d487c030
-def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, normalize: bool = True, n_init: int = 4) -> np.ndarray:
+def select_stratified(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, normalize: bool = True,
+                      n_init: int = 4) -> np.ndarray:
     """Cut the rows into n k-means clusters and pick the row nearest to the middle of each, largest cluster first."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -107,7 +112,8 @@ def select_kmeans_pp(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0
     return clusters_around(rows, _fill(picks, n, len(rows), seed), cluster_size)
 
 # %% ../nbs/08a_selection.ipynb #6472290b
-def select_in_parts(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, part_rows: int = 100_000, length_scale: float | str = 'median', scale: float = .5,
+def select_in_parts(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, part_rows: int = 100_000,
+                    length_scale: float | str = 'median', scale: float = .5,
                     normalize: bool = True, **options: Any) -> np.ndarray:
     """Pick n rows in each of several random parts, then n from all those; approximate, in the memory of one part.
 
@@ -117,7 +123,8 @@ def select_in_parts(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0,
     _check_numbers(len(X), n, cluster_size)
     # A part must offer a choice.
     if part_rows <= n: raise ValueError(f'part_rows must be over n = {n}, got {part_rows}')
-    parts = [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(len(X)), -(-len(X)//part_rows))]
+    parts = [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(len(X)),
+                                                      -(-len(X)//part_rows))]
     length_scale = find_length_scale(prepare_rows(X[parts[0]], normalize), length_scale, scale, seed)
     def chosen_from(rows):
         tracker = UncertaintyTracker(length_scale, normalize=normalize, **options)
@@ -150,7 +157,8 @@ def random_features(rows: np.ndarray, length_scale: float, n_features: int = 204
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)*rows.dtype.type((2/n_features)**.5)
 
 
-def select_features(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, n_features: int = 2048, length_scale: float | str = 'median', scale: float = .5,
+def select_features(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0, n_features: int = 2048,
+                    length_scale: float | str = 'median', scale: float = .5,
                     noise: float = 1e-4, normalize: bool = True, dtype: str = 'float32') -> np.ndarray:
     """Pick by the posterior variance of a linear model on random features; approximate.
 
@@ -174,7 +182,8 @@ def select_features(X: np.ndarray, n: int, cluster_size: int = 1, seed: int = 0,
     return np.array(clusters)
 
 
-def _condition_weights(A: np.ndarray, features: np.ndarray, variance: np.ndarray, i: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+def _condition_weights(A: np.ndarray, features: np.ndarray, variance: np.ndarray, i: int,
+                       noise: float) -> tuple[np.ndarray, np.ndarray]:
     "Covariance of the weights (R, R) and variances (N,) after one observation."
     spread = A @ features[i].astype(A.dtype)
     u = spread/np.sqrt(noise + max(float(features[i] @ spread), 0))
@@ -182,11 +191,13 @@ def _condition_weights(A: np.ndarray, features: np.ndarray, variance: np.ndarray
 
 # %% ../nbs/08a_selection.ipynb #d61bfadd
 SELECTORS: dict[str, Callable[..., np.ndarray]] = {
-    'gp': select_gp, 'farthest': select_farthest, 'random': select_random, 'stratified': select_stratified, 'kmeans++': select_kmeans_pp,
+    'gp': select_gp, 'farthest': select_farthest, 'random': select_random, 'stratified': select_stratified,
+    'kmeans++': select_kmeans_pp,
     'gp-parts': select_in_parts, 'gp-features': select_features}
 
 
-def select_rows(X: np.ndarray, n: int, method: str = 'gp', cluster_size: int = 1, seed: int = 0, **options: Any) -> np.ndarray:
+def select_rows(X: np.ndarray, n: int, method: str = 'gp', cluster_size: int = 1, seed: int = 0,
+                **options: Any) -> np.ndarray:
     """Choose rows by a method of `SELECTORS`.
 
     Parameters
@@ -246,9 +257,11 @@ def class_quotas(labels: Sequence[Hashable], total: int, mode: str = 'average') 
     ValueError
         If the mode is unknown or the total below 1.
     """
-    if mode not in ('average', 'proportion') or total < 1: raise ValueError(f"mode must be 'average' or 'proportion' and total at least 1, got {mode!r} and {total}")
+    if mode not in ('average', 'proportion') or total < 1:
+        raise ValueError(f"mode must be 'average' or 'proportion' and total at least 1, got {mode!r} and {total}")
     sizes = {label: len(rows) for label, rows in _by_label(labels).items()}
-    return {label: min(size, total//len(sizes) if mode == 'average' else int(total*size/len(labels)) + 1) for label, size in sizes.items()}
+    return {label: min(size, total//len(sizes) if mode == 'average' else int(total*size/len(labels)) + 1) for label,
+            size in sizes.items()}
 
 # %% ../nbs/08a_selection.ipynb #b40ef1c3
 def select_by_class(X: np.ndarray, labels: Sequence[Hashable], counts: int | Mapping[Hashable, int], method: str = 'gp',

@@ -25,7 +25,8 @@ def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     fields = row_fields(row, strategy.task)
     given, answers = strategy.given(fields, row['label']), strategy.answers(fields)
     if given in answers: return ''
-    return f"has the label {given!r}, and must have one of {', '.join(answers)}: data.map_labels turns labels of a dataset into names"
+    return (f"has the label {given!r}, and must have one of {', '.join(answers)}: data.map_labels turns labels of a "
+            f"dataset into names")
 
 
 class SelfCorrection:
@@ -72,12 +73,15 @@ class SelfCorrection:
     """
 
 
-    def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel', show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
-                 calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0, progress: bool | None = None):
+    def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel',
+                 show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
+                 calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0,
+                 progress: bool | None = None):
         self.options = Correction(show_label=show_label, show_explanation=show_explanation, votes=votes, policy=policy)
         task = task if isinstance(task, Task) else load_task(task)
         self.teacher, self.task, self.strategy = teacher, task, strategy or find_strategy(task)
-        self.calls, self.budget, self.seed, self.progress = {} if calls is None else calls, Budget() if budget is None else budget, seed, progress
+        self.calls, self.budget, self.seed, self.progress = ({} if calls is None else calls, Budget() if budget is None
+            else budget, seed, progress)
 
     def _open(self, rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict], list[int]]:
         "The rows, and the places of those that are asked about."
@@ -109,9 +113,11 @@ class SelfCorrection:
             If the teacher can answer nothing.
         """
         rows, places = self._open(rows)
-        found = ask_rows([rows[place] for place in places], self.teacher, self.strategy, self.options, self.calls, self.budget, self.seed, self.progress)
+        found = ask_rows([rows[place] for place in places], self.teacher, self.strategy, self.options, self.calls,
+                         self.budget, self.seed, self.progress)
         for place, replies in zip(places, found):
-            verdict = self.options.verdict(rows[place], replies, self.strategy) or Verdict(None, f'unasked: {self.budget.reason}')
+            verdict = self.options.verdict(rows[place], replies, self.strategy) or Verdict(None,
+                f'unasked: {self.budget.reason}')
             rows[place] = apply_policy(rows[place], verdict, self.strategy, self.options.policy)
         return rows
 

@@ -69,7 +69,8 @@ def project_simplex(v: Any, cap: float = 1.0) -> np.ndarray:
     """
     v = np.asarray(v, dtype=np.float64)
     if v.ndim != 1 or not len(v) or not np.isfinite(v).all():
-        raise ValueError(f'expected a vector of finite numbers, got shape {v.shape} with {int((~np.isfinite(v)).sum())} that are not finite')
+        raise ValueError(f'expected a vector of finite numbers, got shape {v.shape} with '
+                         f'{int((~np.isfinite(v)).sum())} that are not finite')
     if not cap*len(v) >= 1 - 1e-9:
         raise ValueError(f'a cap of {cap} on {len(v)} weights leaves at most {cap*len(v):.4g} in all, '
                          'and they must sum to 1: raise it')
@@ -100,7 +101,8 @@ class Problem(Protocol):
 
 class FeatureProblem:
     """Mean matching with features Phi (M, R) and target mu (R,): L(w) = ‖Φᵀw − μ‖², in the precision of Phi."""
-    def __init__(self, Phi: np.ndarray, mu: np.ndarray): self.Phi, self.mu, self.n = Phi, np.asarray(mu, np.float64), len(Phi)
+    def __init__(self, Phi: np.ndarray, mu: np.ndarray):
+        self.Phi, self.mu, self.n = Phi, np.asarray(mu, np.float64), len(Phi)
 
     def residual(self, w: np.ndarray) -> np.ndarray:
         """Return Φᵀw − μ, shape (R,)."""
@@ -125,7 +127,8 @@ class KernelProblem:
     `K` (M, M) is the kernel among the rows, `kappa` (M,) its mean from each row to the target, `constant` its mean
     within it.
     """
-    def __init__(self, K: np.ndarray, kappa: np.ndarray, constant: float): self.K, self.kappa, self.constant, self.n = K, kappa, constant, len(K)
+    def __init__(self, K: np.ndarray, kappa: np.ndarray, constant: float):
+        self.K, self.kappa, self.constant, self.n = K, kappa, constant, len(K)
 
     def residual(self, w: np.ndarray) -> np.ndarray:
         """Return Kw − κ, shape (M,)."""
@@ -220,7 +223,8 @@ class _State:
 
 def _extrapolate(new: _State, old: _State, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Weights, residual and gradient a share b of the last move further on: mixtures, for they are affine in w."
-    return tuple(getattr(new, part) + b*(getattr(new, part) - getattr(old, part)) for part in ('w', 'residual', 'gradient'))
+    return tuple(getattr(new, part) + b*(getattr(new, part) - getattr(old, part)) for part in ('w', 'residual',
+        'gradient'))
 
 
 def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1e-6, max_iter: int = 2000,
@@ -272,7 +276,8 @@ def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1
         trace.append((state.value, state.gap))
     converged, steps = state.gap <= tol, len(trace) - 1
     if not converged:
-        warnings.warn(f'FISTA stopped after {steps} steps with a gap of {state.gap:.3g} where {tol:.3g} was asked: the objective, '
+        warnings.warn(f'FISTA stopped after {steps} steps with a gap of {state.gap:.3g} where {tol:.3g} was asked: '
+                      f'the objective, '
                       f'{state.value:.3g}, may be too large by at most the gap. Raise max_iter or tol', stacklevel=2)
     return Solution(state.w/state.w.sum(), state.value, state.gap, steps, converged, np.array(trace))
 

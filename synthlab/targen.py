@@ -20,7 +20,7 @@ from .corrsynth import FewGen
 from .generation import generate
 from .instances import TargetedPrompts
 from .sampling import Sampling
-from .seeds import Seed, SeedBank
+from .seeds import InstanceSeed, SeedBank
 from .specs import Strategy
 from .strategies import find_strategy
 from .tasks import Task, load_task
@@ -133,7 +133,8 @@ class TarGEN:
         self.prompts = prompts = TargetedPrompts(self.strategy, **options)
         prompts.check(self.task)
         if correction and correction.show_explanation and not prompts.explain:
-            raise ValueError('correction shows the explanation (show_explanation), and none is written: set explain=True too')
+            raise ValueError('correction shows the explanation (show_explanation), and none is written: set '
+                             'explain=True too')
         self.correction, self.corrector, self.sampling, self.seed = correction, corrector or teacher, sampling, seed
         self.store, self.budget = {} if calls is None else calls, Budget() if budget is None else budget
         self.bank = SeedBank(self.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call,
@@ -145,7 +146,7 @@ class TarGEN:
         "Ask for the contexts, or return those that are given."
         return self.bank.name_contexts(self.store, self.budget)
 
-    def seeds(self, n: int) -> list[Seed]:
+    def seeds(self, n: int) -> list[InstanceSeed]:
         "Ask for n seeds, or return given ones; fewer if the teacher has no more or the budget is spent."
         self.bank.grow(n, self.store, self.budget)
         return self.bank.seeds[:n]
@@ -154,7 +155,8 @@ class TarGEN:
         "The writer, followed by correction."
         return CorrectedWriter(writer, self.correction, self.corrector, self.strategy) if self.correction else writer
 
-    def generate(self, n: int, proportions: Mapping[str, float] | None = None, candidates: int | None = None) -> Written:
+    def generate(self, n: int, proportions: Mapping[str, float] | None = None,
+                 candidates: int | None = None) -> Written:
         """Write rows.
 
         Parameters

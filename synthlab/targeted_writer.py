@@ -17,12 +17,12 @@ from typing import Any
 from .asking import answered
 from .budget import Budget, Usage
 from .instances import Attempt, draw_layout, fault_of, instance_request, layout_key, may_repeat, seed_index
-from .prompting import Brief
+from .prompting import RowPrompt
 from .requests import Answer, Reply, Request, read_reply, repair_request
 from .rows import make_row
-from .seeds import SeedBank, Yield, token_length, write_contexts, write_seeds
-from .specs import Job, Seed, Strategy, kind_of
-from .writers import Setting, TextWriter, share_of
+from .seeds import SeedBank, StepCounts, token_length, write_contexts, write_seeds
+from .specs import Job, InstanceSeed, Strategy, kind_of
+from .writers import WriterConfig, TextWriter, share_of
 
 # %% ../nbs/10l_targeted_writer.ipynb #a35594c3
 _NO_SEED = 'no seed: '
@@ -33,10 +33,12 @@ _NO_LOGITS = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast'))
 class TargetedWriter(TextWriter):
     """Writes rows from seeds and labels; the options are those of `TargetedPrompts`."""
 
-    def __init__(self, setting: Setting, strategy: Strategy, bank: SeedBank, labels_per_seed: str = 'one', retries: int = 2, explain: bool = False):
-        super().__init__(setting)
-        self.strategy, self.bank, self.labels_per_seed, self.retries, self.explain = strategy, bank, labels_per_seed, retries, explain
-        self.step, self._layouts, self._used, self._dry = Yield(), [], Counter(), False
+    def __init__(self, config: WriterConfig, strategy: Strategy, bank: SeedBank, labels_per_seed: str = 'one',
+                 retries: int = 2, explain: bool = False):
+        super().__init__(config)
+        self.strategy, self.bank, self.labels_per_seed, self.retries, self.explain = (strategy, bank, labels_per_seed,
+            retries, explain)
+        self.step, self._layouts, self._used, self._dry = StepCounts(), [], Counter(), False
 
     @property
     def size(self) -> int:
@@ -45,46 +47,54 @@ class TargetedWriter(TextWriter):
 
     def settle(self, labels: Iterable[str]) -> None:
         super().settle(labels)
-        for spot in self.spots[len(self._layouts):]:
-            layout = draw_layout(self.strategy.layouts(spot.label), spot, self.setting.seed, self._used)
-            self._used[layout_key(spot.label, layout)] += 1
+        for row_place in self.row_places[len(self._layouts):]:
+            layout = draw_layout(self.strategy.layouts(row_place.label), row_place, self.config.seed, self._used)
+            self._used[layout_key(row_place.label, layout)] += 1
             self._layouts.append(layout)
 
     def extend(self, left: Mapping[str, int]) -> int:
         if self._dry: return 0
-        first, number = not self.spots, super().extend(left)
+        first, number = not self.row_places, super().extend(left)
         if first and self.bank.given and (needed := self._needed(range(number))) > len(self.bank.seeds):
-            warnings.warn(f'{len(self.bank.seeds)} seeds were given, and these rows take {needed}: add seeds, use each for all labels '
+            warnings.warn(f'{len(self.bank.seeds)} seeds were given, and these rows take {needed}: add seeds, use each '
+                          f'for all labels '
                           '(labels_per_seed = "all", --labels-per-seed all), or ask for fewer rows')
         return number
 
     @property
     def advice(self) -> str:
         """What to do if rows are missing."""
-        if not self._dry: return 'Raise the budget of rows, or see why rows are lost: another teacher, a clearer task, or fewer checks may help'
-        if self.bank.given: return 'Give more seeds, use each for all labels (--labels-per-seed all), or ask for fewer rows'
-        return ('Take another teacher, more contexts (--contexts) or seeds of your own (--seeds-from); with a server that keeps to JSON schemas, send it lengths and patterns too (--whole-schema). '
+        if not self._dry:
+            return ('Raise the budget of rows, or see why rows are lost: another teacher, a clearer task, or fewer '
+                    'checks may help')
+        if self.bank.given:
+            return 'Give more seeds, use each for all labels (--labels-per-seed all), or ask for fewer rows'
+        return ('Take another teacher, more contexts (--contexts) or seeds of your own (--seeds-from); with a server '
+                'that keeps to JSON schemas, send it lengths and patterns too (--whole-schema). '
                 'In another folder, or with --overwrite: here the stored answers are used again')
 
     def job(self, number: int, draft: bool = False) -> Job | None:
         """Plan a call; None if it has no seed, unless a draft with sample text is wanted."""
-        spot = self.spots[number]
-        place = seed_index(spot, self.labels_per_seed)
+        row_place = self.row_places[number]
+        place = seed_index(row_place, self.labels_per_seed)
         seed = self.bank.seeds[place] if place < len(self.bank.seeds) else self.bank.draft() if draft else None
-        return seed and Job(number, spot.label, seed, self._layouts[number])
+        return seed and Job(number, row_place.label, seed, self._layouts[number])
 
     def item(self, number: int) -> Request:
         return self._ask(self.job(number, draft=True))
 
     def _ask(self, job: Job) -> Request:
         "The request for a job."
-        return instance_request(self.strategy, job, self.explain, self.setting.sampling, self.setting.seed, token_length(self.setting.teacher))
+        return instance_request(self.strategy, job, self.explain, self.config.sampling, self.config.seed,
+                                token_length(self.config.teacher))
 
-    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
+    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
+        | None]]:
         numbers = list(numbers)
         self.bank.grow(self._needed(numbers), calls, spending)
         jobs = {number: self.job(number) for number in numbers}
-        yield from ((number, None if self.bank.stopped else self._seedless(number)) for number, job in jobs.items() if not job)
+        yield from ((number, None if self.bank.stopped else self._seedless(number)) for number,
+                    job in jobs.items() if not job)
         queue = deque(Attempt(job, self._ask(job)) for job in jobs.values() if job)
         while queue: yield from self._put(queue, calls, spending)
 
@@ -109,7 +119,8 @@ class TargetedWriter(TextWriter):
         self.step.calls += 1
         if fault: self.step.lost[kind_of(fault) if found.ok else found.outcome] += 1
         if fault and may_repeat(found) and attempt.tries <= self.retries:
-            return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1, tokens=attempt.spent(answer))
+            return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1,
+                           tokens=attempt.spent(answer))
         return self._rows(attempt, answer, found, [] if fault else rows, fault)
 
     def _rows(self, attempt: Attempt, answer: Answer, found: Reply, fields: Sequence[dict], fault: str) -> list[dict]:
@@ -117,26 +128,33 @@ class TargetedWriter(TextWriter):
         self.step.asked += self.size
         self.step.kept += len(fields)
         explanation = getattr(found.value, 'explanation', None) if self.explain else None
-        told = _NO_LOGITS | {'finish_reason': answer.finish_reason, 'attempts': attempt.tries, 'fault': fault or None, 'explanation': explanation}
-        failed, prompt = found.outcome == 'failed', json.dumps([dict(message) for message in attempt.request.messages], ensure_ascii=False)
+        told = _NO_LOGITS | {'finish_reason': answer.finish_reason, 'attempts': attempt.tries, 'fault': fault or None,
+                             'explanation': explanation}
+        failed, prompt = found.outcome == 'failed', json.dumps([dict(message) for message in attempt.request.messages],
+            ensure_ascii=False)
         texts = [self.strategy.text(one) for one in fields] or [found.text] + ['']*(self.size - 1)
         rows = []
         for member, text in enumerate(texts):
-            own = {'fields': fields[member] if fields else None, 'tokens': share_of(attempt.spent(answer), member, self.size)}
+            own = {'fields': fields[member] if fields else None, 'tokens': share_of(attempt.spent(answer), member,
+                self.size)}
             reason, error = ('', found.reason) if failed else (kind_of(fault) if fault else '', '')
             rows.append(self._row(attempt.job, member, prompt, text, told | own, reason, error))
         return rows
 
-    def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
+    def _row(self, job: Job, member: int, prompt: str, text: str, told: Mapping[str, Any], reason: str = '',
+             error: str = '') -> dict:
         "A row of a call."
-        brief = Brief(job.label, [], told={'attributes': dict(job.layout) or None, 'context': job.seed.context or None, 'seed_text': job.seed.text})
-        return make_row(self.setting.common, job.number, member, brief, prompt, text, told, reason, error)
+        row_prompt = RowPrompt(job.label, [], told={'attributes': dict(job.layout) or None, 'context': job.seed.context
+                                                    or None, 'seed_text': job.seed.text})
+        return make_row(self.config.common, job.number, member, row_prompt, prompt, text, told, reason, error)
 
     def _seedless(self, number: int) -> list[dict]:
         "The failed rows of a call without a seed."
-        job = Job(number, self.spots[number].label, Seed({}))
-        told = _NO_LOGITS | dict.fromkeys(('tokens', 'finish_reason', 'fault', 'explanation', 'fields')) | {'attempts': 0}
-        return [self._row(job, member, '', '', told, error=f'{_NO_SEED}{self.bank.reason}') for member in range(self.size)]
+        job = Job(number, self.row_places[number].label, InstanceSeed({}))
+        told = _NO_LOGITS | dict.fromkeys(('tokens', 'finish_reason', 'fault', 'explanation',
+                                           'fields')) | {'attempts': 0}
+        return [self._row(job, member, '', '', told, error=f'{_NO_SEED}{self.bank.reason}')
+                for member in range(self.size)]
 
     def decide(self, rows: list[dict]) -> list[dict]:
         self._dry |= any(row['status'] == 'failed' and row['reason'].startswith(_NO_SEED) for row in rows)
@@ -147,14 +165,14 @@ class TargetedWriter(TextWriter):
 
     def recall(self, calls: Mapping, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         for row in rows: self._layouts[row['group']] = row['attributes'] or {}
-        self.bank.grow(self._needed(range(len(self.spots))), calls, Budget(max_calls=1, spent=Usage(calls=1)))
+        self.bank.grow(self._needed(range(len(self.row_places))), calls, Budget(max_calls=1, spent=Usage(calls=1)))
 
     def _needed(self, numbers: Iterable[int]) -> int:
         "Number of seeds that calls take."
-        return max((seed_index(self.spots[number], self.labels_per_seed) + 1 for number in numbers), default=0)
+        return max((seed_index(self.row_places[number], self.labels_per_seed) + 1 for number in numbers), default=0)
 
     def ahead(self, needed: int) -> list[Request]:
-        return self.bank.ahead(self._needed(range(min(needed, len(self.spots)))))
+        return self.bank.ahead(self._needed(range(min(needed, len(self.row_places)))))
 
     def keep(self, folder: Path) -> dict[str, Any]:
         if self.bank.contexts: write_contexts(self.bank.contexts, folder/'contexts.jsonl')
@@ -165,12 +183,14 @@ class TargetedWriter(TextWriter):
         return {'steps': {name: step.to_dict() for name, step in self.bank.steps.items()}}
 
 
-def targeted_writer(setting: Setting) -> TargetedWriter:
+def targeted_writer(config: WriterConfig) -> TargetedWriter:
     """Make the writer of `TargetedPrompts`; correlated decoding, or a teacher that answers no requests, is refused."""
-    prompts, teacher = setting.prompts, setting.teacher
-    if setting.method.mixes or not hasattr(teacher, 'ask'):
-        raise ValueError(f'targeted rows are answers to single requests, which {setting.method.name} with {teacher!r} does not give: '
+    prompts, teacher = config.prompts, config.teacher
+    if config.decoder.mixes or not hasattr(teacher, 'ask'):
+        raise ValueError(f'targeted rows are answers to single requests, which {config.decoder.name} with {teacher!r} '
+                         f'does not give: '
                          'take decode = "independent" and a teacher that answers in text')
-    bank = SeedBank(prompts.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call, prompts.seeds, setting.seed)
+    bank = SeedBank(prompts.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call,
+                    prompts.seeds, config.seed)
     labels_per_seed = prompts.labels_per_seed or prompts.strategy.spec.labels_per_seed
-    return TargetedWriter(setting, prompts.strategy, bank, labels_per_seed, prompts.retries, prompts.explain)
+    return TargetedWriter(config, prompts.strategy, bank, labels_per_seed, prompts.retries, prompts.explain)

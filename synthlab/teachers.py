@@ -43,7 +43,8 @@ def request_plan(model: CausalModel, request: Request, place: int) -> DecodePlan
     """
     prompt, most, ends = prompt_ids(model, request), request.sampling.max_new_tokens, model.end_ids.tolist()
     if model.max_length and len(prompt) + most > model.max_length:
-        return Answer(error=f"a prompt of {len(prompt)} tokens and a text of up to {most} do not fit into the context of "
+        return Answer(error=f"a prompt of {len(prompt)} tokens and a text of up to {most} do not fit into "
+                      f"the context of "
                             f"{model.max_length}; shorten the prompt or lower max_new_tokens", model=model.name)
     plan = DecodePlan([prompt], [0], torch.eye(1), seed=request_seed(request), name=place, sampling=request.sampling)
     if request.schema is None: return plan

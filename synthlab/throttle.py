@@ -99,7 +99,8 @@ def own_pause(streak: int, first: float = 0.05) -> float:
     return min(first * 2**min(streak - 1, 20), LONGEST_PAUSE) if streak else 0.
 
 
-def after_throttle(limit: Limit, now: float, sent: float, retry_after: float | None = None, pause: float = 0.05) -> Limit:
+def after_throttle(limit: Limit, now: float, sent: float, retry_after: float | None = None,
+                   pause: float = 0.05) -> Limit:
     """Return the limit after a refusal at time `now` of a call sent at time `sent`, in seconds.
 
     `retry_after` is the wait that the server asks for, `pause` the first of our own. One call at once stays allowed.
@@ -110,7 +111,8 @@ def after_throttle(limit: Limit, now: float, sent: float, retry_after: float | N
     if stale: return limit
     edge = float(int(limit.level))
     confirmed = limit.confirmed + 1 if edge == limit.refused_at else 0
-    return replace(limit, level=max(1., 0.75*limit.level), refused_at=edge, confirmed=confirmed, streak=limit.streak + 1,
+    return replace(limit, level=max(1., 0.75*limit.level), refused_at=edge, confirmed=confirmed,
+                   streak=limit.streak + 1,
                    decreased=now)
 
 # %% ../nbs/05a_throttle.ipynb #12dbdcfd
@@ -178,7 +180,8 @@ class Throttle:
     ...     slot.refused(retry_after(reply.headers)) if reply.status == 429 else slot.success()
     """
 
-    def __init__(self, concurrency: int = 32, requests_per_minute: float | None = None, tokens_per_minute: float | None = None,
+    def __init__(self, concurrency: int = 32, requests_per_minute: float | None = None, tokens_per_minute: float
+                 | None = None,
                  pause: float = 0.05, clock: Callable[[], float] = time.monotonic):
         self.state, self.in_flight, self.clock, self.pause = Limit(concurrency), 0, clock, pause
         caps = (requests_per_minute, tokens_per_minute)

@@ -92,11 +92,13 @@ class TransitionMatrix:
     @property
     def flip_rates(self) -> dict[str, Share]:
         """Share of rows whose label changed, by label."""
-        return {label: Share(int(row.sum() - row[place]), int(row.sum())) for place, (label, row) in enumerate(zip(self.labels, self.counts))}
+        return {label: Share(int(row.sum() - row[place]), int(row.sum())) for place,
+                (label, row) in enumerate(zip(self.labels, self.counts))}
 
     def to_dict(self) -> dict[str, Any]:
         """The matrix and its rates as plain data."""
-        return {'labels': list(self.labels), 'counts': self.counts.tolist(), 'uncorrected': self.uncorrected, 'flip_rate': self.flip_rate.to_dict(),
+        return {'labels': list(self.labels), 'counts': self.counts.tolist(), 'uncorrected': self.uncorrected,
+                'flip_rate': self.flip_rate.to_dict(),
                 'flip_rates': {label: share.to_dict() for label, share in self.flip_rates.items()}}
 
     def _head(self) -> list[str]:
@@ -105,7 +107,8 @@ class TransitionMatrix:
 
     def _rows(self) -> list[list[Any]]:
         "The table with names and flip rates."
-        return [[label, *counts.tolist(), share] for (label, share), counts in zip(self.flip_rates.items(), self.counts)]
+        return [[label, *counts.tolist(), share] for (label, share), counts in zip(self.flip_rates.items(),
+            self.counts)]
 
     def __str__(self):
         lines = [self._head(), *([str(cell) for cell in row] for row in self._rows())]
@@ -149,9 +152,13 @@ def transition_matrix(rows: Iterable[Mapping[str, Any]], labels: Sequence[str] |
         If a row was never corrected, or its label is not in `labels`.
     """
     rows = as_rows(rows)
-    bare = [n for n, row in enumerate(rows) if 'label_corrected' not in row and row.get('status', 'accepted') == 'accepted']
-    if bare: raise ValueError(f'row {bare[0]} has no label_corrected: correct the rows first, SelfCorrection(teacher, task)(rows)')
-    def after(row): return OTHER if row.get('flipped') and row['label_corrected'] == row['label_target'] else row['label_corrected']
+    bare = [n for n, row in enumerate(rows) if 'label_corrected' not in row and row.get('status', 'accepted')
+            == 'accepted']
+    if bare:
+        raise ValueError(f'row {bare[0]} has no label_corrected: correct the rows first, '
+                         f'SelfCorrection(teacher, task)(rows)')
+    def after(row):
+        return OTHER if row.get('flipped') and row['label_corrected'] == row['label_target'] else row['label_corrected']
     pairs = [(row['label_target'], after(row)) for row in rows if row.get('label_corrected') is not None]
     found = {name: None for pair in pairs for name in pair}
     names = (*(sorted(found.keys() - {OTHER}) if labels is None else labels), *[OTHER]*(OTHER in found))
@@ -177,7 +184,8 @@ def alarms(matrix: TransitionMatrix, most: float = .3, least: int = 5) -> list[s
     before, after = (matrix.counts.sum(axis) > 0 for axis in (1, 0))
     if before.sum() > 1 and after.sum() == 1 and matrix.n >= least:
         label = matrix.labels[int(after.argmax())]
-        found.append(f'self-correction gives all {matrix.n} rows the label {label!r}: the corrector does not tell the labels apart')
+        found.append(f'self-correction gives all {matrix.n} rows the label {label!r}: the corrector does not tell the '
+                     f'labels apart')
     return found
 
 # %% ../nbs/10j_transitions.ipynb #dc9614e7
@@ -216,11 +224,13 @@ class RepairRates:
 
     def to_dict(self) -> dict[str, Any]:
         """All rates as plain data."""
-        return {name: getattr(self, name).to_dict() for name in ('fix', 'break_', 'before', 'after', 'kept')} | {'helps': self.helps}
+        return {name: getattr(self, name).to_dict() for name in ('fix', 'break_', 'before', 'after',
+            'kept')} | {'helps': self.helps}
 
     def _rows(self) -> list[tuple[str, Any]]:
         "Names and values for people."
-        return [('wrong labels repaired', self.fix), ('right labels broken', self.break_), ('right before', self.before), ('right after relabelling', self.after),
+        return [('wrong labels repaired', self.fix), ('right labels broken', self.break_),
+                ('right before', self.before), ('right after relabelling', self.after),
                 ('right among confirmed rows', self.kept), ('relabelling helps', 'yes' if self.helps else 'no')]
 
     def __str__(self): return '\n'.join(f'{name:<27} {value}' for name, value in self._rows())

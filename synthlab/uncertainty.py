@@ -36,14 +36,17 @@ def prepare_rows(X: np.ndarray, normalize: bool = True, dtype: str = 'float32') 
     """
     X = np.asarray(X)
     if X.dtype.kind not in 'fiu' or X.ndim != 2 or not X.size:
-        raise ValueError(f'X must hold numbers, shape (rows, dimensions), got {X.dtype} of shape {X.shape}; embed texts first')
+        raise ValueError(f'X must hold numbers, shape (rows, dimensions), got {X.dtype} of shape {X.shape}; '
+                         f'embed texts first')
     if dtype not in _DTYPES: raise ValueError(f'dtype must be one of {_DTYPES}, got {dtype!r}')
     with np.errstate(over='ignore'): rows = X.astype(_precision(len(X), dtype))
-    _refuse(rows, ~np.isfinite(squares := np.einsum('nd,nd->n', rows, rows)), f'holds a number that is not finite in {dtype}, or its square is not')
+    _refuse(rows, ~np.isfinite(squares := np.einsum('nd,nd->n', rows, rows)), f'holds a number that is not finite in '
+            f'{dtype}, or its square is not')
     if normalize:
         _refuse(rows, squares == 0, 'is zero and has no direction: leave it out, or pass normalize=False')
         rows /= np.sqrt(squares)[:, None]
-    if len(rows) > 1 and not np.ptp(rows, axis=0).any(): raise ValueError(f'all {len(rows)} rows are the same: give at least two that differ')
+    if len(rows) > 1 and not np.ptp(rows, axis=0).any():
+        raise ValueError(f'all {len(rows)} rows are the same: give at least two that differ')
     rows -= rows.mean(0, dtype=np.float64).astype(rows.dtype)
     return rows
 
@@ -62,11 +65,13 @@ def _products(chosen: np.ndarray, table: np.ndarray) -> np.ndarray:
     # Up to three vectors are faster than the library's product of matrices.
     if len(chosen) < 4: return np.stack([table @ row for row in chosen]).astype(np.float64, copy=False)
     total = np.zeros((len(chosen), len(table)))
-    for start in range(0, chosen.shape[1], _WIDTH): total += chosen[:, start:start + _WIDTH] @ table[:, start:start + _WIDTH].T
+    for start in range(0, chosen.shape[1], _WIDTH):
+        total += chosen[:, start:start + _WIDTH] @ table[:, start:start + _WIDTH].T
     return total
 
 
-def squared_distances(rows: np.ndarray, squares: np.ndarray, chosen: Sequence[int], part: slice = slice(None)) -> np.ndarray:
+def squared_distances(rows: np.ndarray, squares: np.ndarray, chosen: Sequence[int],
+                      part: slice = slice(None)) -> np.ndarray:
     """Squared distances of k chosen rows to all N, or to a part of them: shape (k, N) or (k, part), none negative.
 
     `squares` holds the squared lengths of all rows, shape (N,). A row is at distance exactly 0 from itself.
@@ -90,7 +95,8 @@ def median_distance(rows: np.ndarray, n_pairs: int = 2000, seed: int = 0) -> flo
     return float(np.median(np.linalg.norm(rows[i].astype(np.float64) - rows[j], axis=1)))
 
 
-def find_length_scale(rows: np.ndarray, length_scale: float | str = 'median', scale: float = .5, seed: int = 0) -> float:
+def find_length_scale(rows: np.ndarray, length_scale: float | str = 'median', scale: float = .5,
+                      seed: int = 0) -> float:
     """Return the length scale: a number as it is, or `scale` times the median distance for 'median'.
 
     A single row has length scale 1, where every number gives the same. A median of 0 (most rows are copies) raises a
@@ -99,7 +105,9 @@ def find_length_scale(rows: np.ndarray, length_scale: float | str = 'median', sc
     if length_scale != 'median': return float(length_scale)
     if len(rows) == 1: return 1.
     median = median_distance(rows, seed=seed)
-    if not median: raise ValueError(f'most of the {len(rows)} rows are copies of each other: their median distance is 0. Drop the copies, or give length_scale a number')
+    if not median:
+        raise ValueError(f'most of the {len(rows)} rows are copies of each other: their median distance is 0. Drop the '
+                         f'copies, or give length_scale a number')
     return scale*median
 
 # %% ../nbs/08_uncertainty.ipynb #eaa3e136
@@ -167,7 +175,8 @@ def _check_memory(needed: int, allowed: float | None, what: str) -> None:
     "Refuse what does not fit."
     allowed = available_memory() if allowed is None else allowed
     if needed > allowed:
-        raise MemoryError(f'{what} needs {needed/2**30:.3g} GiB, and {allowed/2**30:.3g} GiB are available: take fewer picks or smaller clusters, dtype float32, '
+        raise MemoryError(f'{what} needs {needed/2**30:.3g} GiB, and {allowed/2**30:.3g} GiB are available: take fewer '
+                          f'picks or smaller clusters, dtype float32, '
                           'select by class, or `select_in_parts` or `select_features` of synthlab.selection')
 
 # %% ../nbs/08_uncertainty.ipynb #a2194c19
@@ -180,20 +189,28 @@ _PIECE, _FEWEST, _NUMBERS = 64, 1024, 2**20
 def _check_settings(length_scale: float | str, noise: float, scale: float, dtype: str, start: str) -> None:
     "Refuse settings out of range."
     if dtype not in _DTYPES: raise ValueError(f'dtype must be one of {_DTYPES}, got {dtype!r}')
-    if isinstance(length_scale, str) and length_scale != 'median': raise ValueError(f"length_scale must be a number or 'median', got {length_scale!r}")
-    if length_scale != 'median' and not 0 < length_scale < np.inf: raise ValueError(f'length_scale must be over 0 and finite, got {length_scale}')
-    if not 0 < scale < np.inf: raise ValueError(f'scale must be over 0 and finite, got {scale}; 0.5 takes half the median distance')
+    if isinstance(length_scale, str) and length_scale != 'median':
+        raise ValueError(f"length_scale must be a number or 'median', got {length_scale!r}")
+    if length_scale != 'median' and not 0 < length_scale < np.inf:
+        raise ValueError(f'length_scale must be over 0 and finite, got {length_scale}')
+    if not 0 < scale < np.inf:
+        raise ValueError(f'scale must be over 0 and finite, got {scale}; 0.5 takes half the median distance')
     if not 0 <= noise < np.inf: raise ValueError(f'noise must be at least 0 and finite, got {noise}')
-    if noise == 0 and dtype == 'float32': raise ValueError("noise must be over 0 in float32, got 0; dtype='float64' takes 0")
-    if start not in ('first', 'central', 'random'): raise ValueError(f"start must be 'first', 'central' or 'random', got {start!r}")
+    if noise == 0 and dtype == 'float32':
+        raise ValueError("noise must be over 0 in float32, got 0; dtype='float64' takes 0")
+    if start not in ('first', 'central', 'random'):
+        raise ValueError(f"start must be 'first', 'central' or 'random', got {start!r}")
 
 
 def _row_numbers(i: Any, N: int) -> list[int]:
     "Row numbers as a list without repeats; refuses anything else."
     numbers = np.atleast_1d(np.asarray(i))
     if numbers.size == 0: return []
-    if numbers.dtype.kind not in 'iu' or numbers.ndim > 1: raise ValueError(f'row numbers must be integers, one or a list, got {numbers.dtype} of shape {numbers.shape}')
-    if numbers.min() < 0 or numbers.max() >= N: raise ValueError(f'row numbers must lie from 0 to {N - 1}, got {numbers.min() if numbers.min() < 0 else numbers.max()}')
+    if numbers.dtype.kind not in 'iu' or numbers.ndim > 1:
+        raise ValueError(f'row numbers must be integers, one or a list, got {numbers.dtype} of shape {numbers.shape}')
+    if numbers.min() < 0 or numbers.max() >= N:
+        raise ValueError(f'row numbers must lie from 0 to {N - 1}, got '
+                         f'{numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
 # %% ../nbs/08_uncertainty.ipynb #6c289c60
@@ -249,7 +266,8 @@ class UncertaintyTracker:
     >>> tracker.select(2).tolist()                      # the first row, and the one it explains least
     [0, 2]
     """
-    def __init__(self, length_scale: float | str = 'median', noise: float = 1e-4, scale: float = .5, normalize: bool = True, dtype: str = 'float32',
+    def __init__(self, length_scale: float | str = 'median', noise: float = 1e-4, scale: float = .5,
+                 normalize: bool = True, dtype: str = 'float32',
                  start: str = 'first', seed: int = 0, max_memory: float | None = None):
         _check_settings(length_scale, noise, scale, dtype, start)
         self.length_scale, self.noise, self.scale, self.normalize = length_scale, noise, scale, normalize
@@ -275,9 +293,12 @@ class UncertaintyTracker:
         MemoryError
             If the copy of `X` does not fit.
         """
-        if np.ndim(X) == 2: _check_memory(memory_needed(len(X), 0, np.shape(X)[1], self.dtype), self.max_memory, f'a copy of {len(X)} rows')
+        if np.ndim(X) == 2:
+            _check_memory(memory_needed(len(X), 0, np.shape(X)[1], self.dtype), self.max_memory,
+                          f'a copy of {len(X)} rows')
         if self.noise < _LEAST_NOISE and _precision(len(X), self.dtype) == 'float32':
-            raise ValueError(f"noise must be at least {_LEAST_NOISE:g} for {len(X)} rows in float32, got {self.noise}; dtype='float64' takes less")
+            raise ValueError(f"noise must be at least {_LEAST_NOISE:g} for {len(X)} rows in float32, got {self.noise}; "
+                             f"dtype='float64' takes less")
         self._rows = prepare_rows(X, self.normalize, self.dtype)
         self._squares = np.einsum('nd,nd->n', self._rows, self._rows, dtype=np.float64)
         self.length_scale_ = find_length_scale(self._rows, self.length_scale, self.scale, self.seed)
@@ -313,7 +334,8 @@ class UncertaintyTracker:
         self._learn(new)
         return self
 
-    def select(self, n: int, cluster_size: int = 1, until: float | None = None, observe_cluster: bool = True) -> np.ndarray:
+    def select(self, n: int, cluster_size: int = 1, until: float | None = None,
+               observe_cluster: bool = True) -> np.ndarray:
         """Pick rows where the variance is largest, and observe them; a second call goes on.
 
         Parameters
@@ -378,12 +400,15 @@ class UncertaintyTracker:
         N, free = len(self._fitted()), int((~self._taken).sum())
         if not n >= 1: raise ValueError(f'n must be at least 1, got {n}')
         if n > free: raise ValueError(f'{n} picks from {N} rows of which {free} are free: ask for fewer')
-        if not 1 <= cluster_size <= N: raise ValueError(f'cluster_size must lie from 1 to the number of rows, {N}, got {cluster_size}')
-        if until is not None and not 0 < until <= 1: raise ValueError(f'until must lie in (0, 1], a share of the prior variance, got {until}')
+        if not 1 <= cluster_size <= N:
+            raise ValueError(f'cluster_size must lie from 1 to the number of rows, {N}, got {cluster_size}')
+        if until is not None and not 0 < until <= 1:
+            raise ValueError(f'until must lie in (0, 1], a share of the prior variance, got {until}')
 
     def _first_pick(self) -> int:
         "The row to begin with."
-        at = {'first': lambda: 0, 'central': self._squares.argmin, 'random': lambda: np.random.default_rng(self.seed).integers(len(self._rows))}
+        at = {'first': lambda: 0, 'central': self._squares.argmin,
+              'random': lambda: np.random.default_rng(self.seed).integers(len(self._rows))}
         return int(at[self.start]())
 
     def _next(self, most: int) -> list[tuple[int, float, int, int]]:
@@ -407,15 +432,18 @@ class UncertaintyTracker:
         floor = np.partition(left, -size)[-size]
         awake = np.flatnonzero(left >= floor)
         if 4*len(awake) > len(free) or left.max() < floor + margin: return []
-        rows, squares, variance, nearest, open_ = self._rows[awake], self._squares[awake], self.variance_[awake], self._nearest[awake], np.ones(len(awake), bool)
-        factors, found = np.concatenate([*(piece[:, awake] for piece in self._filled()), np.empty((most, len(awake)), rows.dtype)]), []
+        rows, squares, variance, nearest, open_ = (self._rows[awake], self._squares[awake], self.variance_[awake],
+                                                   self._nearest[awake], np.ones(len(awake), bool))
+        factors, found = np.concatenate([*(piece[:, awake] for piece in self._filled()), np.empty((most, len(awake)),
+            rows.dtype)]), []
         for place in range(most):
             i, ties = pick(variance, open_, nearest, self.dtype)
             # From here on a row outside could be next.
             if variance[i] < floor + margin: break
             found.append((int(awake[i]), float(variance[i]), ties))
             squared = squared_distances(rows, squares, [i])[0]
-            factors[t + place], variance = _condition(rbf(squared, self.length_scale_) - factors[:t + place, i] @ factors[:t + place], variance, i, self.noise)
+            factors[t + place], variance = _condition(rbf(squared, self.length_scale_) - factors[:t + place, i]
+                                                      @ factors[:t + place], variance, i, self.noise)
             nearest, open_[i] = np.minimum(nearest, squared), False
         return found
 
@@ -430,11 +458,13 @@ class UncertaintyTracker:
 
     def _filled(self) -> list[np.ndarray]:
         "The rows of the factor, in pieces."
-        return [piece[:len(self._pivots) - p*_PIECE] for p, piece in enumerate(self._pieces) if len(self._pivots) > p*_PIECE]
+        return [piece[:len(self._pivots) - p*_PIECE] for p, piece in enumerate(self._pieces)
+                if len(self._pivots) > p*_PIECE]
 
     def _explained(self, chosen: list[int], part: slice | list[int]) -> np.ndarray | float:
         r"Covariance of k rows with a part that is explained, :math:`\sum_s \ell_s(x_i) \ell_s(x)`, shape (k, part)."
-        return sum((_products(np.ascontiguousarray(piece[:, chosen].T), piece[:, part].T) for piece in self._filled()), start=0.)
+        return sum((_products(np.ascontiguousarray(piece[:, chosen].T), piece[:, part].T) for piece in self._filled()),
+                   start=0.)
 
     def _take(self, picks: list[int], cluster_size: int, alone: bool) -> list[np.ndarray]:
         "Observe picks, alone or with the unknown rows of their clusters; returns the clusters."
@@ -469,7 +499,8 @@ class UncertaintyTracker:
             apart = [] if squared is None else [squared[:, part]]
             if k > given: apart.append(squared_distances(self._rows, self._squares, chosen[given:], part))
             apart = np.concatenate(apart)
-            factor = solve_triangular(L, rbf(apart, self.length_scale_) - self._explained(chosen, part), lower=True, check_finite=False)
+            factor = solve_triangular(L, rbf(apart, self.length_scale_) - self._explained(chosen, part), lower=True,
+                                      check_finite=False)
             self._pieces[-1][t % _PIECE:t % _PIECE + k, part] = factor
             variance[part] = np.maximum(self.variance_[part] - np.einsum('kn,kn->n', factor, factor), 0)
             nearest[part] = np.minimum(self._nearest[part], apart.min(0))
@@ -484,7 +515,11 @@ class UncertaintyTracker:
         counts = (np.arange(len(free)) > 0) | (self.ties_ < len(self._rows) - 1)
         mostly = counts & (self.ties_ > free/2) & (free > 0)
         if mostly.sum() <= counts.sum()/2 or not mostly.any(): return
-        tied, picks, level = int(np.median(self.ties_[mostly])), f'{mostly.sum()} of {len(free)} picks', float(np.median(self.pick_variance_[mostly]))
-        if level > .5: why = f'the length scale {self.length_scale_:.3g} is too small to tell rows apart: raise scale (now {self.scale}) or length_scale'
+        tied, picks, level = (int(np.median(self.ties_[mostly])), f'{mostly.sum()} of {len(free)} picks',
+                              float(np.median(self.pick_variance_[mostly])))
+        if level > .5:
+            why = (f'the length scale {self.length_scale_:.3g} is too small to tell rows apart: raise scale (now '
+                   f'{self.scale}) or length_scale')
         else: why = f'nothing is left to learn (variance {level:.2g}): fewer picks, or stop with until='
-        warnings.warn(f'{tied} other rows had the largest variance at {picks}, and the farthest was taken; {why}', stacklevel=3)
+        warnings.warn(f'{tied} other rows had the largest variance at {picks}, and the farthest was taken; {why}',
+                      stacklevel=3)

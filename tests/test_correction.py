@@ -20,7 +20,7 @@ from synthlab.self_correction import SelfCorrection
 from synthlab.correction import apply_policy, correction_messages, correction_requests, correction_schema, tally
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
-from synthlab.writers import Setting, TextWriter
+from synthlab.writers import WriterConfig, TextWriter
 from synthlab.generation import Generation
 from synthlab.measures import wilson_interval
 from synthlab.prompting import FewShotPrompts
@@ -248,7 +248,7 @@ def test_an_estimate_asks_nothing_and_is_right():
 @settings(max_examples=100, deadline=None)
 def test_wilson_intervals(k, n):
     k = min(k, n)
-    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(method='wilson'))
+    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(decoder='wilson'))
 
 
 def test_repair_rates_against_counting_by_hand():
@@ -323,8 +323,8 @@ class Scribe(Corrector):
 
 
 def start(scribe, n=12, policy='relabel', calls=None, spending=None, done={}, corrector=None, votes=1, task=PETS, most=100, block=128):
-    setting = Setting(FewGen(), task, scribe, FewShotPrompts(shots=0), Sampling(16))
-    writer = CorrectedWriter(TextWriter(setting), Correction(policy=policy, votes=votes), corrector or scribe, Strategy(PETS), block)
+    config = WriterConfig(FewGen(), task, scribe, FewShotPrompts(shots=0), Sampling(16))
+    writer = CorrectedWriter(TextWriter(config), Correction(policy=policy, votes=votes), corrector or scribe, Strategy(PETS), block)
     return Generation(writer, dict.fromkeys(task.label_names, n//len(task.label_names)), most, done, {} if calls is None else calls, spending or Budget())
 
 
@@ -393,7 +393,7 @@ def test_a_label_of_which_the_run_wants_no_rows():
 
 def test_a_wrapped_writer_is_otherwise_the_writer():
     run = start(Scribe())
-    assert run.writer.size == 1 and run.writer.setting.task is PETS and run.writer.extend({'cat': 2, 'dog': 1, 'hen': 0}) == 3 and len(run.writer.spots) == 3
+    assert run.writer.size == 1 and run.writer.config.task is PETS and run.writer.extend({'cat': 2, 'dog': 1, 'hen': 0}) == 3 and len(run.writer.row_places) == 3
     with pytest.raises(AttributeError): run.writer.nothing_of_the_kind
 
 
