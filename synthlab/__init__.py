@@ -13,12 +13,14 @@ __version__ = "0.1.0"
 DISTRIBUTION = 'synthlab-text'             # name on the package index, where `synthlab` is somebody else's project; settings.ini has it too
 
 _HOMES = {
-    'alignment': ['MMDWeights', 'resample'], 'page': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
-    'correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'util': ['CannotMeasure'],
-    'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'], 'recipes': ['Recipe', 'generate', 'load_recipe'], 'replies': ['Request'], 'report': ['show_run'],
-    'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'novelty', 'vendi_score'], 'students': ['Student'],
-    'targen': ['TarGEN'], 'tasks': ['Label', 'Task', 'load_task'], 'teachers': ['CausalTeacher'],
-    'uncertainty': ['UncertaintyTracker', 'coverage_rate']}
+    'alignment': ['MMDWeights', 'resample'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
+    'self_correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'coverage': ['coverage_rate'],
+    'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'],
+    'util': ['CannotMeasure'], 'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'],
+    'recipes': ['Recipe', 'generate', 'load_recipe'], 'report': ['show_run'], 'requests': ['Request'],
+    'page': ['bake_off'], 'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'novelty', 'vendi_score'],
+    'students': ['Student'], 'targen': ['TarGEN'], 'tasks': ['Label', 'Task', 'load_task'],
+    'teachers': ['CausalTeacher'], 'uncertainty': ['UncertaintyTracker']}
 _load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
 
 

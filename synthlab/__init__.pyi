@@ -6,10 +6,11 @@ from .chat import ChatTeacher as ChatTeacher
 from .contrast import contrast_weights as contrast_weights
 from .contrast import correlate as correlate
 from .contrast import live_weights as live_weights
-from .correction import SelfCorrection as SelfCorrection
+from .self_correction import SelfCorrection as SelfCorrection
 from .corrsynth import CFG as CFG
 from .corrsynth import CorrSynth as CorrSynth
 from .corrsynth import FewGen as FewGen
+from .coverage import coverage_rate as coverage_rate
 from .embeddings import Embedder as Embedder
 from .lexical import distinct_n as distinct_n
 from .lexical import near_duplicates as near_duplicates
@@ -21,8 +22,8 @@ from .quality import evaluate as evaluate
 from .recipes import Recipe as Recipe
 from .recipes import generate as generate
 from .recipes import load_recipe as load_recipe
-from .replies import Request as Request
 from .report import show_run as show_run
+from .requests import Request as Request
 from .runs import read_rows as read_rows
 from .sampling import Sampling as Sampling
 from .semantic import label_cosine as label_cosine
@@ -36,4 +37,3 @@ from .tasks import Task as Task
 from .tasks import load_task as load_task
 from .teachers import CausalTeacher as CausalTeacher
 from .uncertainty import UncertaintyTracker as UncertaintyTracker
-from .uncertainty import coverage_rate as coverage_rate

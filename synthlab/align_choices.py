@@ -8,7 +8,7 @@ __all__ = ['Aligned', 'distance', 'label_shares', 'draw_kept', 'Aligning', 'NoAl
 # %% ../nbs/10bb_align_choices.ipynb #5b641e88
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,15 @@ class Aligned(NamedTuple):
     Parameters
     ----------
     weights : ndarray
-        Weight of each row, mean 1 within its label, shape (rows,); where rows are kept, 1 for those and 0 for the others.
+        Weight of each row, mean 1 within its label, shape (rows,); where rows are kept, 1 for those and 0 for the
+        others.
     kept : ndarray
         Whether a row is kept, shape (rows,).
     summary : dict
-        `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`, how many equal rows they are worth; `real`, how many real rows there were; `labels_uniform` and `labels`,
-        the share of texts in which a judge that learnt from the real rows finds the label that was asked for, before and after.
+        `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`, how many
+        equal rows they are worth; `real`, how many real rows there were; `labels_uniform` and `labels`,
+        the share of texts in which a judge that learnt from the real rows finds the label that was asked for, before
+        and after.
     """
 
     weights: np.ndarray
@@ -34,19 +37,23 @@ class Aligned(NamedTuple):
     summary: dict[str, float]
 
 
-def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float, n_features: int = 2048, seed: int = 0) -> float:
+def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float, n_features: int = 2048,
+             seed: int = 0) -> float:
     """Measure how far weighted rows are from real ones."""
     from synthlab.mmd import mmd2
     features = n_features if len(R) + len(S) > 4000 else None
-    return float(np.sqrt(max(0., mmd2(R, S, wy=weights/weights.sum(), bandwidth=bandwidth, features=features, seed=seed))))
+    return float(np.sqrt(max(0., mmd2(R, S, wy=weights/weights.sum(), bandwidth=bandwidth, features=features,
+                                      seed=seed))))
 
 
-def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str], weightings: Sequence[np.ndarray]) -> list[float] | None:
+def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str],
+                 weightings: Sequence[np.ndarray]) -> list[float] | None:
     """Ask a judge that learnt from the real rows how many texts have the label they were asked for."""
     if len(names) < 2: return None
     from synthlab.embeddings import GoldClassifier
     known = [rows[:2000] for rows in R]
-    right = np.array(GoldClassifier().fit(np.concatenate(known), np.repeat(names, list(map(len, known)))).predict(S)) == np.asarray(labels)
+    right = np.array(GoldClassifier().fit(np.concatenate(known),
+                                          np.repeat(names, list(map(len, known)))).predict(S)) == np.asarray(labels)
     return [float(np.average(right, weights=weights)) for weights in weightings]
 
 
@@ -66,8 +73,8 @@ class Aligning(Choice):
     A subclass has `align`, and `candidates` where it keeps some of more texts.
     """
 
-    candidates: ClassVar[float] = 1.
-    embedder: ClassVar[str] = 'minilm'
+    candidates = 1.
+    embedder = 'minilm'
 
     def align(self, texts: Sequence[str], labels: Sequence[str], pool: Mapping[str, Sequence[dict]],
               wanted: Mapping[str, int], seed: int = 0, embedder: Any = None) -> Aligned:
@@ -96,7 +103,8 @@ class Aligning(Choice):
         ValueError
             If a label has no real row.
         """
-        raise NotImplementedError(f'{type(self).__name__} has no method align(texts, labels, pool, wanted, seed, embedder)')
+        raise NotImplementedError(f'{type(self).__name__} has no method align(texts, labels, pool, wanted, '
+                                  f'seed, embedder)')
 
 
 @register('align')
@@ -163,15 +171,20 @@ class MMDAlignment(Aligning):
         from synthlab.embeddings import embedder_of
         encoder, labels, names = embedder or embedder_of(self.embedder), np.asarray(labels), list(dict.fromkeys(labels))
         R, S = [encoder.encode([demo['text'] for demo in pool[label]]) for label in names], encoder.encode(texts)
-        fitted = MMDWeights(self.features, self.n_features, self.bandwidth, self.ridge, seed=seed).fit(np.concatenate(R), S, np.repeat(names, list(map(len, R))), labels)
+        fitted = MMDWeights(self.features, self.n_features, self.bandwidth, self.ridge,
+                            seed=seed).fit(np.concatenate(R), S, np.repeat(names, list(map(len, R))), labels)
         weights, distances = np.empty(len(texts)), []
         for number, label in enumerate(names):
             here = np.flatnonzero(labels == label)
             share = fitted.weights_[here] / fitted.weights_[here].sum()
-            weights[here] = share*len(here) if self.keep == 'weights' else draw_kept(share, min(wanted[label], len(here)), np.random.default_rng([seed, number]))
-            distances.append([distance(R[number], S[here], w, fitted.bandwidth_, self.n_features, seed) for w in (np.ones(len(here)), weights[here])])
+            weights[here] = share*len(here) if self.keep == 'weights' else draw_kept(share,
+                min(wanted[label], len(here)), np.random.default_rng([seed, number]))
+            distances.append([distance(R[number], S[here], w, fitted.bandwidth_, self.n_features, seed)
+                              for w in (np.ones(len(here)), weights[here])])
         before, after = np.mean(distances, axis=0).tolist()
         kept = np.ones(len(texts), bool) if self.keep == 'weights' else weights > 0
         shares = label_shares(R, names, S, labels, [np.ones(len(S)), weights])
         judged = dict(zip(('labels_uniform', 'labels'), shares or ()))
-        return Aligned(weights, kept, {'mmd_uniform': before, 'mmd': after, 'ess': effective_size(weights/weights.sum()), 'real': sum(map(len, R)), **judged})
+        return Aligned(weights, kept, {'mmd_uniform': before, 'mmd': after,
+                                       'ess': effective_size(weights/weights.sum()), 'real': sum(map(len, R)),
+                                       **judged})

@@ -4,53 +4,42 @@
 
 # %% auto #0
 __all__ = ['GENERAL', 'LONGEST_VALUE', 'NOTHING', 'ORIGINS', 'attribute_list', 'fill_prompt', 'extract_messages',
-           'attributes_schema', 'Record', 'make_record', 'edited', 'extraction_sampling', 'extract_request', 'NoRecord',
-           'read_record', 'demonstration_faults', 'extract_requests', 'Extraction', 'extract', 'write_records',
-           'record_fault', 'honest', 'read_records', 'write_messages', 'list_schema', 'texts_schema', 'write_request',
-           'Dropped', 'item_fault', 'sort_items', 'NewTexts', 'read_texts', 'recombine']
+           'attributes_schema', 'Record', 'make_record', 'name_fault', 'edited', 'extraction_sampling',
+           'extract_request', 'NoRecord', 'read_record', 'extract_requests', 'Extraction', 'extract', 'write_records',
+           'read_records', 'write_messages', 'list_schema', 'write_request', 'Dropped', 'sort_items', 'NewTexts',
+           'read_texts', 'recombine']
 
 # %% ../nbs/09_attributes.ipynb #7fae2681
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from html import escape
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
+from pydantic import (
+    AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator)
 
 from .asking import has_short_context, TextTeacher
 from .budget import Budget
 from .data import DataError, Table, read_table
-from .replies import Reply, Request
+from .requests import Reply, Request, read
 from .sampling import Sampling
-from .structured import read
-from .util import derive_seed, did_you_mean, one_line, render, row_id, text_fault, whole_file
 from .tasks import Attribute, Task, label_counts
+from .util import derive_seed, did_you_mean, html_table, one_line, render, row_id, text_fault, whole_file
 
 # %% ../nbs/09_attributes.ipynb #6efff892
 GENERAL = {'topic': Attribute(meaning='what the text is about'), 'tone': Attribute(meaning='how the writer sounds'),
-           'style': Attribute(meaning='register and wording'), 'form_and_length': Attribute(meaning='shape of the text and about how many words')}
+           'style': Attribute(meaning='register and wording'),
+           'form_and_length': Attribute(meaning='shape of the text and about how many words')}
 
 
 def attribute_list(task: Task) -> dict[str, Attribute]:
-    """Return the attributes by which texts of a task are described.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-
-    Returns
-    -------
-    dict of str to Attribute
-        Its own, or a general list where it has none.
-    """
+    """Return the attributes by which texts of a task are described: its own, or a general list."""
     return dict(task.attributes or GENERAL)
 
 # %% ../nbs/09_attributes.ipynb #802efd23
@@ -61,54 +50,30 @@ def _template(name: str) -> str:
 
 
 def fill_prompt(name: str, **values) -> list[dict[str, str]]:
-    """Fill one of the package's prompts.
-
-    Parameters
-    ----------
-    name : str
-        Name of the template, such as "attributes_write".
-    **values
-        What it uses; inserted as it is.
-
-    Returns
-    -------
-    list of dict
-        One message, the user's, with `role` and `content`.
-    """
+    """Fill one of the package's prompts, such as "attributes_write", and return it as the user's message."""
     return [{'role': 'user', 'content': render(_template(name), **values).strip()}]
 
 # %% ../nbs/09_attributes.ipynb #7ec13107
 def extract_messages(task: Task, label: str, text: str) -> list[dict[str, str]]:
-    """Ask for the attributes of a text.
-
-    Parameters
-    ----------
-    task : Task
-        The task, with the attributes that are asked for.
-    label : str
-        Name of the text's label.
-    text : str
-        The text.
-
-    Returns
-    -------
-    list of dict
-        Messages with `role` and `content`.
-    """
+    """Ask for the attributes of a text of the label."""
     example = json.dumps({'text': text, 'label': task.label(label).name}, ensure_ascii=False)
     meanings = [(key, attribute.meaning) for key, attribute in attribute_list(task).items()]
     return fill_prompt('attributes_extract', task=task.description, example=example, attributes=meanings)
 
 # %% ../nbs/09_attributes.ipynb #34fe7815
-LONGEST_VALUE = 300                             # characters; a few words are wanted
-NOTHING = 'none'                                # the value of an attribute that a text does not show
+# Characters of a value; a longer one must be the text itself.
+LONGEST_VALUE = 300
+# The value of an attribute that a text does not show.
+NOTHING = 'none'
 
 
 def _plain_value(value: Any) -> Any:
     "A value as one string, where it can be one."
-    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value): value = ', '.join(map(str, value))
-    if value is None or isinstance(value, str) and text_fault(value).startswith('is empty'): return NOTHING
-    return one_line(value) if isinstance(value, str) else value
+    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
+        value = ', '.join(map(str, value))
+    if value is None: return NOTHING
+    if not isinstance(value, str): return value
+    return NOTHING if text_fault(value).startswith('is empty') else one_line(value)
 
 
 def _usable(value: str) -> str:
@@ -125,14 +90,15 @@ def _spelling(key: str) -> str: return key.casefold().strip().replace(' ', '_').
 
 
 class _Attributes(BaseModel):
-    "What all such shapes share."
+    "Base of all schemas of attributes."
     model_config = ConfigDict(extra='allow', coerce_numbers_to_str=True)
 
     @model_validator(mode='before')
     @classmethod
     def _respell(cls, given):
         known = {_spelling(info.alias): info.alias for info in cls.model_fields.values()}
-        return {known.get(_spelling(key), key): value for key, value in given.items()} if isinstance(given, dict) else given
+        return {known.get(_spelling(key), key): value for key, value in given.items()} if isinstance(given,
+            dict) else given
 
     @model_validator(mode='after')
     def _says_something(self):
@@ -140,32 +106,24 @@ class _Attributes(BaseModel):
         return self
 
     @property
-    def told(self) -> dict[str, str]: return {info.alias: getattr(self, name) for name, info in type(self).model_fields.items()}
+    def told(self) -> dict[str, str]:
+        return {info.alias: getattr(self, name) for name, info in type(self).model_fields.items()}
 
 
 @lru_cache(maxsize=64)
 def _keys_schema(keys: tuple[str, ...]) -> type[BaseModel]:
-    "The schema for these keys; the same class for the same keys, as teachers remember schemas."
-    return create_model('Attributes', __base__=_Attributes, **{f'a{n}': (_Value, Field(alias=key)) for n, key in enumerate(keys)})
+    "The schema for these keys; the same class for the same keys, as teachers cache schemas."
+    return create_model('Attributes', __base__=_Attributes, **{f'a{n}': (_Value, Field(alias=key)) for n,
+        key in enumerate(keys)})
 
 
 def attributes_schema(task: Task) -> type[BaseModel]:
-    """Return the shape that the attributes of a text must have.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-
-    Returns
-    -------
-    type of pydantic.BaseModel
-        A model with one string for each attribute.
-    """
+    """Return the schema of a text's attributes: one string for each."""
     return _keys_schema(tuple(attribute_list(task)))
 
 # %% ../nbs/09_attributes.ipynb #9b71e8e3
-ORIGINS = {'extracted': 'from a demonstration', 'recombined': 'values of several records', 'drawn': 'values drawn independently', 'edited': 'changed by hand'}
+ORIGINS = {'extracted': 'from a demonstration', 'recombined': 'values of several records',
+           'drawn': 'values drawn independently', 'edited': 'changed by hand'}
 
 
 @dataclass(frozen=True)
@@ -175,13 +133,13 @@ class Record:
     Parameters
     ----------
     id : str
-        Names the record; the same for the same content and source.
+        The same for the same content and source.
     label : str
         Label of the texts to be written.
     attributes : Mapping of str to str
         A value in words for each key.
     source : str
-        Id of the demonstration; empty where there is none.
+        Id of the demonstration; empty if there is none.
     origin : str
         One of `ORIGINS`.
     """
@@ -193,30 +151,25 @@ class Record:
     origin: str = 'extracted'
 
 
-def make_record(label: str, attributes: Mapping[str, str], source: str = '', origin: str = 'extracted', number: int = 0) -> Record:
-    """Make a record, named after what it holds.
-
-    Parameters
-    ----------
-    label : str
-        Label of the texts to be written.
-    attributes : Mapping of str to str
-        A value for each key.
-    source : str
-        Id of the demonstration.
-    origin : str
-        One of `ORIGINS`.
-    number : int
-        Keeps apart records that are otherwise equal.
-
-    Returns
-    -------
-    Record
-        The record.
-    """
-    return Record(row_id('record', origin, label, source, number, json.dumps(dict(attributes))), label, dict(attributes), source, origin)
+def make_record(label: str, attributes: Mapping[str, str], source: str = '', origin: str = 'extracted',
+                number: int = 0) -> Record:
+    """Make a record whose id follows from its content; `number` keeps apart records that are otherwise equal."""
+    return Record(row_id('record', origin, label, source, number, json.dumps(dict(attributes))), label,
+                  dict(attributes), source, origin)
 
 # %% ../nbs/09_attributes.ipynb #f43cab9b
+def name_fault(kind: str, names: Iterable[Any], known: Collection[str]) -> str:
+    """Report the first name that is not known, with the nearest one that is; empty if all are known."""
+    wrong = [name for name in names if name not in known]
+    return (f'{kind} {wrong[0]!r} is unknown{did_you_mean(wrong[0], known)}; there are {", ".join(known)}' if wrong
+            else '')
+
+
+def _value_fault(attributes: Mapping[str, Any]) -> str:
+    "The first value that is not a text, with the reason; empty if all are."
+    return next((f'{key} {fault}' for key, value in attributes.items() if (fault := text_fault(value))), '')
+
+
 def edited(record: Record, **changes: str) -> Record:
     """Change values of a record.
 
@@ -225,7 +178,7 @@ def edited(record: Record, **changes: str) -> Record:
     record : Record
         The record, which stays as it is.
     **changes
-        New values by key; None takes the key out.
+        New values by key; None removes the key.
 
     Returns
     -------
@@ -235,64 +188,35 @@ def edited(record: Record, **changes: str) -> Record:
     Raises
     ------
     ValueError
-        If a value says nothing, a key is not the record's, or none is left.
+        If a value is not a text, the record does not have a key, or no attribute is left.
     """
-    unknown = next((key for key in changes if key not in record.attributes), None)
-    if unknown is not None: raise ValueError(f'the record has no attribute {unknown!r}{did_you_mean(unknown, record.attributes)}; it has {", ".join(record.attributes)}')
-    told = {key: changes.get(key, value) for key, value in record.attributes.items()}
-    kept = {key: one_line(value) if isinstance(value, str) else value for key, value in told.items() if value is not None}
-    fault = next((f'{key} {fault}' for key, value in kept.items() if (fault := text_fault(value))), '') or ('' if kept else 'no attribute is left')
-    if fault: raise ValueError(f'record {record.id} cannot be changed so: {fault}')
-    return make_record(record.label, kept, record.source, 'edited')
+    values = {**record.attributes, **changes}
+    fault = name_fault('attribute', changes, record.attributes)
+    fault = fault or ('' if any(value is not None for value in values.values()) else 'no attribute is left')
+    kept = {key: value for key, value in values.items() if value is not None}
+    if fault := fault or _value_fault(kept): raise ValueError(f'record {record.id} cannot be changed: {fault}')
+    return make_record(record.label, {key: one_line(value) for key, value in kept.items()}, record.source, 'edited')
 
 # %% ../nbs/09_attributes.ipynb #3a9457fd
 def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
-    """Say how answers of stage 1 are drawn where nobody says otherwise.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-    teacher : TextTeacher or None
-        Who is asked; with a short context the answer has to be short.
-
-    Returns
-    -------
-    Sampling
-        Temperature 1, and 40 tokens for each attribute, or 24.
-    """
+    """Default sampling of stage 1: temperature 1, and 40 tokens for each attribute, or 24 with a short context."""
     return Sampling(max_new_tokens=(24 if has_short_context(teacher) else 40)*len(attribute_list(task)))
 
 
-def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:
-    """Ask for the attributes of a demonstration.
+def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0,
+                    sample: int = 0) -> Request:
+    """Ask for the attributes of a demonstration (`id` and `text`); `sample` numbers descriptions of the same one.
 
-    Parameters
-    ----------
-    task : Task
-        The task.
-    label : str
-        Name of the demonstration's label.
-    demo : Mapping
-        The demonstration, with `id` and `text`.
-    sampling : Sampling or None
-        How tokens are drawn; None takes those of `extraction_sampling(task)`.
-    seed : int
-        Seed of the run.
-    sample : int
-        Which of several descriptions of the same demonstration this is, from 0.
-
-    Returns
-    -------
-    Request
-        The question; it carries the label and the demonstration as its name.
+    The request's name is the label and the demonstration's id.
     """
-    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task), attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']), name=(label, demo['id']))
+    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task),
+                   attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']),
+                   name=(label, demo['id']))
 
 # %% ../nbs/09_attributes.ipynb #5c236012
 @dataclass(frozen=True)
 class NoRecord:
-    """A demonstration of which no record came.
+    """A demonstration without a record.
 
     Parameters
     ----------
@@ -305,7 +229,7 @@ class NoRecord:
     reason : str
         Why, in words.
     text : str
-        What the teacher wrote, if anything.
+        The teacher's answer, if there was one.
     """
 
     source: str
@@ -316,18 +240,7 @@ class NoRecord:
 
 
 def read_record(reply: Reply) -> Record | NoRecord:
-    """Read the reply to an `extract_request`.
-
-    Parameters
-    ----------
-    reply : Reply
-        The reply.
-
-    Returns
-    -------
-    Record or NoRecord
-        The record, or why there is none.
-    """
+    """Read the reply to an `extract_request`: a record, or why there is none."""
     label, source = reply.request.name
     if not reply.ok:
         status = 'failed' if reply.outcome in ('failed', 'unasked') else 'rejected'
@@ -335,73 +248,41 @@ def read_record(reply: Reply) -> Record | NoRecord:
     return make_record(label, reply.value.told, source, number=reply.request.sample)
 
 # %% ../nbs/09_attributes.ipynb #a4cf5bea
-def demonstration_faults(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task) -> list[str]:
-    """Say why attributes of demonstrations cannot be asked for.
-
-    Parameters
-    ----------
-    demonstrations : Mapping of str to sequence of Mapping
-        Demonstrations with `id` and `text`, by label.
-    task : Task
-        The task.
-
-    Returns
-    -------
-    list of str
-        What is wrong; empty when nothing is.
-    """
-    faults = [f'label {label!r} is none of the task{did_you_mean(label, task.label_names)}; its labels are {", ".join(task.label_names)}'
-              for label in demonstrations if label not in task.label_names]
-    for label, demos in demonstrations.items():
-        for n, demo in enumerate(demos):
-            if not isinstance(demo, Mapping) or not {'id', 'text'} <= set(demo): faults.append(f'demonstration {n} of {label!r} needs an id and a text, got {demo!r:.80}')
-            else: faults += [f'{part} of demonstration {n} of {label!r} {fault}' for part in ('id', 'text') if (fault := text_fault(demo[part]))]
+def _demonstration_faults(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task) -> list[str]:
+    "What is wrong with demonstrations by label; empty if nothing is."
+    faults = [fault for label in demonstrations if (fault := name_fault('label', [label], task.label_names))]
+    for label, n, demo in ((label, n, demo) for label, demos in demonstrations.items() for n, demo in enumerate(demos)):
+        if not isinstance(demo, Mapping) or not {'id', 'text'} <= set(demo):
+            faults.append(f'demonstration {n} of {label!r} needs an id and a text, got {demo!r:.80}')
+            continue
+        found = ((part, text_fault(demo[part])) for part in ('id', 'text'))
+        faults += [f'{part} of demonstration {n} of {label!r} {fault}' for part, fault in found if fault]
     return faults or ([] if any(map(len, demonstrations.values())) else ['there are no demonstrations'])
 
 # %% ../nbs/09_attributes.ipynb #e8fc3ca9
 def _some(faults: Sequence[str]) -> list[str]:
-    "The first five, and how many more there are."
+    "The first five faults, and how many more there are."
     return [*faults[:5], *([f'and {len(faults) - 5} more'] if len(faults) > 5 else [])]
 
 
-def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, sampling: Sampling | None = None, seed: int = 0,
+def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task,
+                     sampling: Sampling | None = None, seed: int = 0,
                      cut: Callable[[str], str] = str) -> list[Request]:
-    """Ask for the attributes of many demonstrations.
+    """Ask for the attributes of demonstrations (`id` and `text`) by label; `cut` shortens a text.
 
-    Parameters
-    ----------
-    demonstrations : Mapping of str to sequence of Mapping
-        Demonstrations with `id` and `text`, by label.
-    task : Task
-        The task.
-    sampling : Sampling or None
-        How tokens are drawn; None as in `extract_request`.
-    seed : int
-        Seed of the run.
-    cut : callable
-        Shortens a text; the default leaves it.
-
-    Returns
-    -------
-    list of Request
-        One for each; a demonstration that comes twice is described twice. `teacher.estimate` says what they would take.
+    A demonstration that is listed twice is described twice. `teacher.estimate` reports the cost of the requests.
     """
     seen, requests = Counter(), []
     for label, demo in ((label, demo) for label, demos in demonstrations.items() for demo in demos):
-        requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed, seen[label, demo['id']]))
+        requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed,
+                                        seen[label, demo['id']]))
         seen[label, demo['id']] += 1
     return requests
 
 # %% ../nbs/09_attributes.ipynb #825aa705
-def _html(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    "A table, every cell escaped."
-    lines = [''.join(f'<th>{escape(str(name))}</th>' for name in head), *(''.join(f'<td>{escape(str(cell))}</td>' for cell in row) for row in rows)]
-    return '<table>' + ''.join(f'<tr>{line}</tr>' for line in lines) + '</table>'
-
-
 @dataclass(frozen=True)
 class Extraction:
-    """What came of the demonstrations.
+    """The result of `extract`; a table in a notebook.
 
     Parameters
     ----------
@@ -410,11 +291,11 @@ class Extraction:
     rejected, failed : tuple of NoRecord
         Demonstrations whose answers cannot be used, and those without an answer.
     unknown_keys : Mapping of str to int
-        Keys that nobody asked for, and how often they came; they are left out of the records.
+        Keys outside the schema, which records leave out, and how often they came.
     repaired : int
         Records that took a second answer.
     cached : int
-        Answers that the store had.
+        Answers taken from the store.
     """
 
     records: tuple[Record, ...]
@@ -426,19 +307,22 @@ class Extraction:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many demonstrations there were, and how they ended."""
+        """Number of demonstrations, and how they ended."""
         ends = {'records': len(self.records), 'rejected': len(self.rejected), 'failed': len(self.failed)}
         return {'demonstrations': sum(ends.values()), **ends}
 
     def _repr_html_(self) -> str:
-        rows = [(r.label, r.source, 'record', '; '.join(f'{k}: {v}' for k, v in r.attributes.items())) for r in self.records]
+        rows = [(r.label, r.source, 'record', '; '.join(f'{k}: {v}' for k, v in r.attributes.items()))
+                for r in self.records]
         rows += [(r.label, r.source, r.status, r.reason) for r in self.rejected + self.failed]
         said = ', '.join(f'{name}: {count}' for name, count in self.counts.items())
-        return f'<p>{said}</p>' + _html(('label', 'demonstration', 'end', 'attributes, or the reason'), rows[:20]) + (f'<p>and {len(rows) - 20} more</p>' if len(rows) > 20 else '')
+        return f'<p>{said}</p>' + html_table(('label', 'demonstration', 'end', 'attributes, or the reason'), rows)
 
 
-def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, teacher: TextTeacher, sampling: Sampling | None = None, seed: int = 0,
-            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None, repair: bool = True,
+def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task, teacher: TextTeacher,
+            sampling: Sampling | None = None, seed: int = 0,
+            calls: MutableMapping[str, dict] | None = None, budget: Budget | None = None, progress: bool | None = None,
+            repair: bool = True,
             cut: Callable[[str], str] = str) -> Extraction:
     """Describe demonstrations by their attributes.
 
@@ -449,17 +333,17 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     task : Task
         The task, with the attributes that are asked for.
     teacher : TextTeacher
-        Who describes.
+        The teacher that describes.
     sampling : Sampling or None
-        How tokens are drawn; None takes those of `extraction_sampling(task, teacher)`.
+        None takes `extraction_sampling(task, teacher)`.
     seed : int
-        Seed of the run.
+        Random seed of the run.
     calls : MutableMapping or None
-        The store of calls; what it knows is not asked.
+        The store of calls; calls in it are not made again.
     budget : Budget or None
-        Limits on calls, tokens and money.
+        Limits on calls, tokens and cost.
     progress : bool or None
-        Whether to show a bar; None shows it after two seconds.
+        Whether to show a progress bar; None shows it after two seconds.
     repair : bool
         Whether an answer of the wrong shape is asked for once more.
     cut : callable
@@ -468,70 +352,46 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     Returns
     -------
     Extraction
-        Records, and an account of every demonstration that gave none.
+        Records, and an account of every demonstration without one.
 
     Raises
     ------
     ValueError
         If a demonstration has no text or an unknown label; nothing was asked then.
     TeacherError
-        If the teacher can answer nothing; what it had answered is in the store.
+        If the teacher can answer nothing; earlier answers are in the store.
 
     References
     ----------
     SynAlign, arXiv 2502.08661, latent attribute reasoning.
     """
-    if faults := demonstration_faults(demonstrations, task): raise ValueError('; '.join(_some(faults)))
-    replies = teacher.complete(extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut), calls, budget, repair, progress)
-    ends = [read_record(reply) for reply in replies]
-    def ended(status): return tuple(end for end in ends if isinstance(end, NoRecord) and end.status == status)
-    return Extraction(tuple(end for end in ends if isinstance(end, Record)), ended('rejected'), ended('failed'), Counter(k for r in replies if r.ok for k in r.value.model_extra),
-                      sum(r.ok and len(r.answers) > 1 for r in replies), sum(r.cached for r in replies))
+    if faults := _demonstration_faults(demonstrations, task): raise ValueError('; '.join(_some(faults)))
+    requests = extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut)
+    replies = teacher.complete(requests, calls, budget, repair, progress)
+    ends, good = [read_record(reply) for reply in replies], [reply for reply in replies if reply.ok]
+    def ended(status): return tuple(end for end in ends if getattr(end, 'status', 'record') == status)
+    return Extraction(ended('record'), ended('rejected'), ended('failed'),
+                      Counter(key for reply in good for key in reply.value.model_extra),
+                      sum(len(reply.answers) > 1 for reply in good), sum(reply.cached for reply in replies))
 
 # %% ../nbs/09_attributes.ipynb #44692e8d
 def write_records(records: Iterable[Record], path: str | Path) -> None:
-    """Write records to a file, one JSON object on a line.
-
-    Parameters
-    ----------
-    records : iterable of Record
-        The records, at least one.
-    path : str or Path
-        A file that ends in `.jsonl`; one that is there is replaced.
-
-    Raises
-    ------
-    ValueError
-        If there is no record, or the name ends otherwise.
-    """
+    """Write records to a `.jsonl` file, one JSON object on a line, replacing the file; there must be at least one."""
     lines = [json.dumps(asdict(record), ensure_ascii=False) for record in records]
     if not lines: raise ValueError('there are no records to write')
-    if Path(path).suffix.lower() != '.jsonl': raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
+    if Path(path).suffix.lower() != '.jsonl':
+        raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
     with whole_file(path) as part: part.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
-def record_fault(entry: Mapping[str, Any], task: Task) -> str:
-    """Say why an entry of a file is no record.
-
-    Parameters
-    ----------
-    entry : Mapping
-        Values of `id`, `label`, `attributes`, `source` and `origin`.
-    task : Task
-        The task.
-
-    Returns
-    -------
-    str
-        What is wrong; empty when nothing is.
-    """
+def _record_fault(entry: Mapping[str, Any], task: Task) -> str:
+    "What is wrong with an entry of a file; empty if nothing is."
     label, attributes, known = entry['label'], entry['attributes'], attribute_list(task)
     if fault := text_fault(entry['id']): return f'id {fault}'
-    if label not in task.label_names: return f'label {label!r} is none of the task{did_you_mean(label, task.label_names)}; its labels are {", ".join(task.label_names)}'
-    if not isinstance(attributes, Mapping) or not attributes: return f'attributes must be an object of keys and values, got {attributes!r:.80}'
-    if (unknown := next((key for key in attributes if key not in known), None)) is not None:
-        return f'attribute {unknown!r} is none of the task{did_you_mean(unknown, known)}; its attributes are {", ".join(known)}'
-    if fault := next((f'{key} {fault}' for key, value in attributes.items() if (fault := text_fault(value))), ''): return fault
+    if fault := name_fault('label', [label], task.label_names): return fault
+    if not isinstance(attributes, Mapping) or not attributes:
+        return f'attributes must be an object of keys and values, got {attributes!r:.80}'
+    if fault := name_fault('attribute', attributes, known) or _value_fault(attributes): return fault
     if not isinstance(entry['source'], str): return f'source must be a string, got {entry["source"]!r}'
     return '' if entry['origin'] in ORIGINS else f'origin {entry["origin"]!r} is unknown; use {", ".join(ORIGINS)}'
 
@@ -540,30 +400,22 @@ _DEFAULTS = {'id': None, 'label': None, 'attributes': None, 'source': '', 'origi
 
 
 def _entries(table: Table) -> list[dict[str, Any]]:
-    "The lines of a file as entries; what a line leaves out is as in `_DEFAULTS`."
+    "The lines of a file as entries, with `_DEFAULTS` for what a line leaves out."
     strange = next((name for name in table.columns if name not in _DEFAULTS), None)
-    if strange is not None: raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has {", ".join(_DEFAULTS)}')
-    def value(name, n): return _DEFAULTS[name] if name not in table.columns or table.columns[name][n] is None else table.columns[name][n]
-    return [{name: value(name, n) for name in _DEFAULTS} for n in range(len(table.numbers))]
+    if strange is not None:
+        raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has '
+                        f'{", ".join(_DEFAULTS)}')
+    found = {name: table.columns.get(name, [None]*len(table.numbers)) for name in _DEFAULTS}
+    return [{name: default if found[name][n] is None else found[name][n] for name, default in _DEFAULTS.items()}
+            for n in range(len(table.numbers))]
 
 
-def honest(record: Record, most: int = 1) -> Record:
-    """Give a record that was changed in its file an id of its own, and the origin "edited".
-
-    Parameters
-    ----------
-    record : Record
-        A record as it was read.
-    most : int
-        How many records may have been equal but for their number; a thousand are tried in any case.
-
-    Returns
-    -------
-    Record
-        The record itself if its id is that of what it holds.
-    """
-    same = any(make_record(record.label, record.attributes, record.source, record.origin, number).id == record.id for number in range(max(most, 1000)))
-    return record if same else make_record(record.label, record.attributes, record.source, 'edited')
+def _honest(record: Record, most: int) -> Record:
+    "The record; if it was changed in its file, with an id of its own and `edited` as origin."
+    # The number that kept equal records apart is not in the file, so all that are possible are tried.
+    numbered = (make_record(record.label, record.attributes, record.source, record.origin, number)
+                for number in range(max(most, 1000)))
+    return record if record in numbered else make_record(record.label, record.attributes, record.source, 'edited')
 
 
 def read_records(path: str | Path, task: Task) -> list[Record]:
@@ -574,7 +426,7 @@ def read_records(path: str | Path, task: Task) -> list[Record]:
     path : str or Path
         A file as `write_records` wrote it, perhaps edited; `source` and `origin` may be left out.
     task : Task
-        The task whose labels and attributes they have.
+        The task whose labels and attributes the records have.
 
     Returns
     -------
@@ -584,41 +436,24 @@ def read_records(path: str | Path, task: Task) -> list[Record]:
     Raises
     ------
     DataError
-        If a line is no record, or an id stands twice; the message names the lines.
+        If a line is not a record, or two have one id; the message names the lines.
     """
     table = read_table(path)
     entries, faults, lines = _entries(table), [], {}
     for n, entry in enumerate(entries):
-        fault = record_fault(entry, task)
-        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n): fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
+        fault = _record_fault(entry, task)
+        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n):
+            fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
         if fault: faults.append(f'{table.place(n)}: {fault}')
     if faults: raise DataError('\n  '.join([f'{path} cannot be used:', *_some(faults)]))
-    return [honest(Record(**entry | {'attributes': {key: one_line(value) for key, value in entry['attributes'].items()}}), len(entries)) for entry in entries]
+    for entry in entries: entry['attributes'] = {key: one_line(value) for key, value in entry['attributes'].items()}
+    return [_honest(Record(**entry), len(entries)) for entry in entries]
 
 # %% ../nbs/09_attributes.ipynb #7b359843
 def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts: int = 1) -> list[dict[str, str]]:
-    """Ask for new texts with these attributes.
+    """Ask for new texts with these attributes; for several texts the answer is JSON, see `list_schema`.
 
-    Parameters
-    ----------
-    task : Task
-        The task.
-    label : str
-        Name of the label that the texts shall have.
-    attributes : Mapping of str to str
-        A value for each attribute, at least one.
-    texts : int
-        How many; with 1 the answer is the text itself, with more it is JSON of the shape `texts_schema`.
-
-    Returns
-    -------
-    list of dict
-        Messages with `role` and `content`.
-
-    Raises
-    ------
-    ValueError
-        If there are no attributes or fewer than one text is asked for.
+    Fewer than one text, or no attributes, raise a ValueError.
     """
     if texts < 1: raise ValueError(f'texts must be at least 1, got {texts}')
     if not attributes: raise ValueError('a text needs at least one attribute to be written by')
@@ -627,58 +462,35 @@ def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts:
 
 # %% ../nbs/09_attributes.ipynb #bb18fbea
 class _Texts(BaseModel):
-    "What all such shapes share."
+    "A list of which at least one item holds a text."
 
     @model_validator(mode='after')
     def _holds_text(self):
         [items] = (getattr(self, name) for name in type(self).model_fields)
-        if not any(isinstance(item, str) and item.strip() or isinstance(item, dict) and item.get('text') for item in items): raise ValueError('there is no text in the list')
+        if not any(isinstance(item, str) and item.strip() or isinstance(item, dict) and item.get('text')
+                   for item in items):
+            raise ValueError('there is no text in the list')
         return self
 
 
-def list_schema(name: str, n: int) -> type[BaseModel]:
-    """Return the shape of an answer that is a list of strings.
+_AnyText = Annotated[Any, WithJsonSchema({'type': 'string'})]
 
-    Parameters
-    ----------
-    name : str
-        Key of the list, such as "texts".
-    n : int
-        Strings that are asked for, at least 1.
 
-    Returns
-    -------
-    type of pydantic.BaseModel
-        A model with that list. Asked for are n strings; any list with a string among its items is read.
+@lru_cache(maxsize=256)
+def list_schema(name: str, n: int, item: Any = _AnyText, base: type[BaseModel] = _Texts) -> type[BaseModel]:
+    """Return the schema of an answer that is a list of n items under a key; the same class for the same arguments.
 
-    Raises
-    ------
-    ValueError
-        If n is below 1.
+    n is at least 1 (or a ValueError is raised), and lists of other lengths are read too. By default items are strings,
+    and any list with a text in it is read.
     """
     if n < 1: raise ValueError(f'n must be at least 1, got {n}')
-    return create_model(name.title(), __base__=_Texts, **{name: (list[Annotated[Any, WithJsonSchema({'type': 'string'})]], Field(min_length=1, json_schema_extra={'minItems': n, 'maxItems': n}))})
+    # The number is part of the JSON schema only: nine good items of ten are nine good items.
+    items = Field(min_length=1, json_schema_extra={'minItems': n, 'maxItems': n})
+    return create_model(name.title(), __base__=base, **{name: (list[item], items)})
 
 
-@lru_cache(maxsize=64)
-def texts_schema(n: int) -> type[BaseModel]:
-    """Return the shape of an answer with several texts.
-
-    Parameters
-    ----------
-    n : int
-        Texts that are asked for, at least 1.
-
-    Returns
-    -------
-    type of pydantic.BaseModel
-        A model with a list `texts`; the same class for the same n.
-
-    """
-    return list_schema('texts', n)
-
-
-def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling | None = None, seed: int = 0, sample: int = 0) -> Request:
+def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling | None = None, seed: int = 0,
+                  sample: int = 0) -> Request:
     """Ask for new texts by a record.
 
     Parameters
@@ -688,56 +500,34 @@ def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling
     record : Record
         Label and attributes of the texts.
     texts : int
-        How many.
+        Number of texts.
     sampling : Sampling or None
-        How tokens are drawn; None takes temperature 1 and, for each text, the task's longest or 160 tokens, whichever is more.
+        None takes temperature 1 and, for each text, the task's longest or 160 tokens, whichever is more.
     seed : int
-        Seed of the run.
+        Random seed of the run.
     sample : int
-        Which of several requests by the same record this is, from 0.
+        Number of the request among those for the same record, from 0.
 
     Returns
     -------
     Request
-        The question; it carries label, id of the record and number of texts as its name.
+        The request; its name is label, id of the record and number of texts.
     """
     sampling = sampling or Sampling(max_new_tokens=texts*max(task.max_new_tokens, 160))
-    return Request(write_messages(task, record.label, record.attributes, texts), sampling, texts_schema(texts) if texts > 1 else None, sample,
+    return Request(write_messages(task, record.label, record.attributes, texts), sampling, list_schema('texts', texts)
+                   if texts > 1 else None, sample,
                    derive_seed(seed, 'write', record.id), task.cue, (record.label, record.id, texts))
 
 # %% ../nbs/09_attributes.ipynb #0be7fb00
 class Dropped(NamedTuple):
-    """Something in an answer that is no usable text.
-
-    Parameters
-    ----------
-    reason : str
-        Why.
-    item : object
-        What it was.
-    """
+    """An item of an answer that is not a usable text: the reason, and the item."""
 
     reason: str
     item: Any
 
 
-def item_fault(item: Any, task: Task, label: str) -> str:
-    """Say why an item of an answer is no text of the label.
-
-    Parameters
-    ----------
-    item : object
-        A string, or an object with `text` and perhaps `label`.
-    task : Task
-        The task.
-    label : str
-        The label that was asked for.
-
-    Returns
-    -------
-    str
-        What is wrong; empty when nothing is.
-    """
+def _item_fault(item: Any, task: Task, label: str) -> str:
+    "Why an item, a string or an object with `text` and perhaps `label`, is not a text of the label; empty if it is."
     told = item.get('label') if isinstance(item, Mapping) else None
     text = item.get('text') if isinstance(item, Mapping) else item
     if told is not None and task.find_label(told) is None: return 'unknown label'
@@ -747,28 +537,12 @@ def item_fault(item: Any, task: Task, label: str) -> str:
 
 
 def sort_items(items: Iterable[Any], task: Task, label: str, n: int) -> tuple[list[str], list[Dropped]]:
-    """Sort the items of an answer into texts and the rest.
-
-    Parameters
-    ----------
-    items : iterable of object
-        Strings, or objects with `text` and perhaps `label`.
-    task : Task
-        The task.
-    label : str
-        The label that was asked for.
-    n : int
-        Texts that were asked for.
-
-    Returns
-    -------
-    tuple of list of str and list of Dropped
-        The texts, at most n, and what was dropped.
-    """
+    """Sort the items of an answer into at most n texts of the label and dropped items."""
     texts, dropped, seen = [], [], set()
     for item in items:
         text = item.get('text') if isinstance(item, Mapping) else item
-        reason = item_fault(item, task, label) or ('repeated' if (same := ' '.join(text.split()).casefold()) in seen else 'more than asked' if len(texts) == n else '')
+        reason = _item_fault(item, task, label) or ('repeated' if (same := ' '.join(text.split()).casefold()) in seen
+                                                    else 'more than asked' if len(texts) == n else '')
         if reason: dropped.append(Dropped(reason, item))
         else: texts.append(text.strip()); seen.add(same)
     return texts, dropped
@@ -776,18 +550,18 @@ def sort_items(items: Iterable[Any], task: Task, label: str, n: int) -> tuple[li
 # %% ../nbs/09_attributes.ipynb #80cacabe
 @dataclass(frozen=True)
 class NewTexts:
-    """What came of a request for texts.
+    """The texts in the reply to a `write_request`.
 
     Parameters
     ----------
     texts : tuple of str
         The texts, at most as many as were asked for.
     dropped : tuple of Dropped
-        What else was in the answer.
+        Other items of the answer.
     missing : int
-        Texts asked for that did not come.
+        Number of texts asked for that did not come.
     reason : str
-        Why the answer as a whole could not be read, or not to its end.
+        Why the answer could not be read, or not to its end; empty if it could.
     """
 
     texts: tuple[str, ...]
@@ -797,28 +571,19 @@ class NewTexts:
 
 
 def read_texts(reply: Reply, task: Task) -> NewTexts:
-    """Read the reply to a `write_request`.
-
-    Parameters
-    ----------
-    reply : Reply
-        The reply.
-    task : Task
-        The task.
-
-    Returns
-    -------
-    NewTexts
-        The texts, and an account of those that did not come.
-    """
-    label, _, n = reply.request.name
-    value = reply.value if reply.ok else read(reply.text, reply.request.schema)[0] if reply.outcome == 'truncated' and reply.request.schema else None
-    texts, dropped = sort_items([] if value is None else [value] if isinstance(value, str) else value.texts, task, label, n)
-    return NewTexts(tuple(texts), tuple(dropped), n - len(texts), ': '.join(filter(None, [reply.outcome * (not reply.ok), reply.reason])))
+    """Read the reply to a `write_request`; of a truncated answer the whole texts are kept."""
+    (label, _, n), value, reason = reply.request.name, reply.value, reply.reason
+    if not reply.ok:
+        cut = reply.outcome == 'truncated' and reply.request.schema
+        value = read(reply.text, reply.request.schema)[0] if cut else None
+        reason = f'{reply.outcome}: {reason}' if reason else reply.outcome
+    texts, dropped = sort_items([] if value is None else [value] if isinstance(value, str) else value.texts, task,
+                                label, n)
+    return NewTexts(tuple(texts), tuple(dropped), n - len(texts), reason)
 
 # %% ../nbs/09_attributes.ipynb #c8916400
 def _mixed(values: Mapping[str, Sequence[str]], taken: set, rng: np.random.Generator) -> tuple[str, ...] | None:
-    "A combination that is not taken, values by their frequency if that finds one; None if all are."
+    "A new combination, values drawn by their frequency if that finds one; None if all are taken."
     for _ in range(100):
         found = tuple(pool[rng.integers(len(pool))] for pool in values.values())
         if found not in taken: return found
@@ -826,11 +591,12 @@ def _mixed(values: Mapping[str, Sequence[str]], taken: set, rng: np.random.Gener
 
 
 def _mixtures(records: Sequence[Record], n: int, rng: np.random.Generator) -> list[dict[str, str]]:
-    "Mixtures of the records of one class: new ones while there are some, then the same again."
+    "n mixtures of the records of one class: new ones while there are some, then the same again."
     keys = list(dict.fromkeys(key for record in records for key in record.attributes))
     values = {key: [record.attributes[key] for record in records if key in record.attributes] for key in keys}
     existing = {tuple(record.attributes.get(key) for key in keys) for record in records}
-    first = existing if _mixed(values, existing, rng) else set()                     # nothing new can be mixed: then the records themselves
+    # Where nothing new can be mixed, the records themselves are repeated.
+    first = existing if _mixed(values, existing, rng) else set()
     found, taken = [], set(first)
     while len(found) < n:
         if mixture := _mixed(values, taken, rng): found.append(dict(zip(keys, mixture))); taken.add(mixture)
@@ -846,23 +612,25 @@ def recombine(records: Iterable[Record], n: int, seed: int = 0) -> list[Record]:
     records : iterable of Record
         The records.
     n : int
-        Records wanted in all; the classes share them evenly.
+        Number of mixtures; the classes share them evenly.
     seed : int
-        Seed of the draw.
+        Random seed.
 
     Returns
     -------
     list of Record
-        Mixtures, class by class; none is among `records`, and none comes twice, unless there are too few.
+        Mixtures, class by class: none is in `records` and none comes twice, unless there are too few.
 
     Raises
     ------
     ValueError
         If there are no records.
     """
-    by_label = {}
+    by_label, mixed = {}, []
     for record in records: by_label.setdefault(record.label, []).append(record)
     if not by_label: raise ValueError('there are no records to mix')
-    def mix(label, wanted): return _mixtures(by_label[label], wanted, np.random.default_rng(derive_seed(seed, 'recombine', label)))
-    return [make_record(label, mixture, origin='recombined', number=number)
-            for label, wanted in label_counts(by_label, n).items() for number, mixture in enumerate(mix(label, wanted))]
+    for label, wanted in label_counts(by_label, n).items():
+        rng = np.random.default_rng(derive_seed(seed, 'recombine', label))
+        mixtures = enumerate(_mixtures(by_label[label], wanted, rng))
+        mixed += [make_record(label, mixture, origin='recombined', number=number) for number, mixture in mixtures]
+    return mixed

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from .util import did_you_mean
 
@@ -53,11 +53,12 @@ def register(stage: str) -> Callable[[type], type]:
         raise ValueError(f"no stage {stage!r}{did_you_mean(stage, CHOICES)}; there are {', '.join(CHOICES)}")
     def add(kind: type) -> type:
         if not getattr(kind, 'choice', ''):
-            raise ValueError(f"{kind.__name__} has no name: add `choice: ClassVar[str] = 'a-name'`")
+            raise ValueError(f"{kind.__name__} has no name: add `choice = 'a-name'`")
         there = CHOICES[stage].get(kind.choice, kind)
         # A notebook cell or a file may be run twice, and defines the same class anew.
         if there.__qualname__ != kind.__qualname__:
-            raise ValueError(f'{kind.__name__}: the stage {stage} has a choice {kind.choice!r}, {there.__name__}: take another name')
+            raise ValueError(f'{kind.__name__}: the stage {stage} has a choice {kind.choice!r}, {there.__name__}: take '
+                             f'another name')
         CHOICES[stage][kind.choice] = kind
         return kind
     return add
@@ -83,7 +84,8 @@ def option(default: Any, *, least: float | None = None, above: float | None = No
     dataclasses.Field
         The field.
     """
-    return field(default=default, metadata={'least': least, 'above': above, 'most': most, 'among': tuple(among), 'flag': flag})
+    return field(default=default, metadata={'least': least, 'above': above, 'most': most, 'among': tuple(among),
+                                            'flag': flag})
 
 
 def _quoted(words: Iterable[str]) -> str:
@@ -127,14 +129,17 @@ def option_fault(part: dataclasses.Field, value: Any) -> str:
 class Choice:
     """A choice of a stage: its fields are its options.
 
+    What is no option has no annotation, as `choice` and `papers`: an annotated name would take its place among the
+    fields.
+
     Raises
     ------
     ValueError
         If an option is out of its range.
     """
 
-    choice: ClassVar[str] = ''
-    papers: ClassVar[tuple[str, ...]] = ()
+    choice = ''
+    papers = ()
 
     def __post_init__(self):
         for part in fields(self):
@@ -179,7 +184,8 @@ def _load_kind(stage: str, name: str, folder: Path | None) -> str:
     except ImportError as error: raise ValueError(f'choice = {name!r} of the stage {stage}: {error}') from error
     kind = getattr(module, kind_name, None)
     if kind is None or kind not in CHOICES[stage].values():
-        raise ValueError(f'choice = {name!r}: {place} has no class {kind_name} that is registered for the stage {stage}; '
+        raise ValueError(f'choice = {name!r}: {place} has no class {kind_name} that is registered for the '
+                         f'stage {stage}; '
                          f"decorate it with @register('{stage}')")
     # Another process finds the class by its place only.
     if kind not in known: del CHOICES[stage][kind.choice]
@@ -246,16 +252,19 @@ def make_choice(stage: str, table: Mapping[str, Any], folder: Path | None = None
         If there is no such choice, it has no such option, or the value of an option is out of its range.
     """
     if not isinstance(table, Mapping):
-        raise ValueError(f"[{stage}] must be a table with a choice, got {table!r}: write [{stage}] and choice = \"{next(iter(CHOICES[stage]))}\"")
+        raise ValueError(f"[{stage}] must be a table with a choice, got {table!r}: write [{stage}] and choice = "
+                         f"\"{next(iter(CHOICES[stage]))}\"")
     options = {key: value for key, value in table.items() if key != 'choice'}
     name, kind = find_kind(stage, table.get('choice'), folder)
     known = option_names(kind)
     if wrong := [key for key in options if key not in known]:
-        raise ValueError(f"[{stage}] {name} has no option {wrong[0]!r}{did_you_mean(wrong[0], known)}; it has {', '.join(known) or 'none'}")
+        raise ValueError(f"[{stage}] {name} has no option {wrong[0]!r}{did_you_mean(wrong[0], known)}; it has "
+                         f"{', '.join(known) or 'none'}")
     try: return kind(**options)
     except TypeError as error: raise ValueError(f'[{stage}] {name}: {error}') from error
 
 
 def who_has(option: str) -> list[str]:
     """Choices that have an option, as a recipe file names them."""
-    return [f'{stage} = "{name}"' for stage, kinds in CHOICES.items() for name, kind in kinds.items() if option in option_names(kind)]
+    return [f'{stage} = "{name}"' for stage, kinds in CHOICES.items() for name, kind in kinds.items()
+            if option in option_names(kind)]

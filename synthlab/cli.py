@@ -28,21 +28,32 @@ from .choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summa
 from . import __version__
 from .inputs import existing_path
 from .runs import read_recipe, recipe_difference
-from .sessions import MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits, show_produced, show_stages, telling
+from .sessions import (
+    MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
+    show_produced, show_stages, telling)
 from .util import did_you_mean
 from .tasks import load_task, task_names
 from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
 
 # %% ../nbs/19_cli.ipynb #4841dec6
-_Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.', show_default=False)]
+_Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
+                                      show_default=False)]
 _what = partial(option, 'What to write')
-_Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. fewgen: each text on its own. cfg: each held apart from what the other prompts '
-                               'would write in its place. corrsynth: the texts of a group hold one another apart, at the cost of fewgen. synalign: from the attributes of examples that cover the '
-                               'real data, then weighed to match it. targen: without any example, from contexts and seeds, then with a second look at every label. combined: all of it. attrprompt, simprompt: baselines. NAME-no-STAGE leaves a stage out, as in combined-no-align.', metavar='NAME')]
-_N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1, metavar='N')]
-_Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a folder under SYNTHLAB_GOLD, or a Hub name. '
+_Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. '
+                               'fewgen: each text on its own. cfg: each held apart from what the other prompts '
+                               'would write in its place. corrsynth: the texts of a group hold one another apart, at '
+                               'the cost of fewgen. synalign: from the attributes of examples that cover the '
+                               'real data, then weighed to match it. targen: without any example, from contexts and '
+                               'seeds, then with a second look at every label. combined: all of it. attrprompt, '
+                               'simprompt: baselines. NAME-no-STAGE leaves a stage out, as in combined-no-align.',
+                               metavar='NAME')]
+_N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1,
+                          metavar='N')]
+_Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a '
+                             'folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
-_Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. Without it, all alike.', metavar='SHARES', show_default=False)]
+_Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. '
+                                    'Without it, all alike.', metavar='SHARES', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 _Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what(
     'Which texts repeat an earlier row, and are replaced: those that equal it but for case and spaces (exact), '
@@ -61,7 +72,8 @@ def _stage_parameter(stage: str) -> inspect.Parameter:
     "The option that names the choice of a stage."
     words = ' '.join(f'[b]{name}[/b]: {_escaped(summary(kind))}' for name, kind in CHOICES[stage].items())
     info = option(_panel(stage), f'The choice: {words}', f'--{stage}', show_default=False, metavar='NAME')
-    return inspect.Parameter(stage, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, info])
+    return inspect.Parameter(stage, inspect.Parameter.KEYWORD_ONLY, default=None,
+                             annotation=Annotated[str | None, info])
 
 
 def _escaped(text: str) -> str:
@@ -82,15 +94,18 @@ def _value_type(part: dataclasses.Field) -> tuple[Any, dict[str, Any]]:
     if among and part.metadata['above'] is None: return Literal[tuple(among)], {'metavar': 'NAME'}
     if 'float' in kind and 'str' in kind: return str, {'metavar': 'X', 'parser': _word_or_number}
     if 'str' in kind: return str, {'metavar': 'NAME'}
-    return (int, {'metavar': 'N', 'min': low}) if 'int' in kind else (float, {'metavar': 'X', 'min': low, 'max': part.metadata['most']})
+    return (int, {'metavar': 'N', 'min': low}) if 'int' in kind else (float, {'metavar': 'X', 'min': low,
+        'max': part.metadata['most']})
 
 
 def _option_parameter(stage: str, kind: type, part: dataclasses.Field) -> inspect.Parameter:
     "The option of the command line that a field of a choice stands for."
     value, more = _value_type(part)
     known = '' if part.default == '' or isinstance(part.default, bool) else rf' [dim]\[{part.default}][/dim]'
-    info = option(_panel(stage), _escaped(meanings(kind)[part.name]) + known, FLAGS[part.name], show_default=False, **more)
-    return inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value | None, info])
+    info = option(_panel(stage), _escaped(meanings(kind)[part.name]) + known, FLAGS[part.name], show_default=False,
+                  **more)
+    return inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None,
+                             annotation=Annotated[value | None, info])
 
 
 # Of an option that several choices have, the first one explains it.
@@ -114,48 +129,67 @@ def _with_choices(command: Callable) -> Callable:
 
 # %% ../nbs/19_cli.ipynb #39313386
 _second = partial(option, 'Correct: is the label right?', show_default=False)
-_Corrector = Annotated[str | None, _second('Another model that looks at the labels; without it, the teacher itself.', metavar='MODEL')]
-_CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the teacher's price.", metavar='URL')]
+_Corrector = Annotated[str | None, _second('Another model that looks at the labels; without it, the teacher itself.',
+                                           metavar='MODEL')]
+_CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the "
+                                              "teacher's price.", metavar='URL')]
 
 # %% ../nbs/19_cli.ipynb #44e3b45e
 _draw = partial(option, 'Sampling')
-_Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes the likeliest.', min=0, metavar='X')]
-_TopP = Annotated[float, _draw('Draw among the likeliest words that together have this probability. Larger is more varied and riskier.', min=0, max=1, metavar='X')]
+_Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes '
+                                      'the likeliest.', min=0, metavar='X')]
+_TopP = Annotated[float, _draw('Draw among the likeliest words that together have this probability. Larger is more '
+                               'varied and riskier.', min=0, max=1, metavar='X')]
 _TopK = Annotated[int, _draw('Draw among this many of the likeliest words; 0 for no limit.', min=0, metavar='N')]
-_MaxNewTokens = Annotated[int | None, _draw("Longest text, in tokens. Without it, the task's own limit.", min=1, metavar='N', show_default=False)]
+_MaxNewTokens = Annotated[int | None, _draw("Longest text, in tokens. Without it, the task's own limit.", min=1,
+                                            metavar='N', show_default=False)]
 
 _teacher = partial(option, 'Teacher')
-_Teacher = Annotated[str, _teacher('Who writes: "pocket" (in the package, needs no network), a folder with a model, a name on the Hugging Face Hub, or with --base-url the server\'s name for it.',
+_Teacher = Annotated[str, _teacher('Who writes: "pocket" (in the package, needs no network), a folder with a model, a '
+                                   'name on the Hugging Face Hub, or with --base-url the server\'s name for it.',
                                    metavar='MODEL')]
-_Revision = Annotated[str | None, _teacher('Branch, tag or commit of a teacher on the Hub.', metavar='NAME', show_default=False)]
+_Revision = Annotated[str | None, _teacher('Branch, tag or commit of a teacher on the Hub.', metavar='NAME',
+                                           show_default=False)]
 _Device = Annotated[str, _teacher('Where it runs: auto, cpu, cuda, cuda:1, mps.', metavar='NAME')]
 _Dtype = Annotated[str, _teacher('Its number type: auto, float32, bfloat16, float16.', metavar='NAME')]
-_MaxRows = Annotated[int, _teacher('Texts in one forward pass, contrast rows included. Lower it when memory is short.', min=1, metavar='N')]
+_MaxRows = Annotated[int, _teacher('Texts in one forward pass, contrast rows included. Lower it when memory is short.',
+                                   min=1, metavar='N')]
 
 _server = partial(option, 'Server')
-_BaseUrl = Annotated[str, _server('Ask a server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted one), such as http://localhost:8000/v1. Its texts are independent: --recipe fewgen or targen.',
+_BaseUrl = Annotated[str, _server('Ask a server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted '
+                                  'one), such as http://localhost:8000/v1. Its texts are independent: --recipe '
+                                  'fewgen or targen.',
                                   metavar='URL', show_default=False)]
-_KeyVariable = Annotated[str, _server('Environment variable that holds the key. The key itself is never an option, and never written down.', metavar='NAME')]
-_Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made for a while when the server says that they are too many.', min=1, metavar='N')]
+_KeyVariable = Annotated[str, _server('Environment variable that holds the key. The key itself is never an option, and '
+                                      'never written down.', metavar='NAME')]
+_Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made for a while when the server says that '
+                                      'they are too many.', min=1, metavar='N')]
 _PerMinute = Annotated[int | None, _server('Most requests in a minute.', min=1, metavar='N', show_default=False)]
 _TokensPerMinute = Annotated[int | None, _server('Most tokens in a minute.', min=1, metavar='N', show_default=False)]
 _Timeout = Annotated[float, _server('Longest wait for a whole answer, in seconds.', min=0.1, metavar='X')]
-_WholeSchema = Annotated[bool, _server('Send bounds and patterns of strings with a schema too; vLLM and llama.cpp keep to them, others refuse them.', '--whole-schema')]
+_WholeSchema = Annotated[bool, _server('Send bounds and patterns of strings with a schema too; vLLM and llama.cpp keep '
+                                       'to them, others refuse them.', '--whole-schema')]
 _spend = partial(option, 'Spending')
-_Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], then prompt = 0.15 and completion = 0.60.', metavar='FILE', show_default=False)]
+_Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], '
+                                        'then prompt = 0.15 and completion = 0.60.', metavar='FILE',
+                                        show_default=False)]
 _Estimate = Annotated[bool, _spend('Only tell what it would take, and ask for nothing.', '--estimate')]
 
 _run = partial(option, 'Run')
-_Out = Annotated[Path, _run('Folder for the dataset and all that belongs to it. Work that was interrupted there goes on.', metavar='FOLDER')]
-_Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones included. Without it, four times what is needed if none is.', min=1, metavar='N', show_default=False)]
+_Out = Annotated[Path, _run('Folder for the dataset and all that belongs to it. Work that was interrupted '
+                            'there goes on.', metavar='FOLDER')]
+_Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones included. Without it, four times what '
+                                     'is needed if none is.', min=1, metavar='N', show_default=False)]
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
-_Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is not asked again.', metavar='RUN', show_default=False)]
+_Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is '
+                                    'not asked again.', metavar='RUN', show_default=False)]
 
 # %% ../nbs/19_cli.ipynb #f5d234bb
 # The names of `recipes.PRESETS`, whose import takes seconds.
 PRESET_NAMES = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
-_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout', 'whole_schema')
+_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
+                                                    'tokens_per_minute', 'timeout', 'whole_schema')
 OPTIONS = (*CHOICES, *FLAGS)
 
 
@@ -188,11 +222,14 @@ def _check_names(asked: SimpleNamespace) -> None:
 def _stages(asked: SimpleNamespace) -> Any:
     "The recipe that is asked for, with its options; refuses options that it does not have."
     from synthlab.recipes import load_recipe
-    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
-    if given.get('source', 'extracted') not in ('extracted', 'recombined') and 'select' not in given: given['select'] = 'none'
+    recipe, given = load_recipe(asked.recipe), {name: value for name in OPTIONS if (value := getattr(asked, name))
+                                                is not None}
+    if given.get('source', 'extracted') not in ('extracted', 'recombined') and 'select' not in given:
+        given['select'] = 'none'
     kinds = [find_kind(stage, given[stage])[1] if stage in given else type(getattr(recipe, stage)) for stage in CHOICES]
     known = [*CHOICES, *(option for kind in kinds for option in option_names(kind))]
-    idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(name))} does)" for name in given if name not in known]
+    idle = [f"{_flag(name)}: the recipe {recipe.name} does not use it ({' or '.join(who_has(name))} does)"
+            for name in given if name not in known]
     if idle: raise ValueError(f"{'; '.join(idle)}. Leave it out")
     return recipe.having(**given)
 
@@ -214,11 +251,14 @@ def _read_proportions(text: str, task: Any) -> dict[str, float] | None:
     "Shares by label from `World=0.5,Sports=0.5`; None for an empty text."
     if not text: return None
     if not re.fullmatch(r'([^=]+=[^=,]+,?)+', text):
-        raise ValueError(f'--proportions {text!r} cannot be read; write NAME=SHARE,NAME=SHARE, as in "World=0.5,Sports=0.5"')
+        raise ValueError(f'--proportions {text!r} cannot be read; write NAME=SHARE,NAME=SHARE, as in '
+                         f'"World=0.5,Sports=0.5"')
     pairs = [(name.strip(), share) for name, share in re.findall(r'([^=]+)=([^=,]+),?', text)]
     shares = {task.find_label(name): _number(share) for name, share in pairs}
     unknown = [name for name, _ in pairs if task.find_label(name) is None]
-    if unknown: raise ValueError(f"--proportions names {', '.join(map(repr, unknown))}; the labels of {task.name} are {', '.join(task.label_names)}")
+    if unknown:
+        raise ValueError(f"--proportions names {', '.join(map(repr, unknown))}; the labels of {task.name} are "
+                         f"{', '.join(task.label_names)}")
     if len(shares) < len(pairs): raise ValueError(f'--proportions {text!r} names a label twice')
     return {label: shares.get(label, 0.0) for label in task.label_names}
 
@@ -233,7 +273,8 @@ def _sampling(asked: SimpleNamespace, task: Any, teacher: Any) -> Any:
     "How tokens are drawn."
     from synthlab.decoding import Sampling
     from synthlab.generation import usual_sampling
-    return Sampling(asked.max_new_tokens or usual_sampling(task, teacher).max_new_tokens, asked.temperature, asked.top_p, asked.top_k)
+    return Sampling(asked.max_new_tokens or usual_sampling(task, teacher).max_new_tokens, asked.temperature,
+                    asked.top_p, asked.top_k)
 
 
 @lru_cache(maxsize=1)
@@ -243,7 +284,8 @@ def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> An
     from synthlab.teachers import CausalTeacher
     try: torch.empty(0, device=None if device == 'auto' else device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes what there is') from error
+        raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes '
+                         f'what there is') from error
     return CausalTeacher(model, dtype=dtype, device=device, revision=revision)
 
 
@@ -251,18 +293,21 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "The teacher that is asked for: a server, or a model in this process."
     if not asked.base_url: return _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision)
     from synthlab.production import make_teacher
-    return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url, 'revision': asked.revision}, 'machine': machine})
+    return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
+                                     'revision': asked.revision}, 'machine': machine})
 
 # %% ../nbs/19_cli.ipynb #317a412b
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
-    return _find_teacher(SimpleNamespace(**vars(asked) | {'teacher': asked.corrector, 'base_url': asked.corrector_url or '', 'revision': None}), machine)
+    return _find_teacher(SimpleNamespace(**vars(asked) | {'teacher': asked.corrector, 'base_url': asked.corrector_url
+                                                          or '', 'revision': None}), machine)
 
 
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
-    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute', 'key_variable', 'timeout', 'whole_schema')}
+    chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute',
+                                                    'key_variable', 'timeout', 'whole_schema')}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
     prices = tomllib.loads(asked.prices.read_text(encoding='utf-8')) if asked.prices else None
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
@@ -274,14 +319,14 @@ def _request(asked: SimpleNamespace) -> Any:
     task, machine = load_task(asked.task), _machine(asked)
     proportions = _read_proportions(asked.proportions, task)
     from synthlab.preparation import check_fields
-    from synthlab.production import check, make_pool, write_recipe
+    from synthlab.production import check, make_pool, make_config
     from synthlab.screening import read_copies
     stages, gold, test_rows = _stages(asked), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
     check_fields(stages, task)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
-    request = write_recipe(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
+    request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
                            pool=pool, seed=asked.seed, proportions=proportions, budget=asked.budget, machine=machine,
                            corrector=corrector, duplicates=asked.duplicates, decontaminate=test_rows, copies=copies,
                            made_by=asked.made_by, language='en' if asked.task in task_names() else None)
@@ -310,7 +355,8 @@ def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
     path = asked.out/'recipe.toml'
     if not asked.made_by or not path.exists(): return False
     there = tomllib.loads(path.read_text(encoding='utf-8'))
-    return there.get('made_by') == asked.made_by and bool((asked.out/'README.md').exists() or recipe_difference(there, recipe))
+    return there.get('made_by') == asked.made_by and bool((asked.out/'README.md').exists() or recipe_difference(there,
+        recipe))
 
 # %% ../nbs/19_cli.ipynb #6a90e803
 app = typer.Typer(add_completion=False, rich_markup_mode='rich', pretty_exceptions_enable=False)
@@ -323,8 +369,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(invoke_without_command=True, help='Write labelled text datasets with a language model. New here? Try [cyan]synthlab demo[/cyan].')
-def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--version', help='Print the version.', callback=_version, is_eager=True)] = False) -> None:
+@app.callback(invoke_without_command=True, help='Write labelled text datasets with a language model. New here? Try '
+              '[cyan]synthlab demo[/cyan].')
+def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--version', help='Print the version.',
+    callback=_version, is_eager=True)] = False) -> None:
     if ctx.invoked_subcommand is None: typer.echo(ctx.get_help())
 
 # %% ../nbs/19_cli.ipynb #41eb9705
@@ -355,13 +403,16 @@ def _with_table(task: Any) -> Any:
     return task.model_copy(update={'targen': spec_of(task)})
 
 
-@_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks show ag_news > mine.toml[/cyan].')
+@_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks '
+                'show ag_news > mine.toml[/cyan].')
 def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)],
-               targen: Annotated[bool, typer.Option('--targen', help='With the table of targeted rows, also where it is the usual one, to change it.')] = False) -> None:
+               targen: Annotated[bool, typer.Option('--targen', help='With the table of targeted rows, also where it '
+                                                    'is the usual one, to change it.')] = False) -> None:
     with user_errors():
         task = load_task(name)
         if targen: task = _with_table(task)
-    typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if task.targen else '') + task.to_toml(), nl=False)
+    typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if task.targen else '') + task.to_toml(),
+               nl=False)
 
 # %% ../nbs/19_cli.ipynb #efbbedaf
 _recipes = typer.Typer()
@@ -381,8 +432,10 @@ def _list_recipes(ctx: typer.Context) -> None:
     screen.print(table)
 
 
-@_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab recipes show synalign > my-recipe.toml[/cyan].')
-def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file, or the recipe.toml of a run.', show_default=False)]) -> None:
+@_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab '
+                  'recipes show synalign > my-recipe.toml[/cyan].')
+def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file, or the recipe.toml of a run.',
+                                                     show_default=False)]) -> None:
     with user_errors():
         from synthlab.recipes import load_recipe
         recipe = load_recipe(name)
@@ -396,7 +449,8 @@ _EXAMPLE = """Write a labelled dataset.
 [cyan]synthlab generate ag_news --recipe corrsynth --n 200 --delta 0.5 --repeats 2 --out runs/demo[/cyan]
 
 The folder then holds dataset.parquet and dataset.jsonl, recipe.toml (what was asked) and README.md (a dataset card).
-Stopped by Ctrl-C or a crash? The same command goes on where it was, or [cyan]synthlab resume runs/demo[/cyan]. Exit status 1 means fewer rows than asked,
+Stopped by Ctrl-C or a crash? The same command goes on where it was, or [cyan]synthlab resume runs/demo[/cyan]. Exit \
+status 1 means fewer rows than asked,
 2 a request that cannot be met.
 
 Examples that cover your own data, and rows weighed to match it:
@@ -405,24 +459,34 @@ Examples that cover your own data, and rows weighed to match it:
 
 No examples at all, only what the labels mean; for this and any TOML task of your own:
 
-[cyan]synthlab generate rte --recipe targen --base-url http://localhost:8000/v1 --teacher my-model --n 100 --out runs/rte[/cyan]
+[cyan]synthlab generate rte --recipe targen --base-url http://localhost:8000/v1 --teacher my-model --n 100 --out \
+runs/rte[/cyan]
 
 A server instead of a model in this process:
 
-[cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 --prices prices.toml --out runs/served[/cyan]"""
+[cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 \
+--prices prices.toml --out runs/served[/cyan]"""
 
 
 @app.command('generate', help=_EXAMPLE)
 @_with_choices
-def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '', proportions: _Proportions = '', seed: _Seed = 0,
+def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '',
+              proportions: _Proportions = '', seed: _Seed = 0,
               duplicates: _Duplicates = 'exact', decontaminate: _Decontaminate = '',
-              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0,
-              max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None, device: _Device = 'auto',
-              dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
-              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., whole_schema: _WholeSchema = False, max_calls: MaxCalls = None, max_tokens: MaxTokens = None,
-              max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False, retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
+              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95,
+              top_p: _TopP = 0.9, top_k: _TopK = 0,
+              max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None,
+              device: _Device = 'auto',
+              dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '',
+              key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
+              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, max_calls: MaxCalls = None,
+              max_tokens: MaxTokens = None,
+              max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
+              retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
               fork: _Fork = None, overwrite: _Overwrite = False, **options: Any) -> None:
-    asked = SimpleNamespace(**ctx.params, made_by=None, given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
+    asked = SimpleNamespace(**ctx.params, made_by=None,
+                            given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out), plain_warnings():
         if estimate: return _show_estimate(asked)
         done, recipe = _produce(asked)
@@ -431,22 +495,34 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
 
 # %% ../nbs/19_cli.ipynb #bb6122b3
 _judged = partial(option, 'What is measured', show_default=False)
-_RowsTask = Annotated[str | None, _judged('What the labels of a file mean: a built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own. A run knows its own. Without it, the labels that are there are taken as they are.', metavar='NAME')]
-_TextColumn = Annotated[str | None, _judged('Column of the text in a file. [dim]\\[text, or what the task says][/dim]', metavar='COLUMN')]
-_LabelColumn = Annotated[str | None, _judged('Column of the label in a file. [dim]\\[label, or what the task says][/dim]', metavar='COLUMN')]
+_RowsTask = Annotated[str | None, _judged('What the labels of a file mean: a built-in task (see [b]synthlab tasks[/b]) '
+                                          'or a TOML file of your own. A run knows its own. Without it, the labels '
+                                          'that are there are taken as they are.', metavar='NAME')]
+_TextColumn = Annotated[str | None, _judged('Column of the text in a file. [dim]\\[text, or what the task says][/dim]',
+                                            metavar='COLUMN')]
+_LabelColumn = Annotated[str | None, _judged('Column of the label in a file. [dim]\\[label, or what the '
+                                             'task says][/dim]', metavar='COLUMN')]
 _judge = partial(option, 'Real data')
-_GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test and train, one file of test rows '
-                                         '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written by hand in the task.', metavar='SPEC', show_default=False)]
-_GoldTrain = Annotated[str | None, _judge('Real rows to train on, where --gold has no part train.', metavar='SPEC', show_default=False)]
+_GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOLD or of your own with parts named test '
+                                         'and train, one file of test rows '
+                                         '(CSV, TSV, JSONL, Parquet), or a Hub name. Without it, the few texts written '
+                                         'by hand in the task.', metavar='SPEC', show_default=False)]
+_GoldTrain = Annotated[str | None, _judge('Real rows to train on, where --gold has no part train.', metavar='SPEC',
+                                          show_default=False)]
 _pupil = partial(option, 'Student')
-_Student = Annotated[str, _pupil('Model that learns from the dataset: "minilm" (needs no network), a folder, a Hub name, or "none".', metavar='MODEL')]
-_StudentRecipe = Annotated[str, _pupil('How it is trained: quick (for small models on a CPU), corrsynth (as in that paper), attrprompt, targen, synalign.', metavar='NAME')]
-_Seeds = Annotated[int, _pupil('Students to train of each kind, each from its own seed; more make the interval surer.', min=1, metavar='N')]
-_Deep = Annotated[bool, _pupil('Also look into single rows: training dynamics and V-usable information. Five more students.', '--deep')]
+_Student = Annotated[str, _pupil('Model that learns from the dataset: "minilm" (needs no network), a folder, a Hub '
+                                 'name, or "none".', metavar='MODEL')]
+_StudentRecipe = Annotated[str, _pupil('How it is trained: quick (for small models on a CPU), corrsynth (as in that '
+                                       'paper), attrprompt, targen, synalign.', metavar='NAME')]
+_Seeds = Annotated[int, _pupil('Students to train of each kind, each from its own seed; more make the interval surer.',
+                               min=1, metavar='N')]
+_Deep = Annotated[bool, _pupil('Also look into single rows: training dynamics and V-usable information. Five '
+                               'more students.', '--deep')]
 _Controls = Annotated[bool, _pupil('Train the same student on gold rows, and on both, to compare with.')]
 _measuring = partial(option, 'Measures')
 _Most = Annotated[int, _measuring('Rows to sample for measures that look at pairs of rows.', min=10, metavar='N')]
-_Extractor = Annotated[str, _measuring('Who finds names: rules (in the package), spacy, spacy:MODEL, or transformers:MODEL.', metavar='NAME')]
+_Extractor = Annotated[str, _measuring('Who finds names: rules (in the package), spacy, spacy:MODEL, or '
+                                       'transformers:MODEL.', metavar='NAME')]
 _MeasureSeed = Annotated[int, _measuring('Seed of samples and intervals.', metavar='N')]
 
 # %% ../nbs/19_cli.ipynb #6cc387fc
@@ -473,14 +549,16 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     table = grid('Measures', 'measure', *(record['name'] for record in records), right=range(1, 1 + len(records)))
     for line in lines:
         if names and line['name'] not in names or all('value' not in entry for entry in line['entries']): continue
-        cells = [_measured(*pair) for pair in zip(line['entries'], line['verdicts'] if len(records) > 1 else ['']*len(records))]
+        cells = [_measured(*pair) for pair in zip(line['entries'], line['verdicts'] if len(records) > 1
+                                                  else ['']*len(records))]
         table.add_row(shown(f"{line['name']} {_ARROWS[line['better']]}"), *cells)
     screen.print(table)
     reasons = {entry['skipped']: [] for line in lines for entry in line['entries'] if 'skipped' in entry and not names}
     for line in lines:
         for entry in line['entries'][:1]: reasons.get(entry.get('skipped'), []).append(line['name'])
     for reason, found in reasons.items(): say(f"Not measured: {', '.join(found)}: {reason}", style='dim')
-    screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.' + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
+    screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
+                 + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
 # %% ../nbs/19_cli.ipynb #f31810a0
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
@@ -492,25 +570,36 @@ def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
         if value: _check_file(name, value)
 
 
-_EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a student learns from it.
+_EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a \
+student learns from it.
 
 [b]Example:[/b] [cyan]synthlab evaluate runs/demo --gold my_test.csv[/cyan]
 
-A file of rows, written by whatever means, with columns for text and label: [cyan]synthlab evaluate mine.csv --task ag_news[/cyan]
+A file of rows, written by whatever means, with columns for text and label: [cyan]synthlab evaluate mine.csv --task \
+ag_news[/cyan]
 
-Writes metrics.json and report.html into a run; for a file, FILE-metrics.json and FILE-report.html beside it. A measure that cannot be taken is skipped with the reason."""
+Writes metrics.json and report.html into a run; for a file, FILE-metrics.json and FILE-report.html beside it. A \
+measure that cannot be taken is skipped with the reason."""
 
 
 @app.command('evaluate', help=_EVALUATE)
-def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a file of rows: CSV, TSV, JSONL or Parquet.', show_default=False)], *, task: _RowsTask = None, text: _TextColumn = None,
-              label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
-              controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
-              out: Annotated[Path | None, _run('The page to write, or a folder for metrics.json and report.html. [dim]\\[the run, or FILE-report.html][/dim]', metavar='PATH', show_default=False)] = None) -> None:
+def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a file of rows: CSV, TSV, '
+                                                   'JSONL or Parquet.', show_default=False)], *, task: _RowsTask = None,
+                                                   text: _TextColumn = None,
+              label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
+              student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
+              controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000,
+              seed: _MeasureSeed = 0,
+              out: Annotated[Path | None, _run('The page to write, or a folder for metrics.json and report.html. '
+                                               '[dim]\\[the run, or FILE-report.html][/dim]', metavar='PATH',
+                                               show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
         _look([rows], task, gold=gold, gold_train=gold_train)
         from synthlab.quality import evaluate, report_files
         out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
-        record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
+        record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student,
+                          student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
+                          extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records([record])
     for path in report_files(out): say(str(path))
@@ -518,20 +607,27 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
 
 _COMPARE = """Lay datasets of one task side by side, runs or files, all measured on as many rows as the smallest has.
 
-[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out compare.html[/cyan]
+[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out \
+compare.html[/cyan]
 
 Differences that are within noise are marked as such."""
 
 
 @app.command('compare', help=_COMPARE)
-def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folders of runs, files of rows (CSV, TSV, JSONL or Parquet).', show_default=False)], *, task: _RowsTask = None,
-             text: _TextColumn = None, label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick',
-             seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000, seed: _MeasureSeed = 0,
+def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folders of runs, files of rows (CSV, TSV, '
+                                                        'JSONL or Parquet).', show_default=False)], *,
+                                                        task: _RowsTask = None,
+             text: _TextColumn = None, label: _LabelColumn = None, gold: _GoldSpec = None,
+             gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick',
+             seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules',
+             most: _Most = 2000, seed: _MeasureSeed = 0,
              out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
     with user_errors(), plain_warnings():
         _look(rows, task, gold=gold, gold_train=gold_train)
         from synthlab.quality import compare
-        records = compare(rows, task, gold, gold_train, text=text, label=label, student=student, student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep, extractor=extractor,
+        records = compare(rows, task, gold, gold_train, text=text, label=label, student=student,
+                          student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
+                          extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records(records)
     say(str(out))
@@ -540,30 +636,40 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
-[b]Example:[/b] three recipes, 20,000 tokens each with each of three seeds, scored on the test rows of a folder under SYNTHLAB_GOLD:
+[b]Example:[/b] three recipes, 20,000 tokens each with each of three seeds, scored on the test rows of a folder \
+under SYNTHLAB_GOLD:
 
-[cyan]synthlab bake-off ag_news --recipes fewgen,corrsynth,my-recipe.toml --budget 20000 --gold agnews --seeds 3 --out runs/bakeoff[/cyan]
+[cyan]synthlab bake-off ag_news --recipes fewgen,corrsynth,my-recipe.toml --budget 20000 --gold agnews --seeds 3 \
+--out runs/bakeoff[/cyan]
 
-Tokens count that the teacher writes for rows, whether a row is then accepted, rejected or left out by alignment; all other calls are told as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
-a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
+Tokens count that the teacher writes for rows, whether a row is then accepted, rejected or left out by alignment; \
+all other calls are told as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
+a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; \
+recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
 2 a request that cannot be met."""
 
 
 def _repeated(ctx: typer.Context, task: str) -> str:
     "The command line that was given, with options by their full names."
-    given = [(name, value) for name, value in ctx.params.items() if name != 'task' and ctx.get_parameter_source(name).name == 'COMMANDLINE']
-    return shlex.join(['synthlab', 'bake-off', task, *(word for name, value in given for word in ([_flag(name)] if value is True else [_flag(name), str(value)]))])
+    given = [(name, value) for name, value in ctx.params.items() if name != 'task'
+             and ctx.get_parameter_source(name).name == 'COMMANDLINE']
+    return shlex.join(['synthlab', 'bake-off', task,
+                       *(word for name, value in given for word in ([_flag(name)] if value is True else [_flag(name),
+                           str(value)]))])
 
 
 def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
     "What a bake-off is asked for, as `bake_off` takes it."
     if idle := [name for name in (_LOCAL if asked.base_url else _SERVED) if name in asked.given]:
-        raise ValueError(f"{', '.join(map(_flag, idle))}: {'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
+        raise ValueError(f"{', '.join(map(_flag, idle))}: "
+                         f"{'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
     _check_names(asked)
     task, machine = load_task(asked.task), _machine(asked)
     teacher = _find_teacher(asked, machine)
-    return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds, 'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
-            'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher), 'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder()}
+    return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
+            'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
+            'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher),
+            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder()}
 
 
 def _show_contest(done: Any) -> None:
@@ -571,14 +677,19 @@ def _show_contest(done: Any) -> None:
     from synthlab.page import cost_line, in_words, result_tables
     for table in result_tables(done.record):
         lines = grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads'])))
-        for line in table['lines']: lines.add_row(shown(line['name']), *(f"{cell['value']}{' ± ' + cell['half'] if cell['half'] else ''}{' ●' if cell['best'] else ''}" for cell in line['cells']), style='dim' if line['gold'] else None)
+        for line in table['lines']:
+            halves = [f" ± {cell['half']}" if cell['half'] else '' for cell in line['cells']]
+            cells = [f"{cell['value']}{half}{' ●' if cell['best'] else ''}" for cell,
+                     half in zip(line['cells'], halves)]
+            lines.add_row(shown(line['name']), *cells, style='dim' if line['gold'] else None)
         screen.print(lines)
     costs = {recipe: cost_line(done.record, recipe) for recipe in done.record['recipes']}
     heads = list(next(iter(costs.values())))
     lines = grid('Cost of a cell', 'recipe', *heads, right=range(1, 1 + len(heads)))
     for recipe, cost in costs.items(): lines.add_row(shown(recipe), *cost.values())
     screen.print(lines)
-    screen.print("After ±: half of a 95% interval, Student's t over seeds. ● better than the next best recipe by more than noise. ↑ more is better, ↓ less is better.")
+    screen.print("After ±: half of a 95% interval, Student's t over seeds. ● better than the next best recipe by more "
+                 "than noise. ↑ more is better, ↓ less is better.")
     say(in_words(done.record))
     for fault in done.failed: complain(fault)
     for name in ('report.html', 'bakeoff.csv', 'bakeoff.json'): say(f'{done.out/name}')
@@ -586,20 +697,35 @@ def _show_contest(done: Any) -> None:
 
 def _finished(out: Path) -> str:
     "What a bake-off keeps that is stopped now, and how to go on."
-    return f"{sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))} cells are finished in {out}; the same command goes on from there."
+    return (f"{sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))} cells "
+            f"are finished in {out}; the same command goes on from there.")
 
 
 @app.command('bake-off', help=_RECIPES)
-def _bake_off(ctx: typer.Context, task: _Task, *, recipes: Annotated[str, _contest('Presets and TOML files, separated by commas. Differences are taken to the first.', metavar='NAMES', show_default=False)],
-              budget: Annotated[int, _contest('Tokens that each recipe may write for rows, with each seed.', min=1, metavar='TOKENS', show_default=False)], gold: _GoldSpec = None, gold_train: _GoldTrain = None,
-              seeds: Annotated[int, _contest('Seeds, each with all recipes; from two on there are intervals.', min=1, metavar='N')] = 3,
-              show: Annotated[str, _contest('Real training rows that recipes may show, describe or align with, the same for all; or a file of such rows. 0 takes the texts written by hand in the task.', metavar='N|SPEC')] = '500',
-              mixed: Annotated[int, _contest('Gold rows that a second student gets beside the synthetic ones.', min=0, metavar='N')] = 100,
-              student: Annotated[str, _contest('Who learns: probe (logistic regression on embeddings, a moment), quick (MiniLM, fine-tuned), paper (DistilBERT as in CorrSynth), none, or a folder or Hub name.', metavar='NAME')] = 'probe',
-              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95, top_p: _TopP = 0.9, top_k: _TopK = 0, max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket',
-              revision: _Revision = None, device: _Device = 'auto', dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
-              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None, timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out) -> None:
-    asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')), given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
+def _bake_off(ctx: typer.Context, task: _Task, *,
+              recipes: Annotated[str, _contest('Presets and TOML files, separated by commas. Differences are taken '
+                                               'to the first.', metavar='NAMES', show_default=False)],
+              budget: Annotated[int, _contest('Tokens that each recipe may write for rows, with each seed.', min=1,
+                                              metavar='TOKENS', show_default=False)], gold: _GoldSpec = None,
+                                              gold_train: _GoldTrain = None,
+              seeds: Annotated[int, _contest('Seeds, each with all recipes; from two on there are intervals.', min=1,
+                                             metavar='N')] = 3,
+              show: Annotated[str, _contest('Real training rows that recipes may show, describe or align with, the '
+                                            'same for all; or a file of such rows. 0 takes the texts written by hand '
+                                            'in the task.', metavar='N|SPEC')] = '500',
+              mixed: Annotated[int, _contest('Gold rows that a second student gets beside the synthetic ones.', min=0,
+                                             metavar='N')] = 100,
+              student: Annotated[str, _contest('Who learns: probe (logistic regression on embeddings, a moment), quick '
+                                               '(MiniLM, fine-tuned), paper (DistilBERT as in CorrSynth), none, or a '
+                                               'folder or Hub name.', metavar='NAME')] = 'probe',
+              corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95,
+              top_p: _TopP = 0.9, top_k: _TopK = 0, max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket',
+              revision: _Revision = None, device: _Device = 'auto', dtype: _Dtype = 'auto', max_rows: _MaxRows = 64,
+              base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
+              requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
+              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out) -> None:
+    asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
+                            given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
         request = _contest_of(asked)
         from synthlab.page import bake_off
@@ -609,15 +735,20 @@ def _bake_off(ctx: typer.Context, task: _Task, *, recipes: Annotated[str, _conte
 
 # %% ../nbs/19_cli.ipynb #61226edb
 DEMO = ('fewgen', 'combined')
-_DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation', 'label_cosine', 'coverage', 'mmd', 'student_synthetic')
-_NEXT = {'generate ag_news --recipe synalign --n 40 --out runs/synalign': 'examples that cover the data, their attributes, texts from these, weights',
-         'generate ag_news --recipe targen --n 40 --out runs/targen': 'no example at all: contexts, seeds, rows, a second look at each label',
-         'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --teacher MODEL --out runs/mine (pocket knows the built-in tasks only)'}
+_DEMO_MEASURES = ('self_bleu', 'distinct_2', 'vocabulary', 'vendi_score', 'near_duplicates', 'label_preservation',
+                  'label_cosine', 'coverage', 'mmd', 'student_synthetic')
+_NEXT = {'generate ag_news --recipe synalign --n 40 --out runs/synalign': 'examples that cover the data, their '
+         'attributes, texts from these, weights',
+         'generate ag_news --recipe targen --n 40 --out runs/targen': 'no example at all: contexts, seeds, rows, a '
+         'second look at each label',
+         'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --teacher '
+         'MODEL --out runs/mine (pocket knows the built-in tasks only)'}
 
 
 def _asked(**options: Any) -> SimpleNamespace:
     "A request of `synthlab generate` with these options and the defaults of the others."
-    defaults = {name: option.default for name, option in inspect.signature(_generate).parameters.items() if name != 'ctx'}
+    defaults = {name: option.default for name, option in inspect.signature(_generate).parameters.items()
+                if name != 'ctx'}
     return SimpleNamespace(**(defaults | {'made_by': None, 'given': ()} | options))
 
 
@@ -638,7 +769,8 @@ def _show_choices() -> None:
     "Print what each recipe of the demo does at each stage."
     from synthlab.recipes import PRESETS
     table = grid('Two recipes, a choice for each of five stages', 'stage', 'question', *DEMO)
-    for stage, question in QUESTIONS.items(): table.add_row(stage, question, *(PRESETS[name]().table[stage]['choice'] for name in DEMO))
+    for stage, question in QUESTIONS.items():
+        table.add_row(stage, question, *(PRESETS[name]().table[stage]['choice'] for name in DEMO))
     screen.print(table)
 
 
@@ -646,10 +778,12 @@ def _show_demo(runs: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     "Print samples side by side, what became of the texts, and how fast they were written."
     samples = grid('A sample of each label', 'label', *runs)
     for label in [label['name'] for label in recipe['task']['labels']]:
-        samples.add_row(shown(label), *(shown(done.samples.get(label, '-')) for done in runs.values()), end_section=True)
+        samples.add_row(shown(label), *(shown(done.samples.get(label, '-')) for done in runs.values()),
+                        end_section=True)
     screen.print(samples)
     for name, done in runs.items():
-        say(f'{name}: {ends(done.counts)}' + (f' {done.rows/done.seconds:.1f} rows a second, everything included.' if done.rows else ''))
+        say(f'{name}: {ends(done.counts)}' + (f' {done.rows/done.seconds:.1f} rows a second, everything included.'
+                                              if done.rows else ''))
         show_stages(vars(done))
 
 
@@ -660,23 +794,29 @@ def _show_next() -> None:
     for command, what in _NEXT.items(): say(f'  {program} {command}    # {what}')
 
 
-@app.command('demo', help='Watch the embedded teacher write a small news dataset twice: as plainly as can be (fewgen), and with a choice at every stage (combined). Both are measured.')
+@app.command('demo', help='Watch the embedded teacher write a small news dataset twice: as plainly as can be (fewgen), '
+             'and with a choice at every stage (combined). Both are measured.')
 def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two datasets shall have.', min=8)] = 96,
-          out: Annotated[Path, typer.Option(help='The runs are FOLDER-fewgen and FOLDER-combined, the comparison FOLDER-compare.html.', metavar='FOLDER')] = Path('runs/demo'),
+          out: Annotated[Path, typer.Option(help='The runs are FOLDER-fewgen and FOLDER-combined, the comparison '
+                                            'FOLDER-compare.html.', metavar='FOLDER')] = Path('runs/demo'),
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,
           measure: Annotated[bool, typer.Option(help='Measure the datasets, too.')] = True) -> None:
     runs, page = {}, out.with_name(f'{out.name}-compare.html')
-    say(f'Two datasets of {n} news items, then their measures: a minute or two on two cores, without network, key or GPU. Real texts are the 20 written by hand in the task.')
+    say(f'Two datasets of {n} news items, then their measures: a minute or two on two cores, without network, key or '
+        f'GPU. Real texts are the 20 written by hand in the task.')
     _show_choices()
     for name in DEMO:
-        asked = _asked(task='ag_news', recipe=name, out=out.with_name(f'{out.name}-{name}'), n=n, seed=seed, made_by='synthlab demo')
+        asked = _asked(task='ag_news', recipe=name, out=out.with_name(f'{out.name}-{name}'), n=n, seed=seed,
+                       made_by='synthlab demo')
         say(f'{name}:')
         with interruptible(asked.out), plain_warnings(): runs[name], recipe = _produce(asked)
     _show_demo(runs, recipe)
     if measure:
         with plain_warnings(): _show_records(_judge_demo(runs, page), _DEMO_MEASURES)
-        screen.print('Label preservation: the share of texts in which a judge of labels, trained on the examples written by hand in the task, finds the label that was asked for. '
-                     'MMD: how far the texts together are from 100 other news texts written by hand. Student: accuracy on those 100 of a small classifier that learns from the dataset; mean of three. '
+        screen.print('Label preservation: the share of texts in which a judge of labels, trained on the examples '
+                     'written by hand in the task, finds the label that was asked for. '
+                     'MMD: how far the texts together are from 100 other news texts written by hand. Student: accuracy '
+                     'on those 100 of a small classifier that learns from the dataset; mean of three. '
                      'So few rows decide little: synthlab bake-off compares recipes at equal cost over several seeds.')
         say(f'Report: {page} (side by side), {out}-fewgen/report.html, {out}-combined/report.html')
     say(f'The datasets, each with its card, are in {out}-fewgen and {out}-combined.')
@@ -684,7 +824,8 @@ def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two dataset
 
 # %% ../nbs/19_cli.ipynb #e55777aa
 def _speak_utf8(stream: Any) -> None:
-    "Write UTF-8 to files and pipes, and to a terminal whatever it can show: Windows has a code page of few characters for both."
+    """Write UTF-8 to files and pipes, and to a terminal whatever it can show: Windows has a code page of few characters
+    for both."""
     if not hasattr(stream, 'reconfigure'): return                              # a notebook's
     stream.reconfigure(encoding=None if stream.isatty() else 'utf-8', errors='replace')
 
@@ -700,7 +841,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all went well, 1 for fewer rows than asked or a recipe that failed in a bake-off, 2 for a request that cannot be met, 130 after Ctrl-C.
+        Exit status: 0 when all went well, 1 for fewer rows than asked or a recipe that failed in a bake-off, 2 for a
+        request that cannot be met, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr): _speak_utf8(stream)
     try: return app(arguments, prog_name='synthlab', standalone_mode=False) or 0

@@ -8,7 +8,7 @@ __all__ = ['group_weights', 'add_contrast_rows', 'Decoding', 'FewGen', 'CorrSynt
 # %% ../nbs/05_corrsynth.ipynb #7ba16e59
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .choice import Choice, option, register
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from synthlab.decoding import DecodePlan
 
 # %% ../nbs/05_corrsynth.ipynb #44d92eeb
-def group_weights(labels: Sequence[Hashable], gamma: float, delta: float, mode: str | Sequence[Sequence[float]], intra_share: float) -> 'Tensor':
+def group_weights(labels: Sequence[Hashable], gamma: float, delta: float, mode: str | Sequence[Sequence[float]],
+                  intra_share: float) -> 'Tensor':
     r"""Weigh the rows of a group against one another.
 
     Parameters
@@ -53,11 +54,13 @@ def group_weights(labels: Sequence[Hashable], gamma: float, delta: float, mode: 
     if isinstance(mode, str): return contrast_weights(labels, gamma, delta, mode, intra_share)
     weights = torch.as_tensor(mode, dtype=torch.float32)
     if weights.shape != (len(labels),) * 2:
-        raise ValueError(f"the weight matrix has shape {tuple(weights.shape)}, and the group {len(labels)} rows: {list(labels)}")
+        raise ValueError(f"the weight matrix has shape {tuple(weights.shape)}, and the group {len(labels)} rows: "
+                         f"{list(labels)}")
     return weights
 
 # %% ../nbs/05_corrsynth.ipynb #07a59e0e
-def add_contrast_rows(prompts: Sequence[str], labels: Sequence[Hashable], weights: 'Tensor') -> 'tuple[list, list[int], list, Tensor]':
+def add_contrast_rows(prompts: Sequence[str], labels: Sequence[Hashable],
+                      weights: 'Tensor') -> 'tuple[list, list[int], list, Tensor]':
     """Add to each row its contrast rows: other prompts, same continuation.
 
     Parameters
@@ -91,14 +94,15 @@ def add_contrast_rows(prompts: Sequence[str], labels: Sequence[Hashable], weight
 class Decoding(Choice):
     """How tokens are drawn: the base of the choices of the decode stage.
 
-    A subclass has `plan`. `mixes` says whether it mixes the distributions of several rows, which takes a teacher that shows its
+    A subclass has `plan`. `mixes` says whether it mixes the distributions of several rows, which takes a teacher that
+    shows its
     logits; `name` is the recipe's name in rows where it has no other.
     """
 
-    name: ClassVar[str] = ''
-    mixes: ClassVar[bool] = False
-    repeats: ClassVar[int] = 1
-    alpha: ClassVar[float] = 0.
+    name = ''
+    mixes = False
+    repeats = 1
+    alpha = 0.
 
     def plan(self, prompts: Sequence[str], labels: Sequence[Hashable], seed: int = 0, name: Any = None) -> 'DecodePlan':
         """Plan one group.
@@ -144,12 +148,14 @@ class FewGen(Decoding):
     def plan(self, prompts, labels, seed=0, name=None):
         import torch
         from synthlab.decoding import DecodePlan
-        return DecodePlan(list(prompts), list(range(len(prompts))), torch.eye(len(prompts)), labels=list(labels), seed=seed, name=name)
+        return DecodePlan(list(prompts), list(range(len(prompts))), torch.eye(len(prompts)), labels=list(labels),
+                          seed=seed, name=name)
 
 # %% ../nbs/05_corrsynth.ipynb #7eadd8a3
 @dataclass(frozen=True)
 class _Guided(Decoding):
-    "The options that CFG and CorrSynth share, checked; a weight matrix is kept as nested tuples, so that methods compare and hash."
+    """The options that CFG and CorrSynth share, checked; a weight matrix is kept as nested tuples, so that methods
+    compare and hash."""
 
     mixes = True
     gamma: float = option(1., least=0)
@@ -163,7 +169,8 @@ class _Guided(Decoding):
         super().__post_init__()
         if not isinstance(self.mode, str): object.__setattr__(self, 'mode', _as_tuples(self.mode))
         from synthlab.contrast import check_guidance
-        check_guidance(self.gamma, self.delta, self.alpha, self.mode if isinstance(self.mode, str) else 'cross', self.intra_share)
+        check_guidance(self.gamma, self.delta, self.alpha, self.mode if isinstance(self.mode, str) else 'cross',
+                       self.intra_share)
 
     def weights(self, labels: Sequence[Hashable]) -> 'Tensor':
         "Exponents among the texts of a group."
@@ -175,7 +182,8 @@ def _as_tuples(matrix: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ..
     import torch
     values = torch.as_tensor(matrix, dtype=torch.float32)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not values.isfinite().all():
-        raise ValueError(f"mode must be cross, intra, hybrid, all or a square matrix of finite numbers, got shape {tuple(values.shape)}")
+        raise ValueError(f"mode must be cross, intra, hybrid, all or a square matrix of finite numbers, got shape "
+                         f"{tuple(values.shape)}")
     return tuple(tuple(row) for row in values.tolist())
 
 # %% ../nbs/05_corrsynth.ipynb #1d7b6f25
@@ -231,7 +239,8 @@ class CorrSynth(_Guided):
 
     def plan(self, prompts, labels, seed=0, name=None):
         from synthlab.decoding import DecodePlan
-        return DecodePlan(list(prompts), list(range(len(prompts))), self.weights(labels), self.alpha, list(labels), seed, self.eos, name)
+        return DecodePlan(list(prompts), list(range(len(prompts))), self.weights(labels), self.alpha, list(labels),
+                          seed, self.eos, name)
 
 # %% ../nbs/05_corrsynth.ipynb #9e84b570
 @register('decode')

@@ -102,7 +102,8 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
             if cells: yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f'{name}, line {line}: {error}; a cell with a quote in it must be quoted, and its quotes doubled') from None
+        raise DataError(f'{name}, line {line}: {error}; a cell with a quote in it must be quoted, and its '
+                        f'quotes doubled') from None
 
 # %% ../nbs/01_data.ipynb #32b2bb94
 def _read_delimited(path: Path, delimiter: str) -> Table:
@@ -112,7 +113,8 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     twice = [column for column in dict.fromkeys(header) if column and header.count(column) > 1]
     _refuse(name, [f'line 1: two columns are called {column!r}' for column in twice])
     _refuse(name, [] if records else [f'no rows below the header {reprlib.repr(delimiter.join(header))}'])
-    _refuse(name, _some([f'line {line}: cells found {len(cells)}, expected {len(header)}: {reprlib.repr(delimiter.join(cells))}'
+    _refuse(name, _some([f'line {line}: cells found {len(cells)}, expected {len(header)}: '
+                         f'{reprlib.repr(delimiter.join(cells))}'
                          for line, cells in records if len(cells) != len(header)]))
     numbers, rows = zip(*records)
     return Table(name, dict(zip(header, map(list, zip(*rows)))), numbers, 'line')
@@ -128,11 +130,13 @@ def _read_jsonl(path: Path) -> Table:
     "A file of one JSON object per line; None where a row lacks a key."
     name = str(path)
     # not splitlines, which would cut at U+2028 within a text
-    lines = [(number, line) for number, line in enumerate(_decode(path.read_bytes(), name).split('\n'), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(_decode(path.read_bytes(), name).split('\n'), 1)
+             if line.strip()]
     rows = [(number, *_json_row(line)) for number, line in lines]
     _refuse(name, _some([f'line {number}: {fault}' for number, _, fault in rows if fault]))
     keys = dict.fromkeys(key for _, row, _ in rows for key in row)
-    return Table(name, {key: [row.get(key) for _, row, _ in rows] for key in keys}, [number for number, *_ in rows], 'line')
+    return Table(name, {key: [row.get(key) for _, row, _ in rows] for key in keys}, [number for number, *_ in rows],
+                 'line')
 
 # %% ../nbs/01_data.ipynb #953f00b6
 def _read_parquet(path: Path) -> Table:
@@ -169,7 +173,8 @@ def read_table(path: str | Path) -> Table:
         If the file is missing, empty, not UTF-8, or malformed.
     """
     path = Path(path)
-    if path.suffix.lower() not in _READERS: raise DataError(f'{path}: cannot read {path.suffix or "a file without a suffix"}; '
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f'{path}: cannot read {path.suffix or "a file without a suffix"}; '
                                                             f'it must be one of {", ".join(_READERS)}')
     if not path.is_file(): raise DataError(f'{path}: no such file')
     return _READERS[path.suffix.lower()](path)
@@ -197,7 +202,8 @@ def _label_faults(values: Sequence, names: Sequence, task: Task, place: Callable
 
 def _spellings(task: Task) -> str:
     "The labels of a task with their aliases."
-    return ', '.join(label.name + (f' (or {", ".join(label.aliases)})' if label.aliases else '') for label in task.labels)
+    return ', '.join(label.name + (f' (or {", ".join(label.aliases)})' if label.aliases else '')
+                     for label in task.labels)
 
 # %% ../nbs/01_data.ipynb #d60bafb3
 def map_labels(values: Sequence, task: Task, where: str = 'labels') -> list[str]:
@@ -243,7 +249,8 @@ def _repeats(ids: list[str], table: Table) -> list[str]:
 # %% ../nbs/01_data.ipynb #b079528f
 def _text_faults(what: str, values: Sequence, table: Table) -> list[str]:
     "Faults of values that cannot serve as a text."
-    return _some([f'{table.place(i)}: {what} {fault}' for i, value in enumerate(values) if (fault := text_fault(value))])
+    return _some([f'{table.place(i)}: {what} {fault}' for i, value in enumerate(values)
+                  if (fault := text_fault(value))])
 
 def _check_rows(table: Table, text: str = 'text', label: str = 'label', task: Task | None = None) -> Dataset:
     "Id, text and label of every row, all strings, if every one is in order; a task gives the names of the labels."
@@ -257,10 +264,12 @@ def _check_rows(table: Table, text: str = 'text', label: str = 'label', task: Ta
 # %% ../nbs/01_data.ipynb #e976d391
 def _pick_columns(table: Table, text: str | None, label: str | None, gold: GoldSource) -> tuple[str, str]:
     "Columns of text and label; a column that the caller names must exist."
-    wanted = {'text': [text] if text else [gold.text, 'text'], 'label': [label] if label else ['label_text', gold.label, 'label']}
+    wanted = {'text': [text] if text else [gold.text, 'text'], 'label': [label] if label else ['label_text', gold.label,
+        'label']}
     picked = {role: next((name for name in names if name in table.columns), None) for role, names in wanted.items()}
     _refuse(table.name, [f'no column {" or ".join(map(repr, dict.fromkeys(wanted[role])))}; the columns are '
-                         f'{", ".join(map(repr, table.columns))}; call the right one {role!r}, or name it where that can be said ({role}=..., --{role})'
+                         f'{", ".join(map(repr, table.columns))}; call the right one {role!r}, or name it where that '
+                         f'can be said ({role}=..., --{role})'
                          for role, name in picked.items() if name is None])
     return picked['text'], picked['label']
 
@@ -298,8 +307,10 @@ def _read_hub(name: str, part: str) -> Table:
     try: data = load_dataset(*name.split(':', 1), split=part)
     # network, name, part, configuration: the Hub's own words say which
     except Exception as error:
-        raise DataError(f'{name}: no such file or folder, {_gold_hint()}, and the Hub gave no part {part!r}: {error}') from error
-    return Table(f'{name}/{part}', {column: _plain(data[column], data.features[column]) for column in data.column_names},
+        raise DataError(f'{name}: no such file or folder, {_gold_hint()}, and the Hub gave no part '
+                        f'{part!r}: {error}') from error
+    return Table(f'{name}/{part}', {column: _plain(data[column], data.features[column])
+                                    for column in data.column_names},
                  range(1, len(data) + 1), 'row')
 
 def _gold_hint() -> str:
@@ -324,7 +335,8 @@ def _is_frame(rows: Any) -> bool:
 def _frame_columns(frame: Any) -> dict[str, list]:
     "Columns of a pandas frame, without its index."
     names = list(map(str, frame.columns))
-    _refuse('the DataFrame', [f'two columns are called {name!r}' for name in dict.fromkeys(names) if names.count(name) > 1])
+    _refuse('the DataFrame', [f'two columns are called {name!r}' for name in dict.fromkeys(names)
+                              if names.count(name) > 1])
     return {name: _native(frame.iloc[:, i].tolist()) for i, name in enumerate(names)}
 
 def _mappings(rows: Iterable, name: str) -> list[Mapping]:
@@ -387,8 +399,10 @@ def _named_part(parts: Mapping, part: str) -> Any:
     "The rows of a part."
     if part in parts and not isinstance(parts[part], str): return parts[part]
     if any(isinstance(rows, Dataset) or _is_frame(rows) for rows in parts.values()):
-        raise DataError(f'{type(parts).__name__}: no part {part!r}; the parts are {", ".join(map(str, parts))}{did_you_mean(part, parts)}')
-    raise DataError(f'a {type(parts).__name__} with the keys {", ".join(map(repr, parts)) or "(none)"} is no table; give {_ROWS}')
+        raise DataError(f'{type(parts).__name__}: no part {part!r}; the parts are '
+                        f'{", ".join(map(str, parts))}{did_you_mean(part, parts)}')
+    raise DataError(f'a {type(parts).__name__} with the keys {", ".join(map(repr, parts)) or "(none)"} is no table; '
+                    f'give {_ROWS}')
 
 # %% ../nbs/01_data.ipynb #bac3c4f1
 def _source(task: Task) -> str:
@@ -396,7 +410,8 @@ def _source(task: Task) -> str:
     gold = task.gold
     if gold.name and _locate(gold.name): return gold.name
     if gold.hub: return gold.hub
-    raise DataError(f'task {task.name!r} has no gold data here: no folder {gold.name!r} ({_gold_hint()}) and no name on the Hub; '
+    raise DataError(f'task {task.name!r} has no gold data here: no folder {gold.name!r} ({_gold_hint()}) and no name '
+                    f'on the Hub; '
                     'give a file, a folder or a Hub name')
 
 # %% ../nbs/01_data.ipynb #0a0fc9c3
@@ -433,7 +448,8 @@ def labelled_rows(table: Table, task: Task | None = None, text: str | None = Non
     return _check_rows(table, *_pick_columns(table, text, label, task.gold if task else GoldSource()), task)
 
 def load_gold(spec: Any = None, task: Task | None = None, part: str = 'test',
-              text: str | None = None, label: str | None = None, rows_of: Callable[[list[dict]], list[dict]] | None = None) -> Dataset:
+              text: str | None = None, label: str | None = None, rows_of: Callable[[list[dict]], list[dict]]
+              | None = None) -> Dataset:
     """Load real examples, checked, with the label names of a task.
 
     Parameters
@@ -464,8 +480,10 @@ def load_gold(spec: Any = None, task: Task | None = None, part: str = 'test',
         If the data is not found or has a fault; the message names the file, the place and the value.
     """
     if task and len(task.fields) > 1 and not (rows_of or text):
-        raise DataError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and this reads one column: superglue.read_gold(spec, task) makes one text of them")
-    if spec is None and task is None: raise DataError('no gold data was named; give a file, a folder, a Hub name or a task')
+        raise DataError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and this reads one column: "
+                        f"superglue.read_gold(spec, task) makes one text of them")
+    if spec is None and task is None:
+        raise DataError('no gold data was named; give a file, a folder, a Hub name or a task')
     spec = _source(task) if spec is None else spec
     table = _named_table(spec, part) if isinstance(spec, (str, os.PathLike)) else as_table(spec, part)
     if rows_of:
@@ -524,20 +542,23 @@ def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int |
     bare = [label for label, rows in pool.items() if not rows]
     # no demonstrations at all is fine: then prompts have no shots
     if bare and (gold is not None or len(bare) < len(pool)):
-        cure = 'add `demonstrations` to the task file' if gold is None else 'the gold rows have none; use those of the task'
+        cure = ('add `demonstrations` to the task file' if gold is None else 'the gold rows have none; use '
+                'those of the task')
         raise DataError(f'task {task.name!r}: no demonstrations for {", ".join(map(repr, bare))}; {cure}')
     if per_label is None: return pool
     # a seed for each label, so that another label changes no draw
     return {label: _sample(rows, per_label, derive_seed(seed, 'demonstrations', label)) for label, rows in pool.items()}
 
 # %% ../nbs/01_data.ipynb #f766e6d0
-def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots: int, rng: np.random.Generator) -> list[dict[str, str]]:
+def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots: int,
+                        rng: np.random.Generator) -> list[dict[str, str]]:
     """Draw the demonstrations of one prompt from a pool: `shots` texts of a label without replacement, in random order.
 
     Raises DataError if the pool has fewer texts of that label, or the number is negative.
     """
     rows = pool.get(label, [])
-    if not 0 <= shots <= len(rows): raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
+    if not 0 <= shots <= len(rows):
+        raise DataError(f'cannot show {shots} demonstrations of label {label!r}, which has {len(rows)}; '
                                                     'write some into the task, give real rows (gold=), or '
                                                     'ask for fewer shots, as in Recipe.corrsynth(shots=0) or --shots 0')
     return [rows[i] for i in rng.choice(len(rows), shots, replace=False)] if shots else []
@@ -569,6 +590,8 @@ def written_rows(task: Task, part: str = 'test') -> Dataset:
     key, suffix = _PARTS[part]
     pool = _written(task, key, suffix)
     if bare := [label for label, rows in pool.items() if not rows]:
-        raise DataError(f'task {task.name!r}: no {key} for {", ".join(map(repr, bare))}; write some in the task file, below the name '
-                        f'of the label: {key} = ["one text", "another"]' + (', none of them a demonstration' if part == 'test' else ''))
+        raise DataError(f'task {task.name!r}: no {key} for {", ".join(map(repr, bare))}; write some in the task file, '
+                        f'below the name '
+                        f'of the label: {key} = ["one text", "another"]' + (', none of them a demonstration'
+                            if part == 'test' else ''))
     return Dataset.from_list([{**row, 'label': label} for label, rows in pool.items() for row in rows])

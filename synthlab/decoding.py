@@ -32,13 +32,12 @@ from .sampling import Sampling
 
 # %% ../nbs/04_decoding.ipynb #e787a18a
 class Constraint(Protocol):
-    """What a row may write next; one object follows one text."""
+    """What a row may write next; one object follows one text, until `is_done` says that it is complete."""
 
     is_done: bool
-    """Whether the text is complete, so that nothing may follow."""
 
     def start(self) -> 'Constraint':
-        """Return a fresh one, before the first token."""
+        """Return a fresh constraint, before the first token."""
 
     def allowed(self) -> Tensor:
         """Return which tokens may come next: shape (V,), bool, on the CPU, at least one True unless `is_done`.
@@ -47,13 +46,7 @@ class Constraint(Protocol):
         """
 
     def advance(self, token_id: int):
-        """Take note of the token that came.
-
-        Parameters
-        ----------
-        token_id : int
-            The token, no end-of-text token.
-        """
+        """Move past a token, which is no end-of-text token."""
 
 # %% ../nbs/04_decoding.ipynb #e19bfcc0
 @dataclass(frozen=True, eq=False)
@@ -67,22 +60,24 @@ class DecodePlan:
     follow : sequence of int
         For each row, the row whose drawn token it appends, R numbers; a generating row follows itself.
     weights : Tensor
-        The matrix Gamma, shape (R, R): guided scores are `weights @ logits`; only the lines of generating rows are used.
+        The matrix Gamma, shape (R, R): guided scores are `weights @ logits`; only the lines of generating rows are
+        used.
     alpha : float
         Plausibility threshold in [0, 1], a share of the likeliest token's probability; 0 is off.
     labels : sequence or None
-        Label of each row; tells which living rows take over the weight of a row that ended.
+        Label of each row, which decides who inherits the weight of a row that has ended.
     seed : int
         Seed of the group's own random numbers.
     eos : str
-        What becomes of the weight of a row that ended: "renormalise" gives it to the living, "drop" loses it, "freeze" keeps
-        the row's last scores in the contrast.
+        Weight of a row that has ended: "renormalise" gives it to the living, "drop" loses it, "freeze" keeps the row's
+        last
+        scores in the contrast.
     name : object
-        Anything; handed back with the texts.
+        Any object; returned with the texts.
     limits : sequence of int or None
         Longest text of each generating row in tokens, where it differs from `Sampling.max_new_tokens`.
     constraints : sequence of Constraint or None
-        What each generating row may write, None for a row that is free; one object may stand for several rows.
+        Constraint of each generating row, None for a free row; several rows may share an object.
     stops : collection of int or None
         Token ids that end a text, in place of the teacher's; the text then keeps its line breaks.
     sampling : Sampling or None
@@ -109,17 +104,26 @@ class DecodePlan:
     def __post_init__(self):
         rows = len(self.prompts)
         if not rows: raise ValueError("a plan needs at least one prompt")
-        if len(self.follow) != rows or tuple(self.weights.shape) != (rows, rows) or len(self.labels or self.prompts) != rows:
-            raise ValueError(f"{rows} prompts need {rows} entries of follow, labels and a {rows} x {rows} weight matrix; got "
-                             f"{len(self.follow)}, {'none' if self.labels is None else len(self.labels)} and {tuple(self.weights.shape)}")
-        astray = [i for i, f in enumerate(self.follow) if not 0 <= f < rows or self.follow[f] != f]
-        if astray: raise ValueError(f"row {astray[0]} follows row {self.follow[astray[0]]}, which does not generate (a generating row follows itself)")
+        if len(self.follow) != rows or tuple(self.weights.shape) != (rows, rows) or len(self.labels
+            or self.prompts) != rows:
+            labels = 'none' if self.labels is None else len(self.labels)
+            raise ValueError(f"{rows} prompts need {rows} entries of follow, labels and a {rows} x {rows} weight "
+                             f"matrix; got "
+                             f"{len(self.follow)}, {labels} and {tuple(self.weights.shape)}")
+        for row, f in enumerate(self.follow):
+            if not 0 <= f < rows or self.follow[f] != f:
+                raise ValueError(f"row {row} follows row {f}, which does not generate (a generating row "
+                                 f"follows itself)")
         if not 0 <= self.alpha <= 1: raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
-        if self.eos not in ('renormalise', 'drop', 'freeze'): raise ValueError(f"eos must be renormalise, drop or freeze, got {self.eos!r}")
-        if self.limits is not None and (len(self.limits) != len(self.generating) or min(self.limits) < 1):
-            raise ValueError(f"limits needs one length of at least 1 for each of the {len(self.generating)} generating rows, got {list(self.limits)}")
-        if self.constraints is not None and len(self.constraints) != len(self.generating):
-            raise ValueError(f"constraints needs an entry, or None, for each of the {len(self.generating)} generating rows, got {len(self.constraints)}")
+        if self.eos not in ('renormalise', 'drop', 'freeze'):
+            raise ValueError(f"eos must be renormalise, drop or freeze, got {self.eos!r}")
+        texts = len(self.generating)
+        if self.limits is not None and (len(self.limits) != texts or min(self.limits) < 1):
+            raise ValueError(f"limits needs one length of at least 1 for each of the {texts} generating rows, got "
+                             f"{list(self.limits)}")
+        if self.constraints is not None and len(self.constraints) != texts:
+            raise ValueError(f"constraints needs an entry, or None, for each of the {texts} generating rows, "
+                             f"got {len(self.constraints)}")
 
     @property
     def generating(self) -> list[int]:
@@ -138,17 +142,17 @@ class Completion:
     token_ids : list of int
         Drawn ids, the stop token included.
     finish_reason : str
-        "stop" at an end-of-text token or where the grammar ends, "length" at the limit.
+        "stop" at an end-of-text token or the end of the grammar, "length" at the limit.
     steps : int
         Number of tokens drawn.
     mask_share : float
-        Share of the noted steps in which the plausibility mask hid the token that the guidance ranked first. Every fourth
-        step is noted, beginning with the first.
+        Share of the noted steps, every fourth from the first on, in which the plausibility mask hid the token that the
+        guidance ranked first.
     kl : float
-        Mean KL divergence of the guided from the unguided distribution over the noted steps, in nats, before temperature and
-        filters.
+        Mean KL divergence of the guided from the unguided distribution over the noted steps, in nats, before
+        temperature.
     live_contrast : float
-        Mean number of rows that were in the contrast.
+        Mean number of rows in the contrast.
     """
     text: str
     token_ids: list[int]
@@ -161,7 +165,7 @@ class Completion:
 # %% ../nbs/04_decoding.ipynb #8badc1bd
 @dataclass
 class DecodeStats:
-    """What a call of `decode` has cost so far.
+    """Cost of a call of `decode` so far.
 
     Parameters
     ----------
@@ -171,16 +175,14 @@ class DecodeStats:
         Forward passes of one token a row.
     forward_rows : int
         Rows in those passes, added up.
-    prefill_rows : int
-        Prompts of the rows; one that comes again is not read again.
-    prefill_tokens : int
-        Tokens in those prompts.
+    prefill_rows, prefill_tokens : int
+        Prompts of the rows, and tokens in them; a repeated prompt counts, but is not read again.
     tokens : int
         Tokens drawn for finished texts.
     seconds : float
         Time since the start.
     max_rows : int
-        Largest batch allowed now; smaller than asked for after an out-of-memory error.
+        Largest batch allowed now; smaller than requested after an out-of-memory error.
     """
     rows: int = 0
     steps: int = 0
@@ -194,15 +196,7 @@ class DecodeStats:
 # %% ../nbs/04_decoding.ipynb #55ce5fd7
 @dataclass
 class RowPlaces:
-    """How far the rows of a cache are filled.
-
-    Parameters
-    ----------
-    lengths : list of int
-        Tokens of each row in use.
-    columns : Tensor or None
-        Where the next token of each row goes, shape (B,).
-    """
+    """Lengths of the rows of a cache, and the columns (B,) of their next tokens."""
     lengths: list[int]
     columns: Tensor | None = None
 
@@ -213,32 +207,17 @@ class RowPlaces:
 
 # %% ../nbs/04_decoding.ipynb #5309b69d
 class RowLayer(DynamicLayer):
-    """Keys and values of one layer, one line per row, written in place at each row's own column.
-
-    Parameters
-    ----------
-    places : RowPlaces
-        What all layers share: the number of rows in use and their lengths.
-    """
+    """Keys and values of one layer, one line per row, written in place at each row's own column."""
 
     def __init__(self, places: RowPlaces):
         super().__init__()
         self.places = places
 
     def get_seq_length(self) -> int:
-        """Columns that the model takes for the past."""
         return self.places.width - 1
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Write one token per row and return all keys and values in use, each (B, heads, columns, head size).
-
-        Parameters
-        ----------
-        key_states : Tensor
-            Keys of the new token, shape (B, heads, 1, head size).
-        value_states : Tensor
-            Values of the new token, of the same shape.
-        """
+        """Write a token per row, keys and values (B, heads, 1, size); return all in use, (B, heads, columns, size)."""
         rows, width = len(self.places.lengths), self.places.width
         lines, columns = torch.arange(rows, device=key_states.device), self.places.columns
         self.keys[lines, :, columns] = key_states[:, :, 0]
@@ -247,50 +226,25 @@ class RowLayer(DynamicLayer):
 
 # %% ../nbs/04_decoding.ipynb #06706174
 def one_block(like: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Allocate tensors of zeros as one block, which is free when the last of them is gone.
-
-    Parameters
-    ----------
-    like : Tensor
-        Gives type and device.
-    shapes : sequence of sequence of int
-        Shape of each tensor.
-
-    Returns
-    -------
-    list of Tensor
-        In the order of the shapes.
-    """
+    """Allocate tensors of zeros, like `like`, as parts of one block, which is freed with the last of them."""
     sizes = [math.prod(shape) for shape in shapes]
     return [part.view(*shape) for part, shape in zip(like.new_zeros(sum(sizes)).split(sizes), shapes)]
 
 # %% ../nbs/04_decoding.ipynb #1488f17c
 class RowCache(Cache):
-    """A key/value cache with rows of different lengths that come and go.
-
-    Parameters
-    ----------
-    max_rows : int
-        Number of rows to allocate.
-    """
+    """A key/value cache for up to `max_rows` rows of different lengths that enter and leave."""
 
     def __init__(self, max_rows: int):
         super().__init__(layers=[])
         self.max_rows, self.places = max_rows, RowPlaces([])
 
     def reserve(self, like: 'ReadPrompt', width: int):
-        """Allocate the layers, or make them wider.
-
-        Parameters
-        ----------
-        like : ReadPrompt
-            A prompt that the model has read; gives number of layers, shapes, type and device.
-        width : int
-            Columns needed.
-        """
+        """Allocate the layers, or widen them to at least `width` columns, with the shapes of a prompt that was read."""
         if self.layers and self.layers[0].keys.shape[2] >= width: return
+        # rounded up, so that a slightly longer row needs no copy
         width = -(-width // 64) * 64
-        tensors = one_block(like.keys[0], [(self.max_rows, len(part), width, part.shape[2]) for part in (*like.keys, *like.values)])
+        shapes = [(self.max_rows, len(part), width, part.shape[2]) for part in (*like.keys, *like.values)]
+        tensors = one_block(like.keys[0], shapes)
         grown = [RowLayer(self.places) for _ in like.keys]
         for i, new in enumerate(grown):
             new.keys, new.values, new.is_initialized = tensors[i], tensors[len(grown) + i], True
@@ -299,58 +253,33 @@ class RowCache(Cache):
         self.layers = grown
 
     def append(self, prompts: Sequence['ReadPrompt']):
-        """Take prompts over as new rows.
-
-        Parameters
-        ----------
-        prompts : sequence of ReadPrompt
-            One for each row.
-        """
-        first, lengths = len(self.places.lengths), [prompt.keys[0].shape[1] for prompt in prompts]
-        for i, layer in enumerate(self.layers):
-            for row, (prompt, length) in enumerate(zip(prompts, lengths), first):
-                layer.keys[row, :, :length] = prompt.keys[i]
-                layer.values[row, :, :length] = prompt.values[i]
-        self.places.lengths += lengths
+        """Copy prompts into new rows."""
+        for prompt in prompts:
+            row, length = len(self.places.lengths), prompt.keys[0].shape[1]
+            for layer, keys, values in zip(self.layers, prompt.keys, prompt.values):
+                layer.keys[row, :, :length] = keys
+                layer.values[row, :, :length] = values
+            self.places.lengths.append(length)
 
     @torch.inference_mode()
     def remove(self, row: int):
-        """Drop one row; the last row takes its place.
-
-        Parameters
-        ----------
-        row : int
-            Line to drop.
-        """
+        """Drop one row; the last row takes its place."""
         lengths = self.places.lengths
         last, length = len(lengths) - 1, lengths[-1]
-        if row != last:
-            for layer in self.layers:
-                layer.keys[row, :, :length] = layer.keys[last, :, :length]
-                layer.values[row, :, :length] = layer.values[last, :, :length]
+        for layer in self.layers if row != last else ():
+            layer.keys[row, :, :length] = layer.keys[last, :, :length]
+            layer.values[row, :, :length] = layer.values[last, :, :length]
         lengths[row] = length
         lengths.pop()
 
 # %% ../nbs/04_decoding.ipynb #7ebc311d
 class Shelf:
-    """Room for the keys and values that all layers keep of prompts read in one pass.
-
-    Parameters
-    ----------
-    tensors : int
-        How many there will be.
-    """
+    """One block for the given number of tensors, the keys and values of all layers for prompts read in one pass."""
 
     def __init__(self, tensors: int): self.tensors, self.free = tensors, None
 
     def keep(self, states: Tensor) -> Tensor:
-        """Return a copy, in the block where it fits.
-
-        Parameters
-        ----------
-        states : Tensor
-            Keys or values, shape (B, heads, tokens, head size).
-        """
+        """Return a copy of keys or values, in the block if they fit there."""
         if self.free is None: self.free = one_block(states, [states.shape]*self.tensors)
         place = self.free.pop() if self.free else None
         if place is None or place.shape != states.shape: return states.clone(memory_format=torch.contiguous_format)
@@ -358,41 +287,24 @@ class Shelf:
 
 
 class PromptLayer(DynamicLayer):
-    """Keys and values of one layer for prompts that are read in one pass.
-
-    Parameters
-    ----------
-    shelf : Shelf
-        Shared by all layers.
-    """
+    """Keys and values of one layer for prompts that are read in one pass."""
 
     def __init__(self, shelf: Shelf):
         super().__init__()
         self.shelf = shelf
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Keep the keys and values of all tokens, each (B, heads, tokens, head size), and return the copies.
-
-        Parameters
-        ----------
-        key_states : Tensor
-            Keys.
-        value_states : Tensor
-            Values.
-        """
+        """Keep the keys and values of all tokens, each (B, heads, tokens, size), and return the copies."""
         self.keys, self.values, self.is_initialized = self.shelf.keep(key_states), self.shelf.keep(value_states), True
         return self.keys, self.values
 
 # %% ../nbs/04_decoding.ipynb #0cfaebd5
 class ReadPrompt(NamedTuple):
-    """What the model keeps of a prompt.
+    """A prompt as the model has read it.
 
-    Parameters
-    ----------
-    keys, values : list of Tensor
-        For each layer, shape (heads, tokens, size).
-    logits : Tensor
-        Scores of the next token in nats, shape (V,), float32.
+    Keys and values are lists with a tensor (heads, tokens, size) for each layer; `logits` are the scores of the next
+    token in
+    nats, shape (V,), float32.
     """
     keys: list[Tensor]
     values: list[Tensor]
@@ -401,38 +313,19 @@ class ReadPrompt(NamedTuple):
 
 @torch.inference_mode()
 def read_prompts(teacher: CausalModel, sequences: Sequence[Sequence[int]]) -> list[ReadPrompt]:
-    """Read prompts in one forward pass.
-
-    Parameters
-    ----------
-    teacher : CausalModel
-        The model.
-    sequences : sequence of sequence of int
-        Token ids of each prompt.
-
-    Returns
-    -------
-    list of ReadPrompt
-        In the same order.
-    """
+    """Read prompts, given as token ids, in one forward pass."""
     input_ids, mask = (x.to(teacher.device) for x in left_pad(sequences, teacher.pad_id))
-    past = Cache(layer_class_to_replicate=partial(PromptLayer, Shelf(2*teacher.model.config.get_text_config().num_hidden_layers)))
+    shelf = Shelf(2*teacher.model.config.get_text_config().num_hidden_layers)
+    past = Cache(layer_class_to_replicate=partial(PromptLayer, shelf))
     logits = teacher.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), past_key_values=past,
                            use_cache=True, logits_to_keep=1).logits[:, -1, :teacher.vocab_size].float()
-    def kept(row, length): return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
+    def kept(row, length):
+        return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
     return [ReadPrompt(*kept(row, len(s)), logits[row]) for row, s in enumerate(sequences)]
 
 # %% ../nbs/04_decoding.ipynb #8def8876
 class PromptMemory:
-    """Reads prompts, and remembers those that come again.
-
-    Parameters
-    ----------
-    teacher : CausalModel
-        The model.
-    max_tokens : int
-        Tokens to remember in all.
-    """
+    """Reads prompts, and remembers up to `max_tokens` tokens of those that are repeated."""
 
     def __init__(self, teacher: CausalModel, max_tokens: int):
         self.teacher, self.max_tokens = teacher, max_tokens
@@ -440,18 +333,7 @@ class PromptMemory:
         self.known: dict[tuple[int, ...], ReadPrompt] = {}
 
     def read(self, sequences: Sequence[Sequence[int]]) -> list[ReadPrompt]:
-        """Return what the model keeps of prompts, from memory where it is there.
-
-        Parameters
-        ----------
-        sequences : sequence of sequence of int
-            Token ids of each prompt.
-
-        Returns
-        -------
-        list of ReadPrompt
-            In the same order; a prompt that stands twice is read once.
-        """
+        """Return prompts as the model reads them, each different one read once, or from memory."""
         prompts = [tuple(s) for s in sequences]
         fresh = [p for p in dict.fromkeys(prompts) if p not in self.known]
         found = self.known | (dict(zip(fresh, read_prompts(self.teacher, fresh))) if fresh else {})
@@ -459,36 +341,26 @@ class PromptMemory:
         return [found[p] for p in prompts]
 
     def _keep(self, prompt, read):
-        "Remember a prompt that has come before, and forget the oldest when there are too many."
-        if prompt in self.known: self.known[prompt] = self.known.pop(prompt)                     # asked for last
-        elif hash(prompt) in self.seen: self.known[prompt] = ReadPrompt(*([x.clone() for x in part] for part in read[:2]), read.logits.clone())
+        "Remember a repeated prompt, and drop the least recently used ones when there are too many tokens."
+        if prompt in self.known:
+            # last in the order of use
+            self.known[prompt] = self.known.pop(prompt)
+        elif hash(prompt) in self.seen:
+            # copies, since the tensors are parts of a block that holds other prompts too
+            self.known[prompt] = ReadPrompt(*([x.clone() for x in part] for part in read[:2]), read.logits.clone())
         self.seen.add(hash(prompt))
         while sum(map(len, self.known)) > self.max_tokens: del self.known[next(iter(self.known))]
 
 # %% ../nbs/04_decoding.ipynb #52f1870b
 @torch.inference_mode()
 def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Tensor:
-    """Append one token to every row of the cache and score the next.
-
-    Parameters
-    ----------
-    teacher : CausalModel
-        The model.
-    token_ids : sequence of int
-        The B tokens to append.
-    cache : RowCache
-        The rows' past; grows by one column a row.
-
-    Returns
-    -------
-    Tensor
-        Scores in nats, shape (B, V), float32.
-    """
+    """Append one token to every row of the cache and score the next: nats, shape (B, V), float32."""
     places = cache.places
     places.columns = torch.tensor(places.lengths, device=teacher.device)
     mask = (torch.arange(places.width, device=teacher.device) <= places.columns[:, None]).long()
     logits = teacher.model(input_ids=torch.tensor(token_ids, device=teacher.device)[:, None], attention_mask=mask,
-                           position_ids=places.columns[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                           position_ids=places.columns[:, None], past_key_values=cache, use_cache=True,
+                           logits_to_keep=1).logits
     places.lengths = [n + 1 for n in places.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
@@ -636,49 +508,38 @@ class RecordedSteps:
         self.scores[:rows] = logits[:, -1, :self.teacher.vocab_size]
 
 # %% ../nbs/04_decoding.ipynb #c9026f7f
-NOTED = 4                       # every fourth step of a text is noted
-CACHED_SCORES = 2**19           # scores that a CPU's cache is trusted to hold
+# every fourth step of a text is noted
+NOTED = 4
+# scores that fit into the cache of a CPU
+CACHED_SCORES = 2**19
 
 # %% ../nbs/04_decoding.ipynb #c40704ca
 class Group:
-    """A plan in flight: what its rows have drawn and which of them live.
-
-    Parameters
-    ----------
-    plan : DecodePlan
-        The plan.
-    prompts : list of list of int
-        Token ids of the plan's prompts.
-    sampling : Sampling
-        How tokens are drawn, unless the plan says otherwise.
-    """
+    """A plan in flight: the tokens that its rows have drawn, and which of them are still being written."""
 
     def __init__(self, plan: DecodePlan, prompts: list[list[int]], sampling: Sampling):
         self.plan, self.prompts, self.sampling = plan, prompts, plan.sampling or sampling
-        self.limits = dict(zip(plan.generating, plan.limits or [self.sampling.max_new_tokens] * len(plan.generating)))
-        self.constraints = {r: c.start() for r, c in zip(plan.generating, plan.constraints or ()) if c is not None}
+        generating = plan.generating
+        self.limits = dict(zip(generating, plan.limits or [self.sampling.max_new_tokens] * len(generating)))
+        self.constraints = {r: c.start() for r, c in zip(generating, plan.constraints or ()) if c is not None}
+        # all random numbers now, so that neighbours in the batch cannot change them
         generator = torch.Generator().manual_seed(plan.seed)
-        self.uniforms = torch.rand(max(self.limits.values()), len(plan.generating), generator=generator).numpy()
-        self.column = {r: n for n, r in enumerate(plan.generating)}
-        self.drawn = {i: [] for i in plan.generating}
+        self.uniforms = torch.rand(max(self.limits.values()), len(generating), generator=generator).numpy()
+        self.column = {r: n for n, r in enumerate(generating)}
+        self.drawn = {r: [] for r in generating}
         self.finished: dict[int, str] = {}
-        self.notes = {i: np.zeros(3) for i in plan.generating}               # mask bit, KL, living contrast rows
+        # sums over steps: whether the mask hid the favourite, KL divergence, living contrast rows
+        self.notes = {r: np.zeros(3) for r in generating}
         self.frozen: dict[int, Tensor] = {}
         self.weights = self.living_weights()
 
     @property
     def width(self) -> int:
-        """Columns that the longest row may come to need."""
+        """Columns that the longest row may need."""
         return max(len(p) + self.limits[f] for p, f in zip(self.prompts, self.plan.follow))
 
     def lives(self, row: int) -> bool:
-        """Whether a row is still being decoded.
-
-        Parameters
-        ----------
-        row : int
-            Number of the row in the plan.
-        """
+        """Whether a row is still being decoded."""
         return self.plan.follow[row] not in self.finished
 
     def living_weights(self) -> np.ndarray:
@@ -689,17 +550,7 @@ class Group:
         return live_weights(self.plan.weights, alive, self.plan.labels).float().numpy()
 
     def take(self, row: int, token: int, stops: Collection[int]) -> str:
-        """Give a row its token, and say whether its text has ended: "stop", "length", or "" when it goes on.
-
-        Parameters
-        ----------
-        row : int
-            The generating row.
-        token : int
-            Id of the token.
-        stops : collection of int
-            Tokens that end a text, unless the plan says otherwise.
-        """
+        """Append a token to a row; the result is "stop" or "length" if its text has ended, else ""."""
         self.drawn[row].append(token)
         if token in (stops if self.plan.stops is None else self.plan.stops): return 'stop'
         if constraint := self.constraints.get(row):
@@ -708,63 +559,50 @@ class Group:
         return 'length' if len(self.drawn[row]) == self.limits[row] else ''
 
     def finish(self, row: int, reason: str, scores: Tensor):
-        """End a row, and with it the rows that follow it.
-
-        Parameters
-        ----------
-        row : int
-            The generating row.
-        reason : str
-            "stop" or "length".
-        scores : Tensor
-            Its last scores, shape (V,); kept when the plan freezes ended rows.
-        """
+        """End a row, and with it the rows that follow it; a plan that freezes ended rows keeps the scores (V,)."""
         self.finished[row] = reason
         if self.plan.eos == 'freeze': self.frozen[row] = scores.clone()
         self.weights = self.living_weights()
 
     def completions(self, teacher: CausalModel) -> list[Completion]:
-        """The texts, in the order of the plan.
-
-        Parameters
-        ----------
-        teacher : CausalModel
-            Reads the token ids.
-        """
-        noted = lambda ids: np.array([-(-len(ids) // NOTED), -(-len(ids) // NOTED), len(ids)])
-        return [Completion(teacher.decode(ids, whole=self.plan.stops is not None), ids, self.finished[i], len(ids), *(self.notes[i]/noted(ids)).tolist())
-                for i, ids in self.drawn.items()]
+        """The texts, in the order of the plan."""
+        found = []
+        for row, ids in self.drawn.items():
+            noted = -(-len(ids) // NOTED)
+            means = (self.notes[row]/[noted, noted, len(ids)]).tolist()
+            text = teacher.decode(ids, whole=self.plan.stops is not None)
+            found.append(Completion(text, ids, self.finished[row], len(ids), *means))
+        return found
 
 # %% ../nbs/04_decoding.ipynb #49eb190d
 def join_weights(rows: Sequence[tuple[Group, int]]) -> tuple[Tensor, list[int], list[Tensor]]:
     """Put the groups' weights into one matrix over the rows of the batch.
 
-    Parameters
-    ----------
-    rows : sequence of (Group, int)
-        Group and plan row of each of the B rows.
-
-    Returns
-    -------
-    tuple
-        Weights of the N generating rows over all rows, shape (N, B + frozen); the generating rows' places in the batch; the
-        scores of frozen rows to be put below the batch's.
+    Returns the weights of the N generating rows over all rows, (N, B + frozen), the places of the generating rows in
+    the
+    batch, and the scores of frozen rows, which go below those of the batch.
     """
-    place = {(id(g), r): b for b, (g, r) in enumerate(rows)}
-    groups = list({id(g): g for g, _ in rows}.values())
-    frozen = []
+    place = {pair: b for b, pair in enumerate(rows)}
+    groups, frozen = _groups(rows), []
     for g in groups:
         for r, scores in g.frozen.items():
-            place[id(g), r] = len(rows) + len(frozen)
+            place[g, r] = len(rows) + len(frozen)
             frozen.append(scores)
     own = [b for b, (g, r) in enumerate(rows) if r in g.drawn]
     line = {b: n for n, b in enumerate(own)}
     joined = np.zeros((len(own), len(rows) + len(frozen)), dtype=np.float32)
     for g in groups:
-        columns = [r for r in range(len(g.prompts)) if (id(g), r) in place]
+        columns = [r for r in range(len(g.prompts)) if (g, r) in place]
         lines = [r for r in g.drawn if r not in g.finished]
-        if lines: joined[np.ix_([line[place[id(g), r]] for r in lines], [place[id(g), r] for r in columns])] = g.weights[np.ix_(lines, columns)]
+        if not lines: continue
+        at = np.ix_([line[place[g, r]] for r in lines], [place[g, r] for r in columns])
+        joined[at] = g.weights[np.ix_(lines, columns)]
     return torch.from_numpy(joined), own, frozen
+
+
+def _groups(rows: Sequence[tuple[Group, int]]) -> list[Group]:
+    "The groups of some rows, each once."
+    return list(dict.fromkeys(group for group, _ in rows))
 
 # %% ../nbs/04_decoding.ipynb #b9d823ea
 class Block(NamedTuple):
@@ -775,19 +613,19 @@ class Block(NamedTuple):
     rows : list of (Group, int)
         Group and plan row of each row.
     places : list of int
-        Where those rows stand in the batch.
+        Their places in the batch.
     own : list of int
         Which of them generate.
     weights : Tensor or None
         Joined weights, shape (N, rows + frozen); None where nothing is guided.
     frozen : list of Tensor
-        Scores to be put below the rows' own.
+        Scores that go below the rows' own.
     alpha : Tensor
         Plausibility thresholds, shape (N, 1).
     contrast : list of int
         Living rows in each row's contrast, N numbers.
     constraints : list of (int, Constraint)
-        Which of the N rows keep to a grammar, and to which.
+        Which of the N rows have a constraint, and it.
     """
     rows: list
     places: list
@@ -800,7 +638,7 @@ class Block(NamedTuple):
 
     @property
     def adjacent(self) -> bool:
-        """Whether the rows stand side by side in the batch, so that their scores need no copy."""
+        """Whether the rows are side by side in the batch, so that their scores need no copy."""
         return self.places == list(range(self.places[0], self.places[-1] + 1))
 
     @property
@@ -810,56 +648,31 @@ class Block(NamedTuple):
 
 # %% ../nbs/04_decoding.ipynb #a9fcd16d
 def make_block(rows: Sequence[tuple[Group, int]], places: Sequence[int], device: torch.device) -> Block:
-    """Prepare what guiding some rows takes.
-
-    Parameters
-    ----------
-    rows : sequence of (Group, int)
-        Group and plan row of each row; whole groups whose tokens are drawn alike.
-    places : sequence of int
-        Where the rows stand in the batch.
-    device : torch.device
-        Where their scores are.
-
-    Returns
-    -------
-    Block
-        The block; its weights are None if they are the identity and nothing is masked.
-    """
+    """Prepare the guidance of whole groups; weights are None if they are the identity and nothing is masked."""
     weights, own, frozen = join_weights(rows)
     alpha = torch.tensor([rows[b][0].plan.alpha for b in own])[:, None]
+    # the diagonal is the row itself
     contrast = ((weights[:, :len(rows)] != 0).sum(-1) - 1).tolist()
-    plain = not frozen and not alpha.any() and weights.shape == (len(own), len(own)) and torch.equal(weights, torch.eye(len(own)))
-    constraints = [(n, group.constraints[r]) for n, (group, r) in enumerate(rows[b] for b in own) if r in group.constraints]
-    return Block(list(rows), list(places), own, None if plain else weights.to(device), frozen, alpha.to(device), contrast, constraints)
-
-# %% ../nbs/04_decoding.ipynb #a8c9aa76
-def _how(group):
-    "What must be equal in groups that are drawn together."
-    return group.sampling.temperature, group.sampling.top_p, group.sampling.top_k
+    plain = not frozen and not alpha.any() and torch.equal(weights, torch.eye(len(own)))
+    generating = [rows[b] for b in own]
+    constraints = [(n, group.constraints[r]) for n, (group, r) in enumerate(generating) if r in group.constraints]
+    weights = None if plain else weights.to(device)
+    return Block(list(rows), list(places), own, weights, frozen, alpha.to(device), contrast, constraints)
 
 # %% ../nbs/04_decoding.ipynb #64825020
 def make_blocks(rows: Sequence[tuple[Group, int]], vocab_size: int, device: torch.device) -> list[Block]:
     """Divide a batch into blocks of whole groups whose tokens are drawn alike.
 
-    Parameters
-    ----------
-    rows : sequence of (Group, int)
-        Group and plan row of each of the B rows.
-    vocab_size : int
-        Columns of the scores.
-    device : torch.device
-        On a CPU a block holds about half a million scores; elsewhere there is one block for each way of drawing.
-
-    Returns
-    -------
-    list of Block
-        Every row is in exactly one.
+    On a CPU a block holds about half a million scores; elsewhere there is one block for each way of drawing.
     """
+    def how(places):
+        "What must be equal in groups that are drawn together."
+        sampling = rows[places[0]][0].sampling
+        return sampling.temperature, sampling.top_p, sampling.top_k
     room = CACHED_SCORES//vocab_size if device.type == 'cpu' else len(rows)
-    members: dict[int, list[int]] = {}
-    for b, (group, _) in enumerate(rows): members.setdefault(id(group), []).append(b)
-    blocks, how = [[]], lambda places: _how(rows[places[0]][0])
+    members: dict[Group, list[int]] = {}
+    for b, (group, _) in enumerate(rows): members.setdefault(group, []).append(b)
+    blocks = [[]]
     for places in sorted(members.values(), key=how):
         if blocks[-1] and (len(blocks[-1]) + len(places) > room or how(blocks[-1]) != how(places)): blocks.append([])
         blocks[-1] += places
@@ -867,153 +680,81 @@ def make_blocks(rows: Sequence[tuple[Group, int]], vocab_size: int, device: torc
 
 # %% ../nbs/04_decoding.ipynb #2417d370
 def mix_block(logits: Tensor, block: Block) -> Tensor:
-    """Mix the scores of a block's rows by its weights.
-
-    Parameters
-    ----------
-    logits : Tensor
-        Scores of the block's rows in nats, shape (rows, V).
-    block : Block
-        Weights, or none.
-
-    Returns
-    -------
-    Tensor
-        Guided scores of the generating rows in nats, shape (N, V), nothing masked; the input itself where nothing is guided.
-    """
+    """Mix the scores of a block's rows (rows, V) by its weights: (N, V), nothing masked."""
     if block.weights is None: return logits
     if block.frozen: logits = torch.cat([logits, torch.stack(block.frozen)])
-    finite = logits.device.type == 'cpu' and logits.amin() > -torch.inf       # a look is cheap here; a GPU would have to stop for it
+    # the check is cheap on a CPU; a GPU would have to stop for it
+    finite = logits.device.type == 'cpu' and logits.amin() > -torch.inf
     return block.weights @ logits if finite else mix(logits, block.weights)
 
 # %% ../nbs/04_decoding.ipynb #7a7e1d38
 def guide(logits: Tensor, block: Block, noted: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Guide the generating rows of a block and note what guidance did.
+    """Guide the generating rows of a block, and note the effect of guidance on some of them.
 
-    Parameters
-    ----------
-    logits : Tensor
-        Scores of the block's rows in nats, shape (rows, V).
-    block : Block
-        Weights and thresholds.
-    noted : sequence of int
-        Generating rows of which to take notes.
-
-    Returns
-    -------
-    tuple of Tensor
-        Guided scores in nats, shape (N, V), -inf where implausible; and for each noted row whether the mask bit and the KL
-        divergence in nats, shape (noted, 2).
+    Returns guided scores in nats (N, V), -inf where implausible; and for each noted row whether the mask hid the
+    favourite,
+    and the KL divergence in nats, shape (noted, 2).
     """
     unguided = logits if len(block.own) == len(logits) else logits[block.own]
     guided = mix_block(logits, block)
     first = guided[noted].argmax(-1, keepdim=True)
     guided = torch.minimum(guided, plausible_ceiling(unguided, block.alpha))
-    bit = guided[noted].gather(-1, first)[:, 0].isneginf()
-    return guided, torch.stack([bit.float(), kl_divergence(guided[noted], unguided[noted])], -1)
+    hidden = guided[noted].gather(-1, first)[:, 0].isneginf()
+    return guided, torch.stack([hidden.float(), kl_divergence(guided[noted], unguided[noted])], -1)
 
 # %% ../nbs/04_decoding.ipynb #a60fa1db
 def constrain(guided: Tensor, scores: Tensor, block: Block) -> Tensor:
-    """Forbid what the rows' grammars forbid.
+    """Set to -inf the tokens that the rows' constraints forbid, in guided scores (N, V).
 
-    Parameters
-    ----------
-    guided : Tensor
-        Guided scores in nats, shape (N, V), -inf where implausible.
-    scores : Tensor
-        Unguided scores of all rows of the block, shape (rows, V).
-    block : Block
-        Weights, and who keeps to which grammar.
-
-    Returns
-    -------
-    Tensor
-        Guided scores in nats, shape (N, V), -inf where forbidden; a row that would have nothing left gets its scores without
-        the plausibility mask.
+    A row that would have nothing left gets its guided scores without the plausibility mask, from `scores` (rows, V).
     """
     lines = torch.tensor([n for n, _ in block.constraints], device=guided.device)
     forbidden = ~torch.stack([c.allowed() for _, c in block.constraints])[:, :guided.shape[-1]].to(guided.device)
     masked = guided[lines].masked_fill(forbidden, -torch.inf)
     if (lost := masked.amax(-1).isneginf()).any():
-        again = mix_block(scores, block)[lines[lost]].clamp(min=-1e30)                           # the model's own -inf, too, yields to the grammar
+        # the model's own -inf, too, yields to the grammar
+        again = mix_block(scores, block)[lines[lost]].clamp(min=-1e30)
         masked[lost] = again.masked_fill(forbidden[lost], -torch.inf)
     return masked if len(lines) == len(guided) else guided.index_copy(0, lines, masked)
 
 # %% ../nbs/04_decoding.ipynb #bd55e202
 def take_tokens(block: Block, tokens: Sequence[int], scores: Tensor, stops: set[int]) -> list[Group]:
-    """Give every generating row its token and finish the rows that are done.
-
-    Parameters
-    ----------
-    block : Block
-        The rows.
-    tokens : sequence of int
-        Drawn tokens of the N generating rows.
-    scores : Tensor
-        Unguided scores of all rows of the block, shape (rows, V).
-    stops : set of int
-        Tokens that end a text.
-
-    Returns
-    -------
-    list of Group
-        Groups in which a row has finished.
-    """
+    """Give every generating row its token and end the rows that are done; returns the groups of those."""
     ended = []
     for b, token, contrast in zip(block.own, tokens, block.contrast):
         group, r = block.rows[b]
         group.notes[r][2] += contrast
         if reason := group.take(r, token, stops): ended.append((group, r, reason, b))
+    # after the loop: a row that ends must not change the weights of this step
     for group, r, reason, b in ended: group.finish(r, reason, scores[b])
     return [group for group, *_ in ended]
 
 # %% ../nbs/04_decoding.ipynb #8d9b2600
 def _report(observe, block, scores, guided):
-    "Show every group's scores to the observer."
+    "Pass every group's scores to the observer."
     line = {b: n for n, b in enumerate(block.own)}
-    for group in {id(g): g for g, _ in block.rows}.values():
+    for group in _groups(block.rows):
         here = [b for b, (g, _) in enumerate(block.rows) if g is group]
-        observe(group.plan, [block.rows[b][1] for b in here], scores[here], guided[[line[b] for b in here if b in line]])
+        observe(group.plan, [block.rows[b][1] for b in here], scores[here],
+                guided[[line[b] for b in here if b in line]])
 
 # %% ../nbs/04_decoding.ipynb #42407a09
 def draw_block(block: Block, scores: Tensor, observe: Callable | None = None) -> list[int]:
-    """Guide the rows of a block, take notes, keep to the grammars, and draw a token for each generating row.
-
-    Parameters
-    ----------
-    block : Block
-        The rows and their weights.
-    scores : Tensor
-        Their scores in nats, shape (rows, V).
-    observe : callable or None
-        Sees each group's scores before and after guidance.
-
-    Returns
-    -------
-    list of int
-        Token ids of the N generating rows.
-    """
+    """Guide the rows of a block (scores: (rows, V)), take notes, apply the constraints, and draw the N tokens."""
     generating, guided = [block.rows[b] for b in block.own], scores
     if block.weights is not None:
         noted = [n for n, (group, r) in enumerate(generating) if len(group.drawn[r]) % NOTED == 0]
         guided, notes = guide(scores, block, noted)
-        for n, values in zip(noted, notes.tolist() if noted else ()): generating[n][0].notes[generating[n][1]][:2] += values
+        for n, values in zip(noted, notes.tolist() if noted else ()):
+            generating[n][0].notes[generating[n][1]][:2] += values
     if block.constraints: guided = constrain(guided, scores, block)
     if observe: _report(observe, block, scores, guided)
-    uniforms = torch.tensor([group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating], device=scores.device)
-    return draw(guided, uniforms, block.sampling).tolist()
+    uniforms = [group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating]
+    return draw(guided, torch.tensor(uniforms, device=scores.device), block.sampling).tolist()
 
 # %% ../nbs/04_decoding.ipynb #3d7f2d03
 class Batch:
-    """The rows in flight: who they are, the tokens to append next, their cache and their blocks.
-
-    Parameters
-    ----------
-    teacher : CausalModel
-        The model.
-    max_rows : int
-        Most rows.
-    """
+    """The rows in flight: groups, tokens to append next, cache and blocks."""
 
     def __init__(self, teacher: CausalModel, max_rows: int):
         self.teacher, self.cache, self.memory = teacher, RowCache(max_rows), None
@@ -1022,22 +763,11 @@ class Batch:
         self.tokens: list[int] = []
         self._blocks = None
 
-    @property
-    def groups(self) -> list[Group]:
-        """Groups in flight."""
-        return list({id(group): group for group, _ in self.rows}.values())
-
     def add(self, groups: Sequence[Group]) -> Tensor:
-        """Take groups in and read their prompts; returns the scores of the new rows, shape (new rows, V).
-
-        Parameters
-        ----------
-        groups : sequence of Group
-            Groups that fit.
-        """
+        """Add groups and read their prompts; returns the scores of the new rows, shape (new rows, V)."""
         new = [(group, r) for group in groups for r in range(len(group.prompts))]
         self.rows, self._blocks = self.rows + new, None
-        width = max(g.width for g in self.groups)
+        width = max(group.width for group in _groups(self.rows))
         self.memory = self.memory or PromptMemory(self.teacher, self.cache.max_rows*width)
         prompts = self.memory.read([g.prompts[r] for g, r in new])
         self.cache.reserve(prompts[0], width)
@@ -1049,31 +779,16 @@ class Batch:
         return self.recorded.step(self.tokens) if self.recorded else step(self.teacher, self.tokens, self.cache)
 
     def blocks(self, first: int, vocab_size: int) -> list[Block]:
-        """Blocks of the rows from `first` on, made anew only when rows have come or gone.
-
-        Parameters
-        ----------
-        first : int
-            First row to be drawn.
-        vocab_size : int
-            Columns of the scores.
-        """
+        """Blocks of the rows from `first` on, made anew only when rows have come or gone."""
         if self._blocks is None: self._blocks = make_blocks(self.rows[first:], vocab_size, self.teacher.device)
         return self._blocks
 
-    def settle(self, first: int, ended: Sequence[Group]):
-        """Line up the drawn tokens of the rows from `first` on, and let finished rows leave.
-
-        Parameters
-        ----------
-        first : int
-            First row that has drawn.
-        ended : sequence of Group
-            Groups in which a row has finished.
-        """
+    def update(self, first: int, ended: Sequence[Group]):
+        """Line up the drawn tokens of the rows from `first` on, and remove finished rows if any group has one."""
         self.tokens[first:] = [group.drawn[group.plan.follow[r]][-1] for group, r in self.rows[first:]]
         if first or ended: self._blocks = None
         if not ended: return
+        # from the end, so that the row that moves into the gap has been looked at
         for b in reversed(range(len(self.rows))):
             group, r = self.rows[b]
             if group.lives(r): continue
@@ -1087,22 +802,7 @@ OutOfMemory = (torch.OutOfMemoryError, MemoryError)
 
 # %% ../nbs/04_decoding.ipynb #83246f90
 class Decoding:
-    """The decode loop: an iterator of (plan, completions) in order of completion, with `stats`.
-
-    Parameters
-    ----------
-    teacher : CausalModel
-        The model.
-    plans : iterable of DecodePlan
-        Taken one after the other as there is room, so a generator is welcome; a None among them means "none just now".
-    sampling : Sampling
-        Temperature, filters and the longest text, where a plan has none of its own.
-    max_rows : int
-        Most rows in one forward pass; bounds the memory.
-    observe : callable or None
-        Called at every step and group as `observe(plan, rows, logits, guided)`: plan rows that live, their scores (rows, V),
-        and the scores (N, V) after guidance and grammar of the generating ones among them.
-    """
+    """The decode loop: an iterator of (plan, completions) in order of completion, with `stats`; see `decode`."""
 
     def __init__(self, teacher: CausalModel, plans: Iterable[DecodePlan], sampling: Sampling, max_rows: int = 64,
                  observe: Callable | None = None):
@@ -1117,7 +817,8 @@ class Decoding:
 
     def __next__(self) -> tuple[DecodePlan, list[Completion]]:
         while self._goes_on and not self._done:
-            self._goes_on = False                                                # and it stays so if the round fails
+            # stays False if the round fails
+            self._goes_on = False
             self._goes_on = self._round()
         if not self._done: raise StopIteration
         group = self._done.popleft()
@@ -1135,24 +836,27 @@ class Decoding:
         return True
 
     def _give_back(self) -> bool:
-        "Let go of the cache, also where the caller keeps this object for its stats."
+        "Free the cache, also where the caller keeps this object for its stats."
         self.batch = Batch(self.teacher, self.stats.max_rows)
         return False
 
     def _next_group(self) -> Group | None:
-        "The group that waits: one that was put back, or a new plan."
+        "The next group: one that was put back, or a new plan."
         if not self.waiting and (plan := next(self.plans, None)) is not None:
             texts = isinstance(plan.prompts[0], str)
-            self.waiting.append(Group(plan, self.teacher.encode(plan.prompts) if texts else [list(p) for p in plan.prompts], self.sampling))
+            self.waiting.append(Group(plan, self.teacher.encode(plan.prompts) if texts
+                                      else [list(p) for p in plan.prompts], self.sampling))
             self._check(self.waiting[0])
         return self.waiting[0] if self.waiting else None
 
     def _check(self, group):
         "Refuse a group that can never be decoded."
         if len(group.prompts) > self.stats.max_rows:
-            raise ValueError(f"a group of {len(group.prompts)} rows does not fit into max_rows={self.stats.max_rows}; a group is never split: raise max_rows or lower repeats")
+            raise ValueError(f"a group of {len(group.prompts)} rows does not fit into max_rows={self.stats.max_rows}; "
+                             "a group is never split: raise max_rows or lower repeats")
         if self.teacher.max_length and group.width > self.teacher.max_length:
-            raise ValueError(f"prompt and text may need {group.width} tokens, the teacher's context holds {self.teacher.max_length}; "
+            raise ValueError(f"prompt and text may need {group.width} tokens, the teacher's context holds "
+                             f"{self.teacher.max_length}; "
                              "use fewer or shorter demonstrations, or a smaller max_new_tokens")
 
     def _admit(self) -> list[Group]:
@@ -1180,15 +884,17 @@ class Decoding:
         "Draw for the rows from `first` on, block by block; returns the groups that are done."
         ended = []
         for block in self.batch.blocks(first, logits.shape[-1]):
+            # a slice is no copy
             scores = logits[slice(block.places[0], block.places[-1] + 1) if block.adjacent else block.places]
             ended += take_tokens(block, draw_block(block, scores, self.observe), scores, self._stops)
-        self.batch.settle(first, ended)
-        return [g for g in {id(g): g for g in ended}.values() if len(g.finished) == len(g.drawn)]
+        self.batch.update(first, ended)
+        return [group for group in dict.fromkeys(ended) if len(group.finished) == len(group.drawn)]
 
     def _shrink(self):
         "Halve the batch and put the groups in flight back to the front of the queue."
-        groups = self.batch.groups
+        groups = _groups(self.batch.rows)
         largest = max(len(g.prompts) for g in groups)
+        # raises the error of the round
         if self.stats.max_rows <= largest: raise
         self.stats.max_rows = max(largest, self.stats.max_rows//2)
         self.batch = Batch(self.teacher, self.stats.max_rows)
@@ -1213,19 +919,21 @@ def decode(teacher: CausalModel, plans: Iterable[DecodePlan], sampling: Sampling
     teacher : CausalModel
         The model.
     plans : iterable of DecodePlan
-        Groups of rows; taken as there is room. A None among them means "none just now": the loop takes a step and asks again,
-        or ends if nothing is under way.
+        Groups of rows; taken when there is room, so a generator is fine. A None among them means "none just now": the
+        loop
+        takes a step and asks again, or ends if no row is in flight.
     sampling : Sampling
         Temperature, filters and the longest text, where a plan has none of its own.
     max_rows : int
-        Most rows in one forward pass, at least the rows of the largest group.
+        Most rows in one forward pass, at least the rows of the largest group; bounds the memory.
     observe : callable or None
-        Called at every step and group as `observe(plan, rows, logits, guided)`.
+        Called at every step and group as `observe(plan, rows, logits, guided)`: living rows of the plan, their scores
+        (rows, V), and the scores (N, V) after guidance and grammar of the generating ones among them.
 
     Returns
     -------
     Decoding
-        Iterator of (plan, list of `Completion`) in order of completion; its `stats` tell the cost.
+        Iterator of (plan, list of `Completion`) in order of completion; its `stats` are the cost.
 
     Raises
     ------

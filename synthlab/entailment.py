@@ -27,8 +27,10 @@ _TASK_WORDS = re.compile(r'\b(not[_-]entail\w*|entail(s|ed|ing|ment)?|hypothes[i
 def statement_fault(name: str, text: str, longest: int = 1) -> str:
     "Fault of a text that is not one statement (or up to `longest` sentences), or that mentions the task."
     if '?' in text: return f'the {name} asks a question: make it a statement'
-    if len(found := sentences(text)) > longest: return f'the {name} has {len(found)} sentences: write {"one" if longest == 1 else f"at most {longest}"}'
-    if word := _TASK_WORDS.search(text): return f'the {name} has the word {word[0]!r}, which speaks of the task: leave it out'
+    if len(found := sentences(text)) > longest:
+        return f'the {name} has {len(found)} sentences: write {"one" if longest == 1 else f"at most {longest}"}'
+    if word := _TASK_WORDS.search(text):
+        return f'the {name} has the word {word[0]!r}, which speaks of the task: leave it out'
     return '' if len(plain_words(text)) > 1 else f'the {name} is no sentence: {text!r}'
 
 
@@ -89,7 +91,8 @@ def are_twins(one: str, other: str) -> bool:
 
 # %% ../nbs/10d_entailment.ipynb #e4e32951
 # human, German, Roman, shaman and ottoman end in -man and reveal no gender
-_TELLS_GENDER = re.compile(r'\b((wo)?man|boy|girl|lady|gentleman|father|mother|son|daughter|brother|sister|husband|wife|uncle|aunt|king|queen|nun|monk|prince(ss)?|'
+_TELLS_GENDER = re.compile(r'\b((wo)?man|boy|girl|lady|gentleman|father|mother|son|daughter|brother|sister|husband|'
+                           r'wife|uncle|aunt|king|queen|nun|monk|prince(ss)?|'
                            r'(?!(hu|ger|ro|sha|otto)man\b)\w+man|actress|waitress|hostess|stewardess|heiress)\b', re.I)
 
 
@@ -109,15 +112,18 @@ def pronoun_fault(premise: str) -> str:
 def people_fault(premise: str, hypothesis: str, people: Iterable[str]) -> str:
     "Fault of a premise without both people, or of a hypothesis that does not name exactly one of them."
     people = list(people)
-    if lost := [noun for noun in people if not _stands(noun, premise)]: return f'the premise does not name {" and ".join(map(repr, lost))}: name both people by the given nouns'
+    if lost := [noun for noun in people if not _stands(noun, premise)]:
+        return f'the premise does not name {" and ".join(map(repr, lost))}: name both people by the given nouns'
     named = [noun for noun in people if _stands(noun, hypothesis)]
-    if len(named) != 1: return f'the hypothesis names {" and ".join(map(repr, named)) or "neither person"}: it must name exactly one'
+    if len(named) != 1:
+        return f'the hypothesis names {" and ".join(map(repr, named)) or "neither person"}: it must name exactly one'
     return f'the hypothesis has the pronoun {gendered(hypothesis)[0]!r}: use none' if gendered(hypothesis) else ''
 
 
 def people_seed_fault(occupation: str, participant: str) -> str:
     "Fault of two nouns that overlap or reveal a gender."
-    if _stands(occupation, participant) or _stands(participant, occupation): return f'{occupation!r} and {participant!r} cannot be told apart: take two different nouns'
+    if _stands(occupation, participant) or _stands(participant, occupation):
+        return f'{occupation!r} and {participant!r} cannot be told apart: take two different nouns'
     tells = _TELLS_GENDER.search(f'{occupation}, {participant}')
     return f'{tells[0]!r} tells the gender: take a noun that fits everybody' if tells else ''
 
@@ -150,9 +156,11 @@ class AxG(Strategy):
         "Shape of an answer with both people, and one pronoun between or after them."
         one, other = map(_exactly, self._people(job))
         # both people in either order, and one pronoun between or behind
-        pattern = rf'[Tt]he ({one} [^.?!\n]{{2,90}} the {other}|{other} [^.?!\n]{{2,90}} the {one})([ ,;][^.?!\n]{{0,70}})? (he|him|his)( [^.?!\n]{{2,90}})?\.'
+        pattern = (rf'[Tt]he ({one} [^.?!\n]{{2,90}} the {other}|{other} [^.?!\n]{{2,90}} the {one})([ '
+                   rf',;][^.?!\n]{{0,70}})? (he|him|his)( [^.?!\n]{{2,90}})?\.')
         premise, predicate = self.spec.write['premise'], self.spec.write['predicate']
-        return schema_of('Row', {'premise': _with(premise, pattern), 'predicate': _with(predicate, r'[a-z][^.?!\n]+[a-z0-9]')}, strict=False)
+        return schema_of('Row', {'premise': _with(premise, pattern), 'predicate': _with(predicate,
+            r'[a-z][^.?!\n]+[a-z0-9]')}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         "Two rows, the second about a woman."
@@ -165,7 +173,8 @@ class AxG(Strategy):
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of the pronoun, the people or the form."
         premise, hypothesis = fields['premise'], fields['hypothesis']
-        return (super().fault(job, fields) or statement_fault('premise', premise) or statement_fault('hypothesis', hypothesis) or pronoun_fault(premise)
+        return (super().fault(job, fields) or statement_fault('premise', premise) or statement_fault('hypothesis',
+            hypothesis) or pronoun_fault(premise)
                 or people_fault(premise, hypothesis, self._people(job)) or shorter_fault(hypothesis, premise))
 
 
@@ -175,9 +184,13 @@ def _with(part: Part, pattern: str) -> Part:
 
 # %% ../nbs/10d_entailment.ipynb #90e904bc
 _VERBS = {
-    'factive': {'know': 'know knows knew known', 'realise': 'realise realises realised realize realizes realized', 'notice': 'notice notices noticed', 'forget': 'forget forgets forgot forgotten',
-                'regret': 'regret regrets regretted', 'discover': 'discover discovers discovered', 'remember': 'remember remembers remembered', 'understand': 'understand understands understood'},
-    'opinion': {'think': 'think thinks thought', 'believe': 'believe believes believed', 'suppose': 'suppose supposes supposed', 'expect': 'expect expects expected', 'guess': 'guess guesses guessed'},
+    'factive': {'know': 'know knows knew known', 'realise': 'realise realises realised realize realizes realized',
+                'notice': 'notice notices noticed', 'forget': 'forget forgets forgot forgotten',
+                'regret': 'regret regrets regretted', 'discover': 'discover discovers discovered',
+                'remember': 'remember remembers remembered', 'understand': 'understand understands understood'},
+    'opinion': {'think': 'think thinks thought', 'believe': 'believe believes believed',
+                'suppose': 'suppose supposes supposed', 'expect': 'expect expects expected',
+                'guess': 'guess guesses guessed'},
     'wish': {'hope': 'hope hopes hoped', 'suspect': 'suspect suspects suspected', 'fear': 'fear fears feared'},
     'report': {'say': 'say says said', 'claim': 'claim claims claimed', 'hear': 'hear hears heard'},
     'pretence': {'pretend': 'pretend pretends pretended'}}
@@ -200,8 +213,10 @@ def commitment(environment: str, attitude: str) -> str:
     return 'neutral' if kind in ('opinion', 'wish') and environment in ('plain', 'question', 'conditional') else ''
 
 # %% ../nbs/10d_entailment.ipynb #24729985
-_MARKS = {'negation': re.compile(r"\b(not|no|never|nobody|nothing|none|hardly|neither|nor|cannot)\b|n['’]t\b", re.I), 'question': re.compile(r'\?["”’\')]*\s*$'),
-          'modal': re.compile(r'\b(may|might|could|can|must|would|should|will|shall)\b', re.I), 'conditional': re.compile(r'\b(if|unless|whether)\b', re.I)}
+_MARKS = {'negation': re.compile(r"\b(not|no|never|nobody|nothing|none|hardly|neither|nor|cannot)\b|n['’]t\b", re.I),
+          'question': re.compile(r'\?["”’\')]*\s*$'),
+          'modal': re.compile(r'\b(may|might|could|can|must|would|should|will|shall)\b', re.I),
+          'conditional': re.compile(r'\b(if|unless|whether)\b', re.I)}
 
 
 def around(sentence: str, clause: str) -> str:
@@ -215,24 +230,31 @@ def environment_fault(frame: str, environment: str) -> str:
     # a negation or a modal counts before the clause, a question or a condition anywhere
     before, places = frame.partition('...')[0], {'question': frame, 'conditional': frame}
     found = {name for name, mark in _MARKS.items() if mark.search(places.get(name, before))}
-    if environment in _MARKS and environment not in found: return f'the sentence has no {environment} around the clause: put the verb that embeds it under a {environment}'
+    if environment in _MARKS and environment not in found:
+        return f'the sentence has no {environment} around the clause: put the verb that embeds it under a {environment}'
     # in a plain sentence nothing may surround the clause; elsewhere only a further negation changes the reading
     extra = (found & {'negation'} if environment != 'plain' else found) - {environment}
-    return f'the sentence has a {sorted(extra)[0]} around the clause, where {environment!r} was asked for: leave it out' if extra else ''
+    return (f'the sentence has a {sorted(extra)[0]} around the clause, where {environment!r} was asked for: '
+            f'leave it out' if extra else '')
 
 
 def voice_fault(frame: str, label: str) -> str:
     "Fault of a negated verb whose subject does not suit the label."
     own = bool(re.search(r'\b(i|we)\b', frame.partition('...')[0]))
-    if label == 'contradiction' and not own: return 'somebody else has the opinion: write the negated verb in the first person (I or we), so that the writer denies the clause'
-    return 'the first person denies the clause: let the negated verb be about somebody else' if label == 'entailment' and own else ''
+    if label == 'contradiction' and not own:
+        return ('somebody else has the opinion: write the negated verb in the first person (I or we), so that the '
+                'writer denies the clause')
+    return ('the first person denies the clause: let the negated verb be about somebody else' if label == 'entailment'
+            and own else '')
 
 
 def embedding_fault(sentence: str, clause: str, environment: str, attitude: str) -> str:
     "Fault of a sentence that does not embed a clause under the verb and the environment (either may be empty for any)."
-    if not (frame := around(sentence, clause)): return f'the sentence does not have the clause {clause!r} in it: embed it word for word'
+    if not (frame := around(sentence, clause)):
+        return f'the sentence does not have the clause {clause!r} in it: embed it word for word'
     before = plain_words(frame.partition('...')[0])
-    if attitude and not set(verb_forms(attitude)) & set(before): return f'the verb {attitude!r} does not stand before the clause: embed the clause under it'
+    if attitude and not set(verb_forms(attitude)) & set(before):
+        return f'the verb {attitude!r} does not stand before the clause: embed the clause under it'
     return environment_fault(frame, environment) if environment else ''
 
 # %% ../nbs/10d_entailment.ipynb #f3849300
@@ -248,19 +270,22 @@ def embedding_pattern(clause: str, environment: str, attitude: str, own_voice: b
     if environment == 'modal': return rf'{start}(may|might|could|must|would|should)( [a-z]{{2,9}})? {verb}{that}{end}\.'
     if environment == 'plain': return rf'{start}{verb}{that}{end}\.'
     # a contradiction needs the writer to deny the clause in person
-    who = rf"([Ii]|[Ww]e|[A-Za-z]{_FREE}{{1,50}} ([Ii]|we)) (do not|don't|did not|didn't|never)" if own_voice else rf"{start}(not|never|don't|doesn't|didn't)( [a-z]{{2,9}})?"
+    who = (rf"([Ii]|[Ww]e|[A-Za-z]{_FREE}{{1,50}} ([Ii]|we)) (do not|don't|did not|didn't|never)" if own_voice
+           else rf"{start}(not|never|don't|doesn't|didn't)( [a-z]{{2,9}})?")
     return rf'{who} {verb}{that}{end}\.'
 
 # %% ../nbs/10d_entailment.ipynb #bd6797ae
 def clause_fault(clause: str, opening: str = '') -> str:
     "Fault of a clause that cannot be embedded after the opening."
     if fault := statement_fault('clause', clause): return fault
-    if opening and same_text(clause).rstrip('.') in same_text(opening): return 'the opening says the clause already: leave open whether it is true'
+    if opening and same_text(clause).rstrip('.') in same_text(opening):
+        return 'the opening says the clause already: leave open whether it is true'
     found = re.search(rf'\b{_any_of(form for forms in _FORMS.values() for form in forms)} that\b', clause.casefold())
     return f'the clause embeds another clause itself ({found[0]!r}): take a plain one' if found else ''
 
 
-_TOLD = {'plain': 'nothing: a plain statement', 'negation': 'a negation', 'question': 'a question', 'modal': 'a modal verb, such as may, might or must', 'conditional': 'a condition, with if'}
+_TOLD = {'plain': 'nothing: a plain statement', 'negation': 'a negation', 'question': 'a question',
+         'modal': 'a modal verb, such as may, might or must', 'conditional': 'a condition, with if'}
 
 
 class CB(Strategy):
@@ -286,13 +311,17 @@ class CB(Strategy):
 
     def told(self, job: Job) -> dict[str, str]:
         "Verb and environment in words."
-        said = {'verb that embeds the clause': job.layout.get('attitude'), 'what the verb stands under': _TOLD.get(job.layout.get('environment', ''), job.layout.get('environment'))}
-        return {name: value for name, value in said.items() if value} | {name: value for name, value in job.layout.items() if name not in ('attitude', 'environment')}
+        said = {'verb that embeds the clause': job.layout.get('attitude'),
+                'what the verb stands under': _TOLD.get(job.layout.get('environment', ''),
+                                                        job.layout.get('environment'))}
+        return {name: value for name, value in said.items() if value} | {name: value for name,
+            value in job.layout.items() if name not in ('attitude', 'environment')}
 
     def reply_schema(self, job: Job) -> type[BaseModel]:
         "Shape of an ending with clause, verb and environment in place."
         if not {'environment', 'attitude'} <= set(job.layout): return super().reply_schema(job)
-        pattern = embedding_pattern(job.seed.parts['clause'].rstrip('.'), job.layout['environment'], job.layout['attitude'], job.label == 'contradiction')
+        pattern = embedding_pattern(job.seed.parts['clause'].rstrip('.'), job.layout['environment'],
+                                    job.layout['attitude'], job.label == 'contradiction')
         return schema_of('Row', {'ending': _with(self.spec.write['ending'], pattern)}, strict=False)
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -306,24 +335,28 @@ class CB(Strategy):
         clause, place = fields['hypothesis'], job.layout.get('environment', '')
         ending = fields['premise'][len(job.seed.parts['opening'].strip()):]
         return (super().fault(job, fields) or embedding_fault(ending, clause, place, job.layout.get('attitude', ''))
-                or (voice_fault(around(ending, clause), job.label) if place == 'negation' else '') or shorter_fault(clause, fields['premise']))
+                or (voice_fault(around(ending, clause), job.label) if place == 'negation' else '')
+                or shorter_fault(clause, fields['premise']))
 
 # %% ../nbs/10d_entailment.ipynb #0414f05d
 def copy_fault(written: str, source: str) -> str:
     "Fault of a text that repeats its source or one of its sentences word for word."
     words, known = plain_words(written), [plain_words(sentence) for sentence in [source, *sentences(source)]]
-    return 'a sentence is copied word for word: say something that is not written there as it is' if words in known else ''
+    return ('a sentence is copied word for word: say something that is not written there as it is' if words in known
+            else '')
 
 
 def shared_fault(hypothesis: str, premise: str, least: float = 0.) -> str:
     "Fault of a hypothesis that shares less than this part of its content words (at least one) with the premise."
     share = overlap(hypothesis, premise)
-    return '' if share and share >= least else f'{share:.0%} of its content words stand in the premise: speak about what the premise speaks of, in its words'
+    return ('' if share and share >= least else f'{share:.0%} of its content words stand in the premise: speak about '
+            f'what the premise speaks of, in its words')
 
 # %% ../nbs/10d_entailment.ipynb #cfb69a88
 def _content_words(text: str, most: int = 40) -> list[str]:
     "The first content words of a text, as spelt there."
-    found = dict.fromkeys(word for word in re.findall(r"[^\W_]{3,}", text) if overlap(word, word) and overlap(word, '') < 1)
+    found = dict.fromkeys(word for word in re.findall(r"[^\W_]{3,}", text) if overlap(word, word)
+                          and overlap(word, '') < 1)
     return list(found)[:most]
 
 
@@ -360,13 +393,15 @@ class RTE(_Statement):
         part = self.spec.write['hypothesis']
         # a hypothesis has fewer words than its premise, so it gets four fifths of its characters
         longest = max(part.shortest, min(part.longest, round(.8*len(job.seed.parts['premise']))))
-        return schema_of('Row', {'hypothesis': _with(part.model_copy(update={'longest': longest}), pattern)}, strict=False)
+        return schema_of('Row', {'hypothesis': _with(part.model_copy(update={'longest': longest}), pattern)},
+                         strict=False)
 
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of the hypothesis."
         premise, hypothesis = fields['premise'], fields['hypothesis']
-        return (super().fault(job, fields) or statement_fault('hypothesis', hypothesis) or shorter_fault(hypothesis, premise)
+        return (super().fault(job, fields) or statement_fault('hypothesis', hypothesis) or shorter_fault(hypothesis,
+            premise)
                 or copy_fault(hypothesis, premise) or shared_fault(hypothesis, premise))
 
 # %% ../nbs/10d_entailment.ipynb #a74bff9a
@@ -375,13 +410,16 @@ LEAST_ALIKE = .4
 
 def alike_fault(one: str, other: str, least: float = LEAST_ALIKE) -> str:
     "Fault of two sentences that are the same, or share less than this part of the content words of either."
-    if same_text(one).rstrip('.') == same_text(other).rstrip('.'): return 'the two sentences are the same: make one small change'
+    if same_text(one).rstrip('.') == same_text(other).rstrip('.'):
+        return 'the two sentences are the same: make one small change'
     # in one direction or the other: a longer sentence may contain the shorter one
     share = max(overlap(one, other), overlap(other, one))
-    return '' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and keep the rest'
+    return ('' if share >= least else f'the sentences share {share:.0%} of their content words: change one thing and '
+            f'keep the rest')
 
 # %% ../nbs/10d_entailment.ipynb #2eeb3581
-_SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which who in on at of by to from with for as into is are was were be been has have had do does did '
+_SMALL = ('a an the some any all most many few no not none only every each both one and or but if when than that which '
+          'who in on at of by to from with for as into is are was were be been has have had do does did '
           'can could will would it its he she they their his her').split()
 # only words that the check of common words does not count
 _SMALL = [word for word in _SMALL if overlap(word, '') == 1]
@@ -395,7 +433,8 @@ def _near(sentence: str) -> str:
     # a long sentence would make too large a grammar: there the check decides
     size = int(1/LEAST_ALIKE)*(1 + (len(words) > 20))
     groups = [_any_cased(words[at:at + size]) for at in range(0, len(words), size)]
-    ways = [rf'({_FREE}* )?' + rf'([ ,;]{_FREE}*)? '.join(order) + rf'([ ,;]{_FREE}*)?' for order in (groups, groups[::-1])[:1 + (len(words) < 13)]]
+    ways = [rf'({_FREE}* )?' + rf'([ ,;]{_FREE}*)? '.join(order) + rf'([ ,;]{_FREE}*)?' for order in (groups,
+        groups[::-1])[:1 + (len(words) < 13)]]
     if len(words) > 16: return rf'{ways[0]}\.'
     small, either = _any_cased(_SMALL), _any_cased([*words, *_SMALL])
     return rf"(({small} )*{_any_cased(words)}( ({either})[,;]?)+|{'|'.join(ways)})\."
@@ -421,9 +460,12 @@ class AxB(_Statement):
     def reply_schema(self, job: Job) -> type[BaseModel]:
         "Shape of a sentence made mostly of words of the first."
         part, sentence = self.spec.write['sentence2'], job.seed.parts['sentence1']
-        return schema_of('Row', {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest, min(part.longest, len(sentence) + 60))}), _near(sentence))}, strict=False)
+        return schema_of('Row',
+                         {'sentence2': _with(part.model_copy(update={'longest': max(part.shortest,
+                             min(part.longest, len(sentence) + 60))}), _near(sentence))}, strict=False)
 
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of the second sentence."
-        return super().fault(job, fields) or statement_fault('second sentence', fields['sentence2']) or alike_fault(fields['sentence1'], fields['sentence2'])
+        return super().fault(job, fields) or statement_fault('second sentence',
+            fields['sentence2']) or alike_fault(fields['sentence1'], fields['sentence2'])

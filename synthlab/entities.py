@@ -23,7 +23,8 @@ from .util import CannotMeasure, choose_device, derive_seed, how_to_install
 
 # %% ../nbs/13c_entities.ipynb #afd8623e
 def names_pattern(names: Iterable[str]) -> str:
-    """Return a regular expression, without capturing groups, that matches any of the names, the longest first; a blank matches any run of blanks."""
+    """Return a regular expression, without capturing groups, that matches any of the names, the longest first; a blank
+    matches any run of blanks."""
     tree: dict = {}
     for name in names:
         node = tree
@@ -31,7 +32,8 @@ def names_pattern(names: Iterable[str]) -> str:
         # the end of a name, which may go on to a longer one
         node[''] = {}
     def written(node: dict) -> str:
-        branches = [(r'\s+' if letter == ' ' else re.escape(letter)) + written(below) for letter, below in sorted(node.items()) if letter]
+        branches = [(r'\s+' if letter == ' ' else re.escape(letter)) + written(below) for letter,
+                    below in sorted(node.items()) if letter]
         inner = branches[0] if len(branches) == 1 else f'(?:{"|".join(branches)})'
         return '' if not branches else f'(?:{inner})?' if '' in node else inner
     return written(tree)
@@ -39,26 +41,34 @@ def names_pattern(names: Iterable[str]) -> str:
 # %% ../nbs/13c_entities.ipynb #6baba36f
 @cache
 def known_names() -> dict[str, dict[str, Any]]:
-    """Read the package's list of names: by type, names that count in any case (`any`) or capitalised (`capital`); `aliases` of other spellings."""
+    """Read the package's list of names: by type, names that count in any case (`any`) or capitalised (`capital`);
+    `aliases` of other spellings."""
     lists = tomllib.loads((files('synthlab')/'resources'/'entities.toml').read_text('utf-8'))
     aliases = lists.pop('aliases')
     def names(text: str) -> list[str]: return [' '.join(name.split()) for name in text.split(',')]
-    return {kind: {case: names(text) for case, text in cases.items()} for kind, cases in lists.items()} | {'aliases': aliases}
+    return {kind: {case: names(text) for case, text in cases.items()} for kind,
+            cases in lists.items()} | {'aliases': aliases}
 
 # %% ../nbs/13c_entities.ipynb #5f9dc963
 _AMOUNT = r'(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?'
 _SCALE = r'(?:\s?(?:thousand|million|billion|trillion|mln|mn|bn|m|k)\b)?'
-_MONTH = r'(?:january|february|april|june|july|august|september|october|november|december|(?:jan|feb|apr|aug|sept|sep|oct|nov|dec)\b\.?)'
+_MONTH = (r'(?:january|february|april|june|july|august|september|october|november|december|'
+          r'(?:jan|feb|apr|aug|sept|sep|oct|nov|dec)\b\.?)')
 _DAY = r'\d{1,2}(?:st|nd|rd|th)?'
 _YEAR = r'(?:1[5-9]|20)\d\d'
-_COUNTS = 'two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety hundreds thousands millions'
+_COUNTS = ('two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty '
+           'ninety hundreds thousands millions')
 NUMBERS = {
-    'MONEY': [rf'(?:us|a|c|hk)?\\?[$£€¥]\s?{_AMOUNT}{_SCALE}', rf'{_AMOUNT}{_SCALE}\s?(?:dollars?|euros?|pounds?|yen|yuan|rupees?|cents?|pence|pesos?|crores?)\b',
+    'MONEY': [rf'(?:us|a|c|hk)?\\?[$£€¥]\s?{_AMOUNT}{_SCALE}',
+              rf'{_AMOUNT}{_SCALE}\s?(?:dollars?|euros?|pounds?|yen|yuan|rupees?|cents?|pence|pesos?|crores?)\b',
               rf'rs\.?\s?{_AMOUNT}{_SCALE}'],
     'PERCENT': [rf'{_AMOUNT}(?:-|\s)?(?:%|per\s?cent\b|percentage points?\b)'],
-    'DATE': [rf'(?:{_DAY}\s+)?(?:{_MONTH})(?!\w)(?:\s+{_DAY}\b)?(?:,?\s+{_YEAR}\b)?', rf'(?:march|may)\s+{_DAY}\b(?:,?\s+{_YEAR}\b)?', rf'{_DAY}\s+(?:march|may)\b',
-             r'(?<=in )(?:march|may)\b', r'(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b', r'\d{4}-\d\d-\d\d\b', r'\d{1,2}/\d{1,2}/\d{2,4}\b', rf'{_YEAR}s?\b(?!\.\d)',
-             r'(?:yesterday|today|tonight|tomorrow)\b', r'(?:last|next|this)\s+(?:week|weekend|month|year|quarter|season|summer|winter|spring|autumn)\b'],
+    'DATE': [rf'(?:{_DAY}\s+)?(?:{_MONTH})(?!\w)(?:\s+{_DAY}\b)?(?:,?\s+{_YEAR}\b)?',
+             rf'(?:march|may)\s+{_DAY}\b(?:,?\s+{_YEAR}\b)?', rf'{_DAY}\s+(?:march|may)\b',
+             r'(?<=in )(?:march|may)\b', r'(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b', r'\d{4}-\d\d-\d\d\b',
+             r'\d{1,2}/\d{1,2}/\d{2,4}\b', rf'{_YEAR}s?\b(?!\.\d)',
+             r'(?:yesterday|today|tonight|tomorrow)\b',
+             r'(?:last|next|this)\s+(?:week|weekend|month|year|quarter|season|summer|winter|spring|autumn)\b'],
     'TIME': [r'\d{1,2}:\d\d(?:\s?[ap]\.?m\b\.?)?', r'\d{1,2}\s?[ap]\.?m\b\.?'],
     'ORDINAL': [r'\d+(?:st|nd|rd|th)\b', r'(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b'],
     'CARDINAL': [rf'{_AMOUNT}{_SCALE}(?![\w-])', rf'(?:{"|".join(_COUNTS.split())})\b(?!-)']}
@@ -66,7 +76,8 @@ NUMBERS = {
 # %% ../nbs/13c_entities.ipynb #e3a51634
 @cache
 def _patterns(cased: bool) -> re.Pattern:
-    "Numbers, dates, runs of capitalised words where capitals count, and known names, in this order; each in a group with the name of its type."
+    """Numbers, dates, runs of capitalised words where capitals count, and known names, in this order; each in a group
+    with the name of its type."""
     names = known_names()
     parts = {kind: rf'(?i:(?<![\w#&.,-])(?:{"|".join(forms)}))' for kind, forms in NUMBERS.items()}
     if cased: parts['RUN'] = rf'(?<!\w){_RUN}'
@@ -76,27 +87,40 @@ def _patterns(cased: bool) -> re.Pattern:
     return re.compile('|'.join(f'(?P<{kind}>{form})' for kind, form in parts.items()))
 
 # %% ../nbs/13c_entities.ipynb #f511a2f9
-_HEADS = 'Bank University House Department Ministry Republic Church College Institute Association Council Court Party'.split()
-_CAPITALISED = r"(?:(?:[A-Z]\.){2,}|(?:Mrs?|Ms|Dr|Prof|Sen|Gov|Gen|St|Rep|Capt)\.|[A-Z]\.(?=\s[A-Z])|[A-Z][\w&-]*(?:['’](?!s\b)\w+)?)"
+_HEADS = ('Bank University House Department Ministry Republic Church College Institute Association '
+          'Council Court Party'.split())
+_CAPITALISED = (r"(?:(?:[A-Z]\.){2,}|(?:Mrs?|Ms|Dr|Prof|Sen|Gov|Gen|St|Rep|Capt)\.|[A-Z]\.(?=\s[A-Z])|"
+                r"[A-Z][\w&-]*(?:['’](?!s\b)\w+)?)")
 _LINK = rf"(?:\s|\s(?:de|van|von|al)\s|(?:{'|'.join(f'(?<={head})' for head in _HEADS)})\sof\s)"
 _RUN = rf'{_CAPITALISED}(?:{_LINK}{_CAPITALISED})*'
-_ORG_END = re.compile(r"\b(?:Inc|Corp|Ltd|Plc|Co|Group|Bank|Party|Council|Ministry|Agency|Committee|University|College|Institute|Association|Times|Post|News|Journal|Court|"
-                      r"Airways|Airlines|Motors|Stores|Financial|Systems|Technologies|FC|Rovers|Commission|Department|Union|Army|Police|Church|Foundation|House)\b(?:\sof\s.+)?")
-_TITLES = ('Mr Mrs Ms Dr Prof Sir Lord Lady President Minister Prime Senator Sen Rep Gov Governor Judge Justice King Queen Prince Princess Pope General Gen '
+_ORG_END = re.compile(r"\b(?:Inc|Corp|Ltd|Plc|Co|Group|Bank|Party|Council|Ministry|Agency|Committee|University|"
+                      r"College|Institute|Association|Times|Post|News|Journal|Court|Airways|Airlines|Motors|"
+                      r"Stores|Financial|Systems|Technologies|FC|Rovers|Commission|Department|Union|Army|Police|"
+                      r"Church|Foundation|House)\b(?:\sof\s.+)?")
+_TITLES = ('Mr Mrs Ms Dr Prof Sir Lord Lady President Minister Prime Senator Sen Rep Gov Governor Judge Justice King '
+           'Queen Prince Princess Pope General Gen '
            'Captain Capt Coach Chairman Secretary Foreign Sheikh Saint').split()
-_PLAIN = frozenset('''a an the this that these those there here he she it we they you i his her its our their my your who what when where why how which while
-    and or but nor so yet for if as at by in on of to from with without after before since until during over under about against between among through into
-    up down out off all some any no not more most many much few each every both one two three four five six seven eight nine ten however meanwhile although
-    because also even just only still then thus now new former officials people police two shares investors researchers scientists de van von al'''.split())
+_PLAIN = frozenset('''
+    a an the this that these those there here he she it we they you i his her its our their my your who what
+    when where why how which while and or but nor so yet for if as at by in on of to from with without after
+    before since until during over under about against between among through into up down out off all some any
+    no not more most many much few each every both one two three four five six seven eight nine ten however
+    meanwhile although because also even just only still then thus now new former officials people police two
+    shares investors researchers scientists de van von al
+'''.split())
 
 
 @cache
 def _known() -> re.Pattern:
     "Known names and titles inside a run of capitalised words."
     names = known_names()
-    found = {kind: rf'(?i:(?<![\w-]){names_pattern(names[kind]["any"])}(?![\w-]))|(?<![\w-])(?:{names_pattern(names[kind]["capital"])})(?![\w-])' for kind in ('NORP', 'GPE', 'ORG')}
-    days = r'(?i:\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|april|june|july|august|september|october|november|december)\b)'
-    return re.compile('|'.join(f'(?P<{kind}>{form})' for kind, form in ({'TITLE': rf'\b(?:{"|".join(_TITLES)})\b\.?', 'DATE': days} | found).items()))
+    found = ({kind: rf'(?i:(?<![\w-]){names_pattern(names[kind]["any"])}(?![\w-]))|'
+                    rf'(?<![\w-])(?:{names_pattern(names[kind]["capital"])})(?![\w-])' for kind in ('NORP', 'GPE',
+                        'ORG')})
+    days = (r'(?i:\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|april|june|july|august|'
+            r'september|october|november|december)\b)')
+    return re.compile('|'.join(f'(?P<{kind}>{form})' for kind,
+                               form in ({'TITLE': rf'\b(?:{"|".join(_TITLES)})\b\.?', 'DATE': days} | found).items()))
 
 
 @cache
@@ -123,7 +147,8 @@ def _guess(words: str, titled: bool, opening: bool) -> Iterator[tuple[str, str]]
 
 
 def read_run(run: str, opening: bool = False) -> list[tuple[str, str]]:
-    """Read the names in a run of capitalised words, such as "French President Jacques Chirac": types and surface forms, without titles.
+    """Read the names in a run of capitalised words, such as "French President Jacques Chirac": types and surface forms,
+    without titles.
 
     `opening` says that the run opens a sentence, where a capital letter proves nothing.
     """
@@ -142,7 +167,8 @@ _OPENING = re.compile(r'(?:^|\s[-–—]+\s|:\s)[\s"\'“”‘’(\[]*$')
 
 
 def _capitals_mean_names(sentence: str) -> bool:
-    "Whether a sentence is not a headline, where nearly all of three words or more are capitalised, the first and ordinary ones aside."
+    """Whether a sentence is not a headline, where nearly all of three words or more are capitalised, the first and
+    ordinary ones aside."""
     words = [word for word in re.findall(r"[^\W\d_][\w'-]*", sentence) if word.lower() not in _PLAIN][1:]
     return len(words) < 3 or sum(word[0].isupper() for word in words) < .85 * len(words)
 
@@ -166,14 +192,16 @@ class RuleExtractor:
         """Name that results carry."""
         return 'rules' if self.cased else 'rules-uncased'
 
-    def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]: return [list(self._read(text)) for text in as_texts(texts)]
+    def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]:
+        return [list(self._read(text)) for text in as_texts(texts)]
 
     def _read(self, text: str) -> Iterator[tuple[str, str]]:
         "Types and surface forms of one text."
         for sentence in _SENTENCES.split(text if self.cased else text.lower()):
             cased = self.cased and _capitals_mean_names(sentence)
             for match in _patterns(cased).finditer(sentence):
-                if match.lastgroup == 'RUN': yield from read_run(match.group(), bool(_OPENING.search(sentence[:match.start()])))
+                if match.lastgroup == 'RUN':
+                    yield from read_run(match.group(), bool(_OPENING.search(sentence[:match.start()])))
                 else: yield match.lastgroup, match.group()
 
 # %% ../nbs/13c_entities.ipynb #9a987b57
@@ -206,7 +234,8 @@ class SpacyExtractor:
         self.name = f'spacy:{meta["lang"]}_{meta["name"]}-{meta["version"]}'
 
     def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]:
-        return [[(entity.label_, entity.text) for entity in doc.ents] for doc in self.pipeline.pipe(as_texts(texts), batch_size=self.batch_size)]
+        return [[(entity.label_, entity.text) for entity in doc.ents] for doc in self.pipeline.pipe(as_texts(texts),
+            batch_size=self.batch_size)]
 
 # %% ../nbs/13c_entities.ipynb #3f401742
 class TransformersExtractor:
@@ -231,24 +260,29 @@ class TransformersExtractor:
         from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            network = AutoModelForTokenClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
+            network = AutoModelForTokenClassification.from_pretrained(model, use_safetensors=True,
+                trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise ValueError(f"cannot load {str(model)!r} for token classification: {str(error).strip().splitlines()[0]}") from error
+            raise ValueError(f"cannot load {str(model)!r} for token classification: "
+                             f"{str(error).strip().splitlines()[0]}") from error
         self.name, self.batch_size = f'transformers:{model}', batch_size
-        self.pipeline = pipeline('token-classification', model=network, tokenizer=tokenizer, aggregation_strategy='simple', device=choose_device(device))
+        self.pipeline = pipeline('token-classification', model=network, tokenizer=tokenizer,
+                                 aggregation_strategy='simple', device=choose_device(device))
 
     def __call__(self, texts: Iterable[str]) -> list[list[tuple[str, str]]]:
         texts = as_texts(texts)
         # the pipeline refuses blank texts, and an empty list
         written = [text for text in texts if text.strip()]
         found = iter(self.pipeline(written, batch_size=self.batch_size) if written else ())
-        return [[(e['entity_group'], text[e['start']:e['end']]) for e in next(found)] if text.strip() else [] for text in texts]
+        return [[(e['entity_group'], text[e['start']:e['end']]) for e in next(found)] if text.strip() else []
+                for text in texts]
 
 # %% ../nbs/13c_entities.ipynb #63a7febf
 def extractor(how: str | Callable[[Sequence[str]], list]) -> Callable[[Sequence[str]], list]:
     """Find an extractor: a function from texts to one list of (type, surface form) per text.
 
-    `how` is "rules", "rules-uncased", "spacy", "spacy:PIPELINE" or "transformers:MODEL", or such a function; ValueError for
+    `how` is "rules", "rules-uncased", "spacy", "spacy:PIPELINE" or "transformers:MODEL", or such a function; ValueError
+    for
     another name.
     """
     if callable(how): return how
@@ -270,10 +304,12 @@ def entity_key(surface: str) -> str:
 def _mentions(texts: Sequence[str], how: str | Callable, aliases: bool) -> tuple[str, list[list[tuple[str, str]]]]:
     "The extractor's name, and for each text its entities with their types."
     find = extractor(how)
-    found = [[(str(kind), entity_key(surface) if aliases else surface) for kind, surface in entities] for entities in find(texts)]
+    found = [[(str(kind), entity_key(surface) if aliases else surface) for kind, surface in entities]
+             for entities in find(texts)]
     if len(found) != len(texts):
         raise ValueError(f'the extractor gave {len(found)} lists for {len(texts)} texts: it must give one for each')
-    return getattr(find, 'name', getattr(find, '__name__', type(find).__name__)), [[e for e in entities if e[1]] for entities in found]
+    return getattr(find, 'name', getattr(find, '__name__', type(find).__name__)), [[e for e in entities if e[1]]
+        for entities in found]
 
 
 class _Table:
@@ -301,7 +337,8 @@ def _entropies(table: _Table, weights: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.bincount(table.type_of, terms, minlength=len(table.types)) + 0., totals
 
 
-def entity_entropy(texts: Iterable[str], extractor: str | Callable = 'rules', aliases: bool = True, level: float = .95, seed: int = 0) -> Metric:
+def entity_entropy(texts: Iterable[str], extractor: str | Callable = 'rules', aliases: bool = True, level: float = .95,
+                   seed: int = 0) -> Metric:
     r"""Measure how varied the named entities are: the mean over types of :math:`H_t = -\sum_e p(e|t) \log_2 p(e|t)`.
 
     Parameters
@@ -343,7 +380,8 @@ def entity_entropy(texts: Iterable[str], extractor: str | Callable = 'rules', al
     entropies, totals = _entropies(table, np.ones(table.n))
     details = {'types': _type_details(table, entropies), 'weighted': float(entropies @ totals / totals.sum()),
                'texts_with_names': sum(map(bool, mentions))}
-    return Metric(value(np.arange(table.n)), 'entity_entropy', table.n, half_sample_interval(value, table.n, level=level, seed=seed), level, 'higher',
+    return Metric(value(np.arange(table.n)), 'entity_entropy', table.n, half_sample_interval(value, table.n,
+        level=level, seed=seed), level, 'higher',
                   {'extractor': name, 'aliases': aliases, 'unit': 'bits', 'mean': 'over types that occur'}, details)
 
 
@@ -355,7 +393,8 @@ def _type_details(table: _Table, entropies: np.ndarray) -> dict[str, dict[str, A
         own = np.flatnonzero(table.type_of == t)
         most = own[np.argsort(-counts[own], kind='stable')[:5]]
         top = ', '.join(f'{table.entities[i][1]} ({int(counts[i])})' for i in most)
-        found[str(kind)] = {'entropy': float(entropies[t]), 'mentions': int(counts[own].sum()), 'different': len(own), 'most_frequent': top}
+        found[str(kind)] = {'entropy': float(entropies[t]), 'mentions': int(counts[own].sum()), 'different': len(own),
+                            'most_frequent': top}
     return found
 
 # %% ../nbs/13c_entities.ipynb #a1f9b509
@@ -379,9 +418,11 @@ def _same_ground(how: str | Callable, *sets: Sequence[str]) -> str | Callable:
     return how
 
 # %% ../nbs/13c_entities.ipynb #d2272edc
-def _bootstrap_spread(one: _Table, other: _Table, value: float, times: int, level: float, rng: np.random.Generator) -> tuple[float, float] | None:
+def _bootstrap_spread(one: _Table, other: _Table, value: float, times: int, level: float,
+                      rng: np.random.Generator) -> tuple[float, float] | None:
     "Interval of the total variation from draws of texts, centred on the value."
-    def drawn(table: _Table) -> np.ndarray: return table.counts(np.bincount(rng.integers(table.n, size=table.n), minlength=table.n))
+    def drawn(table: _Table) -> np.ndarray:
+        return table.counts(np.bincount(rng.integers(table.n, size=table.n), minlength=table.n))
     found = [_distances(drawn(one), drawn(other))[0] for _ in range(times)]
     found = np.array([x for x in found if x is not None])
     if min(one.n, other.n) < 10 or len(found) < times / 2: return None
@@ -404,7 +445,8 @@ def _noise_floor(one: _Table, gold: _Table, splits: int, rng: np.random.Generato
             'texts_to_gold': np.mean(across), 'excess': np.mean(across) - np.mean(within)}
 
 # %% ../nbs/13c_entities.ipynb #f001f597
-def entity_bias(texts: Iterable[str], gold_texts: Iterable[str], extractor: str | Callable = 'rules', types: Sequence[str] | None = None, times: int = 200,
+def entity_bias(texts: Iterable[str], gold_texts: Iterable[str], extractor: str | Callable = 'rules',
+                types: Sequence[str] | None = None, times: int = 200,
                 level: float = .95, seed: int = 0) -> Metric:
     """Compare what the texts name with what gold texts name: total variation of the shares of entities among mentions.
 
@@ -424,7 +466,8 @@ def entity_bias(texts: Iterable[str], gold_texts: Iterable[str], extractor: str 
     Returns
     -------
     Metric
-        Total variation, from 0 to 1; in the details the Jensen-Shannon distance, both for each type with the share of its
+        Total variation, from 0 to 1; in the details the Jensen-Shannon distance, both for each type with the share of
+        its
         most frequent entity, the entities whose shares differ most, and the noise floor.
 
     Raises
@@ -465,11 +508,13 @@ def _compare_tables(one: _Table, gold: _Table) -> tuple[float, dict[str, Any]]:
         own = one.type_of == t
         tv, distance = _distances(p[own], q[own])
         top = [float(c[own].max() / c[own].sum()) if c[own].sum() else None for c in (p, q)]
-        by_type[str(kind)] = {'total_variation': tv, 'jensen_shannon': distance, 'mentions': int(p[own].sum()), 'gold_mentions': int(q[own].sum()),
+        by_type[str(kind)] = {'total_variation': tv, 'jensen_shannon': distance, 'mentions': int(p[own].sum()),
+                              'gold_mentions': int(q[own].sum()),
                               'top_share': top[0], 'gold_top_share': top[1]}
     gap = p / p.sum() - q / q.sum()
     most = [i for i in np.argsort(-np.abs(gap), kind='stable')[:10] if gap[i]]
-    differ = [{'type': one.entities[i][0], 'entity': one.entities[i][1], 'share': float(p[i] / p.sum()), 'gold_share': float(q[i] / q.sum())} for i in most]
+    differ = [{'type': one.entities[i][0], 'entity': one.entities[i][1], 'share': float(p[i] / p.sum()),
+               'gold_share': float(q[i] / q.sum())} for i in most]
     return value, {'jensen_shannon': js, 'types': by_type, 'differ_most': differ}
 
 # %% ../nbs/13c_entities.ipynb #221cea4b
@@ -499,11 +544,13 @@ def pronoun_ratio(texts: Iterable[str], level: float = .95, seed: int = 0) -> Me
     texts = check_texts(texts)
     counts = np.array([[len(_SHE.findall(text)), len(_HE.findall(text))] for text in texts])
     she, he = counts[used := counts.any(1)].T
-    if not used.any(): raise CannotMeasure(f"none of {len(texts)} texts has a pronoun that shows a gender: give more texts")
+    if not used.any():
+        raise CannotMeasure(f"none of {len(texts)} texts has a pronoun that shows a gender: give more texts")
     def share(rows: np.ndarray, axis: int = -1) -> np.ndarray: return she[rows].sum(axis) / (she + he)[rows].sum(axis)
     value, rows = float(share(np.arange(len(she)))), len(she)
     # where all texts agree every draw does, too, and the bootstrap would be certain
     interval = (bootstrap_interval(np.arange(rows), share, level=level, seed=seed) if 0 < value < 1
                 else wilson_interval(round(value*rows), rows, level))
-    return Metric(value, 'pronoun_ratio', len(texts), interval, level, '', {'of': 'she, her, hers, herself among these and he, him, his, himself'},
+    return Metric(value, 'pronoun_ratio', len(texts), interval, level, '',
+                  {'of': 'she, her, hers, herself among these and he, him, his, himself'},
                   {'feminine': int(she.sum()), 'masculine': int(he.sum()), 'texts_with_pronouns': rows})

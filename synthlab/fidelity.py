@@ -13,13 +13,14 @@ import numpy as np
 
 from .embeddings import as_embeddings, texts_or_vectors
 from .measures import Metric, check_texts, half_sample_interval
-from .mmd import median_distance, mmd2, mmd2_interval, noise_floor
+from .mmd import median_bandwidth, mmd2, mmd2_interval, noise_floor
 from .semantic import are_vectors, as_given, encoder_name, row_blocks, unit_rows
 from .system import silent_stderr
 from .util import CannotMeasure, how_to_install
 
 # %% ../nbs/13da_discrepancy.ipynb #4ccd5507
-def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weights: Sequence[float] | None = None, embedder: Any = None, times: int = 200, level: float = .95,
+def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weights: Sequence[float] | None = None,
+        embedder: Any = None, times: int = 200, level: float = .95,
         seed: int = 0) -> Metric:
     """Squared Maximum Mean Discrepancy between synthetic and real texts, unbiased.
 
@@ -39,7 +40,8 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
     Returns
     -------
     Metric
-        MMD², which may be a little below 0; in the details the `floor`, 95 of 100 splits of the real texts, and the effective
+        MMD², which may be a little below 0; in the details the `floor`, 95 of 100 splits of the real texts, and the
+        effective
         number of rows `ess`.
 
     Raises
@@ -52,16 +54,19 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
     Gretton et al., JMLR 13 (2012), lemma 6; SynAlign, arXiv 2502.08661.
     """
     real, fake = texts_or_vectors(real, 'real texts'), texts_or_vectors(fake, 'synthetic texts')
-    if min(len(real), len(fake)) < 10: raise CannotMeasure(f'{len(real)} real and {len(fake)} synthetic texts: MMD needs at least 10 of each')
+    if min(len(real), len(fake)) < 10:
+        raise CannotMeasure(f'{len(real)} real and {len(fake)} synthetic texts: MMD needs at least 10 of each')
     R, F = as_embeddings(real, embedder), as_embeddings(fake, embedder)
     w = np.ones(len(F)) if weights is None else np.asarray(weights, float)
-    w, sigma = w/w.sum(), median_distance(R)
+    w, sigma = w/w.sum(), median_bandwidth(R)
     ess, options = float(1/(w**2).sum()), {'bandwidth': sigma, 'unbiased': True}
     floor = noise_floor(R, (len(R), ess), times=times, seed=seed, **options).quantile(.95)
-    interval = mmd2_interval(R, F, wy=w, times=times, level=level, seed=seed, **options) if (w > 0).sum() >= 10 else None
+    interval = mmd2_interval(R, F, wy=w, times=times, level=level, seed=seed,
+                             **options) if (w > 0).sum() >= 10 else None
     settings = {'encoder': encoder_name(fake, embedder), 'bandwidth': round(sigma, 4), 'real': len(R),
                 'synthetic': len(F), 'weighted': weights is not None}
-    return Metric(mmd2(R, F, wy=w, **options), 'mmd', len(F), interval, level, 'lower', settings, {'floor': floor, 'ess': ess})
+    return Metric(mmd2(R, F, wy=w, **options), 'mmd', len(F), interval, level, 'lower', settings,
+                  {'floor': floor, 'ess': ess})
 
 # %% ../nbs/13da_discrepancy.ipynb #e522287c
 def _reach(E: np.ndarray, k: int) -> np.ndarray:
@@ -95,14 +100,16 @@ def _expected_coverage(n: int, m: int, k: int) -> float:
     return float(1 - np.prod((n - i)/(n + m - i)))
 
 
-def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, k: int = 5, embedder: Any = None, times: int = 20, level: float = .95,
+def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, k: int = 5, embedder: Any = None,
+             times: int = 20, level: float = .95,
              seed: int = 0) -> Metric:
     """Share of real texts with a synthetic one in their neighbourhood; precision, recall and density beside it.
 
     Parameters
     ----------
     real, fake : sequence of str, or array
-        Real and synthetic texts, or their unit vectors; more than `k` of each. Give equally many, with equal shares of labels
+        Real and synthetic texts, or their unit vectors; more than `k` of each. Give equally many, with equal shares of
+        labels
         (`measures.equal_sizes`).
     k : int
         Neighbours that make a neighbourhood.
@@ -116,7 +123,8 @@ def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray,
     Returns
     -------
     Metric
-        Coverage; in the details the four measures with their intervals, and the coverage `expected` of other real texts.
+        Coverage; in the details the four measures with their intervals, and the coverage `expected` of other real
+        texts.
 
     Raises
     ------
@@ -127,7 +135,8 @@ def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray,
 
     References
     ----------
-    Kynkäänniemi et al., arXiv 1904.06991 (precision, recall); Naeem et al., arXiv 2002.09797 (density, coverage; expected value: Lemma 2).
+    Kynkäänniemi et al., arXiv 1904.06991 (precision, recall); Naeem et al., arXiv 2002.09797 (density, coverage;
+    expected value: Lemma 2).
     """
     if k < 1: raise ValueError(f'k must be at least 1, got {k}')
     real, fake = as_given(real, 'real texts'), as_given(fake, 'synthetic texts')
@@ -137,10 +146,12 @@ def coverage(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray,
                                 f'give at least {k + 1}, or a smaller k')
     R, F = unit_rows(real, embedder, k + 1, 'real texts'), unit_rows(fake, embedder, k + 1, 'synthetic texts')
     measured, intervals = _neighbourhoods(R, F, k), _half_intervals(R, F, k, times, level, seed)
-    details = {'measures': {name: {'value': value, 'interval': intervals.get(name)} for name, value in measured.items()},
+    details = {'measures': {name: {'value': value, 'interval': intervals.get(name)} for name,
+                            value in measured.items()},
                'expected': _expected_coverage(len(R), len(F), k)}
     settings = {'encoder': encoder_name(fake, embedder), 'k': k} | _sizes(R, F)
-    return Metric(measured['coverage'], 'coverage', len(F), intervals.get('coverage'), level, 'higher', settings, details)
+    return Metric(measured['coverage'], 'coverage', len(F), intervals.get('coverage'), level, 'higher', settings,
+                  details)
 
 
 def _sizes(R: np.ndarray, F: np.ndarray) -> dict[str, Any]:
@@ -148,7 +159,8 @@ def _sizes(R: np.ndarray, F: np.ndarray) -> dict[str, Any]:
     return {'real': len(R), 'synthetic': len(F), 'equal sizes': len(R) == len(F)}
 
 
-def _half_intervals(R: np.ndarray, F: np.ndarray, k: int, times: int, level: float, seed: int) -> dict[str, tuple[float, float]]:
+def _half_intervals(R: np.ndarray, F: np.ndarray, k: int, times: int, level: float,
+                    seed: int) -> dict[str, tuple[float, float]]:
     "Intervals of the four measures from half samples; none where halves would be too small."
     n, known = len(R), {}
     if not times or min(n, len(F)) < 4*(k + 1): return {}
@@ -171,14 +183,16 @@ def _mauve_library() -> Any:
     "The function `compute_mauve`, or how to get it."
     try: from mauve import compute_mauve
     except ImportError as error:
-        raise ImportError(f"mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: {how_to_install('mauve')}") from error
+        raise ImportError(f"mauve needs the package mauve-text, which is under the GPLv3 and therefore optional: "
+                          f"{how_to_install('mauve')}") from error
     return compute_mauve
 
 # %% ../nbs/13da_discrepancy.ipynb #22a9c3ed
 def _features(texts: Sequence[str] | np.ndarray, embedder: Any, least: int, what: str) -> np.ndarray:
     "Finite rows of numbers, as given or encoded."
     if not are_vectors(texts): return unit_rows(texts, embedder, least, what).astype(np.float32)
-    if texts.ndim != 2 or not np.isfinite(texts).all(): raise ValueError(f'{what} must be finite numbers of shape (n, d), got shape {texts.shape}')
+    if texts.ndim != 2 or not np.isfinite(texts).all():
+        raise ValueError(f'{what} must be finite numbers of shape (n, d), got shape {texts.shape}')
     if len(texts) < least: raise CannotMeasure(f'{len(texts)} {what} where at least {least} are needed')
     return texts.astype(np.float32)
 
@@ -187,20 +201,23 @@ def _mauve(P: np.ndarray, Q: np.ndarray, scaling_factor: float, num_buckets: int
     "One score, with the library's settings for k-means."
     # k-means complains of small bins, which we report as spread.
     with silent_stderr():
-        return float(_mauve_library()(p_features=P, q_features=Q, num_buckets=num_buckets, mauve_scaling_factor=scaling_factor, seed=seed).mauve)
+        return float(_mauve_library()(p_features=P, q_features=Q, num_buckets=num_buckets,
+                                      mauve_scaling_factor=scaling_factor, seed=seed).mauve)
 
 # %% ../nbs/13da_discrepancy.ipynb #fb2079b2
 _LEAST_FOR_MAUVE = 20
 
 
-def mauve(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, scaling_factor: float = 5, seeds: Sequence[int] = (0, 1, 2, 3, 4),
+def mauve(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, scaling_factor: float = 5,
+          seeds: Sequence[int] = (0, 1, 2, 3, 4),
           num_buckets: int | str = 'auto', embedder: Any = None, times: int = 20, level: float = .95) -> Metric:
     """MAUVE: how alike two clouds of texts are, from 0 to 1, as the mean over several k-means draws.
 
     Parameters
     ----------
     real, fake : sequence of str, or array
-        At least 20 texts each, or features of any kind, shape (n, d): embeddings, `teacher_features`. Give equally many of both.
+        At least 20 texts each, or features of any kind, shape (n, d): embeddings, `teacher_features`. Give equally many
+        of both.
     scaling_factor : float
         c of the definition. Scores of different factors are not comparable; `CORRSYNTH_MAUVE` has CorrSynth's settings.
     seeds : sequence of int
@@ -217,7 +234,8 @@ def mauve(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, sc
     Returns
     -------
     Metric
-        The mean; in the details the score of each seed, their standard deviation, and `real against real`: two halves of the
+        The mean; in the details the score of each seed, their standard deviation, and `real against real`: two halves
+        of the
         real rows against each other. The score depends on the number of rows: compare at equal n.
 
     Raises
@@ -246,11 +264,13 @@ def mauve(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, sc
     P, Q = _features(real, embedder, least, 'real texts'), _features(fake, embedder, least, 'synthetic texts')
     if P.shape[1] != Q.shape[1]:
         raise ValueError(f'real features have {P.shape[1]} dimensions, synthetic ones {Q.shape[1]}: use one encoder')
-    if len(np.unique(np.concatenate([P, Q]), axis=0)) < 2: raise CannotMeasure('all rows are the same: no histogram fits')
+    if len(np.unique(np.concatenate([P, Q]), axis=0)) < 2:
+        raise CannotMeasure('all rows are the same: no histogram fits')
     return _mauve_metric(P, Q, scaling_factor, seeds, num_buckets, times, level, encoder_name(fake, embedder))
 
 
-def _mauve_metric(P: np.ndarray, Q: np.ndarray, scaling_factor: float, seeds: Sequence[int], num_buckets: int | str, times: int, level: float, encoder: str) -> Metric:
+def _mauve_metric(P: np.ndarray, Q: np.ndarray, scaling_factor: float, seeds: Sequence[int], num_buckets: int | str,
+                  times: int, level: float, encoder: str) -> Metric:
     "The result for valid features."
     n, shuffled = len(P), np.random.default_rng(seeds[0]).permutation(len(P))
     def score(a: np.ndarray, b: np.ndarray, seed: int) -> float: return _mauve(a, b, scaling_factor, num_buckets, seed)
@@ -262,7 +282,8 @@ def _mauve_metric(P: np.ndarray, Q: np.ndarray, scaling_factor: float, seeds: Se
     # the halves were scored with the first seed; their spread is put around the mean over all seeds
     if interval: interval = tuple(float(np.clip(end + value - scores[str(seeds[0])], 0, 1)) for end in interval)
     real = [score(P[shuffled[::2]], P[shuffled[1::2]], seed) for seed in seeds] if fits else None
-    details = {'seeds': scores, 'sd of seeds': np.std(list(scores.values())), 'real against real': real and np.mean(real)}
+    details = {'seeds': scores, 'sd of seeds': np.std(list(scores.values())), 'real against real': real
+               and np.mean(real)}
     buckets = max(2, round(min(n, len(Q))/10)) if num_buckets == 'auto' else num_buckets
     settings = {'encoder': encoder, 'scaling factor': scaling_factor, 'buckets': buckets,
                 'k-means': '5 restarts, up to 500 steps, PCA to 90% of the variance'} | _sizes(P, Q)
@@ -270,7 +291,8 @@ def _mauve_metric(P: np.ndarray, Q: np.ndarray, scaling_factor: float, seeds: Se
 
 # %% ../nbs/13da_discrepancy.ipynb #83210bc1
 def teacher_features(teacher: Any, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-    """Return the last hidden state of a `CausalTeacher` at the last token of each text: unit vectors, shape (n, d), float32.
+    """Return the last hidden state of a `CausalTeacher` at the last token of each text: unit vectors, shape (n, d),
+    float32.
 
     Of a text longer than the model's context the end counts.
     """
@@ -283,6 +305,7 @@ def teacher_features(teacher: Any, texts: Sequence[str], batch_size: int = 32) -
     for batch in np.array_split(order, -(-len(rows)//batch_size)):
         input_ids, mask = (x.to(teacher.device) for x in left_pad([rows[i] for i in batch], teacher.pad_id))
         with torch.inference_mode():
-            hidden = teacher.model.base_model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False).last_hidden_state
+            hidden = teacher.model.base_model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask),
+                                              use_cache=False).last_hidden_state
         for i, state in zip(batch, hidden[:, -1].float().cpu().numpy()): found[i] = state/np.linalg.norm(state)
     return np.stack(found)

@@ -34,7 +34,8 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 def _spacy_tokenizer() -> Callable[[str], Sequence]:
     "spaCy's rules for English, which need no model."
     try: import spacy
-    except ImportError as error: raise ImportError(f"the tokenizer 'spacy' needs spaCy: {how_to_install('ner')}") from error
+    except ImportError as error:
+        raise ImportError(f"the tokenizer 'spacy' needs spaCy: {how_to_install('ner')}") from error
     return spacy.blank('en').tokenizer
 
 
@@ -54,7 +55,8 @@ def _tokenizer(tokenizer: Tokenizer) -> tuple[str, Callable[[str], Sequence[str]
 
 
 def words(text: str, tokenizer: Tokenizer = 'words') -> list[str]:
-    """Cut a text into tokens, in order; `TOKENIZERS` has the named tokenizers, and a function from a text to its tokens will do."""
+    """Cut a text into tokens, in order; `TOKENIZERS` has the named tokenizers, and a function from a text to its tokens
+    will do."""
     return list(_tokenizer(tokenizer)[1](text))
 
 # %% ../nbs/13b_lexical.ipynb #8ca61861
@@ -74,7 +76,8 @@ def _interned(texts: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, n
 
 # %% ../nbs/13b_lexical.ipynb #9e532dd0
 def _longer(at: np.ndarray, grams: np.ndarray, text_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "From the n-grams that begin `at` some places (ascending) to the (n+1)-grams made of two of them: places and numbers."
+    """From the n-grams that begin `at` some places (ascending) to the (n+1)-grams made of two of them: places and
+    numbers."""
     first = np.flatnonzero((at[1:] == at[:-1] + 1) & (text_of[at[1:]] == text_of[at[:-1]]))
     if not len(first): return at[first], grams[first]
     return at[first], np.unique(grams[first]*(grams.max() + 1) + grams[first + 1], return_inverse=True)[1]
@@ -87,7 +90,8 @@ def _clipped(grams: np.ndarray, texts: np.ndarray, n_texts: int) -> tuple[np.nda
     gram, text = np.divmod(pairs, n_texts)
     order = np.lexsort((counts, gram))
     text, counts = text[order], counts[order]
-    # the largest count of each n-gram is its last, and the distance to the last one before is the number of texts with it
+    # the largest count of each n-gram is its last, and the distance to the last one before is the number of texts
+    # with it
     last = np.flatnonzero(np.diff(gram, append=-1))
     holders = np.diff(last, prepend=-1)
     second = np.where(holders > 1, counts[last - 1], 0)
@@ -106,7 +110,8 @@ def _closest_lengths(lengths: np.ndarray) -> np.ndarray:
     return closest
 
 # %% ../nbs/13b_lexical.ipynb #53773c9a
-def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', smoothing: float = .1) -> np.ndarray:
+def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words',
+                     smoothing: float = .1) -> np.ndarray:
     """Score each text with BLEU against all the others, exactly and in linear time: shape (number of texts,).
 
     Equal to NLTK's `sentence_bleu` with equal weights on orders 1 to `n` and smoothing method 1.
@@ -142,7 +147,8 @@ def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'w
         matched, shared = _clipped(grams, text_of[at], len(lengths))
         # NLTK's method 1 smooths all orders but the first
         floor = smoothing if order else 0.
-        with np.errstate(divide='ignore'): log_mean += np.log(np.where(matched > 0, matched, floor)/np.maximum(1, lengths - order))/n
+        with np.errstate(divide='ignore'):
+            log_mean += np.log(np.where(matched > 0, matched, floor)/np.maximum(1, lengths - order))/n
         kept = shared[grams]
         at, grams = _longer(at[kept], grams[kept], text_of)
     return np.exp(log_mean + np.minimum(0, 1 - _closest_lengths(lengths)/np.maximum(lengths, 1)))
@@ -169,7 +175,8 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
     return {f'{p}%': float(np.percentile(values, p)) for p in (0, 5, 25, 50, 75, 95, 100)}
 
 
-def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', smoothing: float = .1, level: float = .95) -> Metric:
+def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', smoothing: float = .1,
+              level: float = .95) -> Metric:
     """Measure how much the texts repeat one another: the mean BLEU of each against all the others.
 
     Grows with the number of texts: compare sets of equal size. Papers often give it times 100.
@@ -184,7 +191,8 @@ def self_bleu(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'words', 
     Returns
     -------
     Metric
-        Between 0 (nothing shared) and 1 (all the same). Details: quantiles of the scores, and the texts with the highest.
+        Between 0 (nothing shared) and 1 (all the same). Details: quantiles of the scores, and the texts with the
+        highest.
 
     References
     ----------
@@ -210,11 +218,13 @@ def _expected_different(counts: np.ndarray, total: int, size: int) -> float:
     kinds = np.bincount(counts)
     occurs = np.flatnonzero(kinds[1:]) + 1
     rest = total - occurs
-    log_missed = gammaln(rest + 1) - gammaln(np.maximum(rest - size, 0) + 1) - gammaln(total + 1) + gammaln(total - size + 1)
+    log_missed = gammaln(rest + 1) - gammaln(np.maximum(rest - size, 0) + 1) - gammaln(total + 1) + gammaln(total
+        - size + 1)
     return float(kinds[occurs] @ np.where(rest < size, 1., -np.expm1(log_missed)))
 
 # %% ../nbs/13b_lexical.ipynb #55174416
-def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, tokenizer: Tokenizer = 'words', seed: int = 0, level: float = .95) -> Metric:
+def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, tokenizer: Tokenizer = 'words',
+               seed: int = 0, level: float = .95) -> Metric:
     """Measure the share of different n-grams among equally many.
 
     Parameters
@@ -224,7 +234,8 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
     n : int
         Order of the n-grams; they do not reach over the end of a text.
     tokens : int, optional
-        Number of n-grams; the value is the mean over all samples of that many. None takes all, comparable only at equal number.
+        Number of n-grams; the value is the mean over all samples of that many. None takes all, comparable only at equal
+        number.
     tokenizer : str or Callable
         As in `self_bleu_scores`.
     level, seed
@@ -263,11 +274,14 @@ def distinct_n(texts: Iterable[str], n: int = 2, tokens: int | None = None, toke
         here = grams[np.isin(text_of[at], rows)]
         if not len(here): raise CannotMeasure(f'no {n}-grams in these texts')
         return _expected_different(np.bincount(here), len(here), min(size, len(here)))/min(size, len(here))
-    return Metric(share(np.arange(len(lengths))), f'distinct_{n}', len(lengths), half_sample_interval(share, len(lengths), 100, level, seed), level, 'higher',
-                  {'n': n, 'tokens': size, 'tokenizer': _tokenizer(tokenizer)[0]}, {'ngrams': len(grams), 'different': len(np.unique(grams))})
+    return Metric(share(np.arange(len(lengths))), f'distinct_{n}', len(lengths),
+                  half_sample_interval(share, len(lengths), 100, level, seed), level, 'higher',
+                  {'n': n, 'tokens': size, 'tokenizer': _tokenizer(tokenizer)[0]},
+                  {'ngrams': len(grams), 'different': len(np.unique(grams))})
 
 # %% ../nbs/13b_lexical.ipynb #628bb1cc
-def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokenizer = 'words', seed: int = 0, level: float = .95) -> Metric:
+def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokenizer = 'words', seed: int = 0,
+               level: float = .95) -> Metric:
     """Count the different words that a sample of texts uses.
 
     Parameters
@@ -298,8 +312,10 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
     texts = check_texts(texts)
     size = len(texts) if size is None else size
     if not 0 < size <= len(texts):
-        raise CannotMeasure(f'a vocabulary of {size} texts where there are {len(texts)}: take a size between 1 and that')
-    ids, text_of, _ = _interned([t for t in _plain_words(text, tokenizer) if any(map(str.isalpha, t))] for text in texts)
+        raise CannotMeasure(f'a vocabulary of {size} texts where there are {len(texts)}: take a size '
+                            f'between 1 and that')
+    ids, text_of, _ = _interned([t for t in _plain_words(text, tokenizer) if any(map(str.isalpha, t))]
+                                for text in texts)
     if not len(ids): raise CannotMeasure(f'none of the {len(texts)} texts has a word with a letter in it')
     # each word counts once per text
     text_of, ids = np.divmod(np.unique(text_of*(ids.max() + 1) + ids), ids.max() + 1)
@@ -307,9 +323,12 @@ def vocabulary(texts: Iterable[str], size: int | None = None, tokenizer: Tokeniz
         here = np.bincount(ids[np.isin(text_of, rows)])
         if not here.any(): raise CannotMeasure('no words in these texts')
         return math.log(_expected_different(here, len(rows), min(size, len(rows))))
-    interval, sizes = half_sample_interval(log_words, len(texts), 100, level, seed), np.unique(np.linspace(1, len(texts), 10).astype(int))
-    return Metric(math.exp(log_words(np.arange(len(texts)))), 'vocabulary', len(texts), interval and tuple(map(math.exp, interval)), level, 'higher',
-                  {'size': size, 'tokenizer': _tokenizer(tokenizer)[0]}, {'curve': {str(s): _expected_different(np.bincount(ids), len(texts), s) for s in sizes}})
+    interval, sizes = half_sample_interval(log_words, len(texts), 100, level, seed), np.unique(np.linspace(1,
+        len(texts), 10).astype(int))
+    return Metric(math.exp(log_words(np.arange(len(texts)))), 'vocabulary', len(texts),
+                  interval and tuple(map(math.exp, interval)), level, 'higher',
+                  {'size': size, 'tokenizer': _tokenizer(tokenizer)[0]},
+                  {'curve': {str(s): _expected_different(np.bincount(ids), len(texts), s) for s in sizes}})
 
 # %% ../nbs/13b_lexical.ipynb #9d0fdd30
 def targen_vocab_sum(texts: Iterable[str], tokenizer: Tokenizer = 'words') -> Metric:
@@ -322,7 +341,8 @@ def targen_vocab_sum(texts: Iterable[str], tokenizer: Tokenizer = 'words') -> Me
     texts : iterable of str
         Texts.
     tokenizer : str or Callable
-        As in `self_bleu_scores`; the paper used spaCy's. Stop words are scikit-learn's 318 for English, most of them also spaCy's.
+        As in `self_bleu_scores`; the paper used spaCy's. Stop words are scikit-learn's 318 for English, most of them
+        also spaCy's.
 
     Returns
     -------
@@ -334,8 +354,10 @@ def targen_vocab_sum(texts: Iterable[str], tokenizer: Tokenizer = 'words') -> Me
     TarGEN, arXiv 2310.17876, section 4.
     """
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-    rows = [len({token for token in tokens if token.lower() not in ENGLISH_STOP_WORDS}) for tokens in _tokens(texts, tokenizer)]
-    return Metric(sum(rows), 'targen_vocab_sum', len(rows), settings={'tokenizer': _tokenizer(tokenizer)[0]}, details={'mean per row': sum(rows)/len(rows)})
+    rows = [len({token for token in tokens if token.lower() not in ENGLISH_STOP_WORDS}) for tokens in _tokens(texts,
+        tokenizer)]
+    return Metric(sum(rows), 'targen_vocab_sum', len(rows), settings={'tokenizer': _tokenizer(tokenizer)[0]},
+                  details={'mean per row': sum(rows)/len(rows)})
 
 # %% ../nbs/13b_lexical.ipynb #bdbecca1
 _BLOCKS, _WINDOW = 20, 32_768
@@ -387,11 +409,14 @@ def compression_ratio(texts: Iterable[str], seed: int = 0, level: float = .95) -
     raw = b'\n'.join(texts)
     value = len(raw)/_compressed(raw)
     reach = value*student.ppf((1 + level)/2, _BLOCKS - 1)*_ratio_error(texts) if len(texts) >= _BLOCKS else None
-    return Metric(value, 'compression_ratio', len(texts), None if reach is None else (value - reach, value + reach), level, 'lower',
-                  {'compressor': 'zlib', 'compression level': 9, 'seed': seed}, {'bytes': len(raw), 'compressed': _compressed(raw)})
+    return Metric(value, 'compression_ratio', len(texts), None if reach is None else (value - reach, value + reach),
+                  level, 'lower',
+                  {'compressor': 'zlib', 'compression level': 9, 'seed': seed},
+                  {'bytes': len(raw), 'compressed': _compressed(raw)})
 
 # %% ../nbs/13b_lexical.ipynb #f13ed4e3
-def length_distribution(texts: Iterable[str], tokenizer: Tokenizer = 'words', seed: int = 0, level: float = .95) -> Metric:
+def length_distribution(texts: Iterable[str], tokenizer: Tokenizer = 'words', seed: int = 0,
+                        level: float = .95) -> Metric:
     """Measure how long the texts are, in words.
 
     Parameters
@@ -412,9 +437,11 @@ def length_distribution(texts: Iterable[str], tokenizer: Tokenizer = 'words', se
     texts = check_texts(texts)
     lengths = np.array([len(words(text, tokenizer)) for text in texts])
     counts, edges = np.histogram(lengths, bins=np.unique(np.linspace(0, lengths.max() + 1, 31).round()))
-    details = {'quantiles': _quantiles(lengths), 'standard deviation': lengths.std(), 'empty': int((lengths == 0).sum()),
+    details = {'quantiles': _quantiles(lengths), 'standard deviation': lengths.std(),
+               'empty': int((lengths == 0).sum()),
                'letters': np.mean([len(text) for text in texts]), 'histogram': {'edges': edges, 'counts': counts}}
-    return Metric(lengths.mean(), 'length', len(texts), bootstrap_interval(lengths, level=level, seed=seed), level, '', {'tokenizer': _tokenizer(tokenizer)[0]}, details)
+    return Metric(lengths.mean(), 'length', len(texts), bootstrap_interval(lengths, level=level, seed=seed), level, '',
+                  {'tokenizer': _tokenizer(tokenizer)[0]}, details)
 
 # %% ../nbs/13b_lexical.ipynb #6c5f9420
 DUPLICATES = ('exact', 'normalised', 'minhash')
@@ -448,10 +475,12 @@ class ShingleIndex:
         Numbers kept of each set, and seed of the hash functions.
     """
 
-    def __init__(self, threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0):
+    def __init__(self, threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128,
+                 seed: int = 0):
         from datasketch import MinHash, MinHashLSH
         self.threshold, self.n, self.tokenizer = threshold, n, tokenizer
-        self._index, self._empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm, seed + 1)
+        self._index, self._empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm,
+            seed + 1)
         self._sets: dict[int, frozenset] = {}
         self._first: dict[frozenset, int] = {}
         self._size, self._sketched = 0, (None, None)
@@ -465,7 +494,8 @@ class ShingleIndex:
         return self._sketched[1]
 
     def find(self, text: str) -> int:
-        """Return the number of the first text, in the order of adding, that overlaps this one enough; −1 if none does."""
+        """Return the number of the first text, in the order of adding, that overlaps this one enough; −1 if none
+        does."""
         own = _shingles(text, self.tokenizer, self.n)
         if own in self._first: return self._first[own]
         near = sorted(self._index.query(self._sketch(own)))
@@ -487,10 +517,12 @@ def _twins(texts: Iterable[str], index: ShingleIndex) -> Iterator[int]:
         index.add(text)
 
 
-def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0) -> np.ndarray:
+def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3,
+                  tokenizer: Tokenizer = 'words', num_perm: int = 128, seed: int = 0) -> np.ndarray:
     """Find for each text the first earlier one that it repeats: its index, or −1, shape (number of texts,).
 
-    `method` is `'exact'` (the same text), `'normalised'` (the same words without regard to case, punctuation and spaces) or
+    `method` is `'exact'` (the same text), `'normalised'` (the same words without regard to case, punctuation and
+    spaces) or
     `'minhash'` (a Jaccard similarity of at least `threshold`); the other parameters are those of `ShingleIndex`.
     """
     if method not in DUPLICATES: raise ValueError(f'method must be one of {", ".join(DUPLICATES)}, got {method!r}')
@@ -503,7 +535,8 @@ def earlier_twins(texts: Iterable[str], method: str = 'minhash', threshold: floa
     return np.array([j if (j := first.setdefault(key, i)) < i else -1 for i, key in enumerate(keys)])
 
 # %% ../nbs/13b_lexical.ipynb #8763f45a
-def near_duplicates(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128,
+def near_duplicates(texts: Iterable[str], method: str = 'minhash', threshold: float = .8, n: int = 3,
+                    tokenizer: Tokenizer = 'words', num_perm: int = 128,
                     seed: int = 0, level: float = .95) -> Metric:
     """Measure the share of texts that repeat an earlier one.
 
@@ -535,11 +568,15 @@ def near_duplicates(texts: Iterable[str], method: str = 'minhash', threshold: fl
     twins = earlier_twins(texts, method, threshold, n, tokenizer, num_perm, seed)
     repeating = np.flatnonzero(twins >= 0)
     first, where, times = np.unique(twins[repeating], return_index=True, return_counts=True)
-    examples = [{'text': _cut(texts[first[k]]), 'repeated by': _cut(texts[repeating[where[k]]]), 'rows': [first[k], repeating[where[k]]], 'times': times[k]}
+    examples = [{'text': _cut(texts[first[k]]), 'repeated by': _cut(texts[repeating[where[k]]]),
+                 'rows': [first[k], repeating[where[k]]], 'times': times[k]}
                 for k in np.argsort(-times, kind='stable')[:_EXAMPLES]]
-    settings = {'method': method} | ({'threshold': threshold, 'words in a run': n, 'num_perm': num_perm, 'seed': seed} if method == 'minhash' else {})
-    return Metric(len(repeating)/len(texts), 'near_duplicates', len(texts), wilson_interval(len(repeating), len(texts), level), level, 'lower',
-                  settings | {'tokenizer': _tokenizer(tokenizer)[0]}, {'repeating': len(repeating), 'examples': examples})
+    settings = {'method': method} | ({'threshold': threshold, 'words in a run': n, 'num_perm': num_perm, 'seed': seed}
+                                     if method == 'minhash' else {})
+    return Metric(len(repeating)/len(texts), 'near_duplicates', len(texts), wilson_interval(len(repeating), len(texts),
+        level), level, 'lower',
+                  settings | {'tokenizer': _tokenizer(tokenizer)[0]}, {'repeating': len(repeating),
+                      'examples': examples})
 
 # %% ../nbs/13b_lexical.ipynb #406da036
 def _whole(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -549,13 +586,17 @@ def _whole(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> t
     return np.where(which >= 0, [len(text) for text in texts], 0), which
 
 
-def longest_shared_ngram(texts: Iterable[str], others: Iterable[str], tokenizer: Tokenizer = 'words') -> tuple[np.ndarray, np.ndarray]:
-    """Find the longest run of words that each text shares with any of the others, without regard to case and punctuation.
+def longest_shared_ngram(texts: Iterable[str], others: Iterable[str],
+                         tokenizer: Tokenizer = 'words') -> tuple[np.ndarray, np.ndarray]:
+    """Find the longest run of words that each text shares with any of the others, without regard to case and
+    punctuation.
 
-    Returns its length in words (0 where no word is shared) and the index of one of the others that has it (or −1), each of
+    Returns its length in words (0 where no word is shared) and the index of one of the others that has it (or −1), each
+    of
     shape (number of texts,).
     """
-    texts, others = ([_plain_words(text, tokenizer) for text in check_texts(side, what=what)] for side, what in ((texts, 'texts'), (others, 'others')))
+    texts, others = ([_plain_words(text, tokenizer) for text in check_texts(side, what=what)] for side,
+                     what in ((texts, 'texts'), (others, 'others')))
     length, which = _whole(texts, others)
     ids, text_of, _ = _interned([[] if done else text for text, done in zip(texts, length)] + others)
     at, grams, order = np.arange(len(ids)), ids, 0

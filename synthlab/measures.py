@@ -25,7 +25,8 @@ from .util import CannotMeasure, derive_seed, html_record, show_number
 
 # %% ../nbs/13a_measures.ipynb #febe2d64
 def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> list[str]:
-    """Return texts as a list (any form that `as_texts` takes); CannotMeasure if they are not strings, or fewer than `least`."""
+    """Return texts as a list (any form that `as_texts` takes); CannotMeasure if they are not strings, or fewer than
+    `least`."""
     try: texts = as_texts(texts, what)
     except ValueError as error: raise CannotMeasure(str(error)) from None
     if len(texts) < least: raise CannotMeasure(f'{len(texts)} {what} where at least {least} are needed')
@@ -44,7 +45,8 @@ def _plain(value: Any) -> Any:
 # %% ../nbs/13a_measures.ipynb #c099e1d9
 def _check_direction(better: str) -> None:
     "Refuse a direction other than the two, or none."
-    if better not in ('higher', 'lower', ''): raise ValueError(f"better must be 'higher', 'lower' or '', got {better!r}")
+    if better not in ('higher', 'lower', ''):
+        raise ValueError(f"better must be 'higher', 'lower' or '', got {better!r}")
 
 
 class Metric(float):
@@ -74,11 +76,14 @@ class Metric(float):
     ValueError
         If an end of the interval is not finite, or `better` is not valid.
     """
-    def __new__(cls, value: float, name: str, n: int, interval: tuple[float, float] | None = None, level: float = .95, better: str = '',
+    def __new__(cls, value: float, name: str, n: int, interval: tuple[float, float] | None = None, level: float = .95,
+                better: str = '',
                 settings: Mapping[str, Any] = {}, details: Mapping[str, Any] = {}) -> Self:
         self = super().__new__(cls, value)
-        if not math.isfinite(self): raise CannotMeasure(f'{name} on {n} rows came out as {float(self)}: this is no value')
-        if interval is not None and not all(map(math.isfinite, interval)): raise ValueError(f'the interval of {name} is {interval}: give None instead')
+        if not math.isfinite(self):
+            raise CannotMeasure(f'{name} on {n} rows came out as {float(self)}: this is no value')
+        if interval is not None and not all(map(math.isfinite, interval)):
+            raise ValueError(f'the interval of {name} is {interval}: give None instead')
         _check_direction(better)
         self.name, self.n, self.level, self.better = name, int(n), float(level), better
         self.interval = None if interval is None else (float(interval[0]), float(interval[1]))
@@ -101,7 +106,8 @@ class Metric(float):
         """Return the metric that `to_dict` wrote."""
         return cls(**data)
 
-    def __getnewargs__(self) -> tuple[Any, ...]: return (self.value, self.name, self.n)                   # copies and pickles
+    # Copies and pickles.
+    def __getnewargs__(self) -> tuple[Any, ...]: return (self.value, self.name, self.n)
 
     def __repr__(self) -> str:
         interval = '' if self.interval is None else f' [{", ".join(map(show_number, self.interval))}]'
@@ -199,7 +205,8 @@ def find_measure(name: str) -> Measure:
     return next((known[start] for start in beginnings if start in known), Measure(name, main=True))
 
 # %% ../nbs/13a_measures.ipynb #30fa2a63
-def normal_interval(value: float, error: float, level: float, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+def normal_interval(value: float, error: float, level: float, low: float = -math.inf,
+                    high: float = math.inf) -> tuple[float, float]:
     """Return the interval of a value with this standard error, cut to the range of the measure."""
     reach = NormalDist().inv_cdf((1 + level)/2)*error
     return max(low, value - reach), min(high, value + reach)
@@ -231,7 +238,8 @@ def wilson_interval(k: int, n: int, level: float = .95) -> tuple[float, float]:
     return float(low), float(high)
 
 # %% ../nbs/13a_measures.ipynb #2681aeae
-def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean, times: int = 1000, level: float = .95, seed: int = 0) -> tuple[float, float] | None:
+def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean, times: int = 1000,
+                       level: float = .95, seed: int = 0) -> tuple[float, float] | None:
     """Return the bootstrap interval of a mean, or of another statistic that repeated rows do not bias.
 
     Parameters
@@ -255,17 +263,20 @@ def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mea
     if len(values) < 2: return None
     # at most 80 MB at a time
     batch = max(1, 10_000_000//len(values))
-    found = bootstrap((values,), statistic, n_resamples=times, batch=batch, confidence_level=level, method='percentile', rng=np.random.default_rng(seed))
+    found = bootstrap((values,), statistic, n_resamples=times, batch=batch, confidence_level=level, method='percentile',
+                      rng=np.random.default_rng(seed))
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 # %% ../nbs/13a_measures.ipynb #14025168
 _FEWEST_FOR_HALVES = 10
 
 
-def half_sample_interval(statistic: Callable[[np.ndarray], float], n: int, times: int = 200, level: float = .95, seed: int = 0) -> tuple[float, float] | None:
+def half_sample_interval(statistic: Callable[[np.ndarray], float], n: int, times: int = 200, level: float = .95,
+                         seed: int = 0) -> tuple[float, float] | None:
     r"""Return an interval for a measure that sees repeated rows, from halves drawn without replacement.
 
-    The value on all rows, less the quantiles of :math:`\sqrt{m/(n-m)}\,(\theta_h - \bar\theta)` over halves h of m rows.
+    The value on all rows, less the quantiles of :math:`\sqrt{m/(n-m)}\,(\theta_h - \bar\theta)` over halves h of m
+    rows.
 
     Parameters
     ----------
@@ -294,7 +305,8 @@ def half_sample_interval(statistic: Callable[[np.ndarray], float], n: int, times
     return float(value - high), float(value - low)
 
 # %% ../nbs/13a_measures.ipynb #37af9a4c
-def equal_sizes(sets: Mapping[str, Sequence[Any]], labels: Mapping[str, Sequence[Hashable]] | None = None, seed: int = 0) -> dict[str, list[int]]:
+def equal_sizes(sets: Mapping[str, Sequence[Any]], labels: Mapping[str, Sequence[Hashable]] | None = None,
+                seed: int = 0) -> dict[str, list[int]]:
     """Draw equally many rows from each set, and of each label where labels are given.
 
     Parameters
@@ -304,7 +316,8 @@ def equal_sizes(sets: Mapping[str, Sequence[Any]], labels: Mapping[str, Sequence
     labels : Mapping, optional
         Labels of the rows of each set, by the same names. A label that one of the sets lacks is drawn from none.
     seed : int
-        What is drawn from a set depends on its own rows and on their number, and a smaller draw is part of a larger one.
+        What is drawn from a set depends on its own rows and on their number, and a smaller draw is part of a larger
+        one.
 
     Returns
     -------
@@ -322,7 +335,9 @@ def equal_sizes(sets: Mapping[str, Sequence[Any]], labels: Mapping[str, Sequence
     places = {name: _places(sets[name], labels.get(name, ()), name) for name in sets}
     if not places: raise ValueError('no sets to compare: give at least one')
     common = [label for label in next(iter(places.values())) if all(label in found for found in places.values())]
-    if not common: raise CannotMeasure('no label is in all sets: ' + '; '.join(f'{name} has {sorted(map(str, found))}' for name, found in places.items()))
+    if not common:
+        raise CannotMeasure('no label is in all sets: ' + '; '.join(f'{name} has {sorted(map(str, found))}' for name,
+            found in places.items()))
     size = {label: min(len(found[label]) for found in places.values()) for label in common}
     def drawn(name: str, label: Hashable) -> np.ndarray:
         return np.random.default_rng(derive_seed(seed, name, str(label))).permutation(places[name][label])[:size[label]]
@@ -364,7 +379,8 @@ def add_measure(name: str, function: Callable[..., Any], **words: Any) -> Measur
     Examples
     --------
     >>> def asks(texts): return [text.rstrip().endswith('?') for text in texts]
-    >>> measure = add_measure('asks', asks, title='Questions', meaning='Texts that end in a question mark.', unit='share')
+    >>> measure = add_measure('asks', asks, title='Questions', unit='share',
+    ...                       meaning='Texts that end in a question mark.')
     """
     known = known_measures()
     if name in known and not known[name].function:

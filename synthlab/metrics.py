@@ -22,7 +22,8 @@ from .entities import entity_bias, entity_entropy, pronoun_ratio
 from .fidelity import CORRSYNTH_MAUVE, coverage, mauve, mmd, teacher_features
 from .inputs import as_labels
 from .lexical import (
-    compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu, targen_vocab_sum, vocabulary)
+    compression_ratio, distinct_n, length_distribution, longest_shared_ngram, near_duplicates, self_bleu,
+    targen_vocab_sum, vocabulary)
 from synthlab.measures import (
     Measure, Metric, add_measure, bootstrap_interval, equal_sizes, find_measure, half_sample_interval, known_measures,
     wilson_interval)
@@ -32,11 +33,14 @@ from synthlab.semantic import (
 from .util import CannotMeasure
 
 # %% ../nbs/13e_metrics.ipynb #054d0953
-_all_ = ['CannotMeasure', 'Measure', 'Metric', 'add_measure', 'bootstrap_interval', 'equal_sizes', 'half_sample_interval',
+_all_ = ['CannotMeasure', 'Measure', 'Metric', 'add_measure', 'bootstrap_interval', 'equal_sizes',
+         'half_sample_interval',
          'known_measures', 'wilson_interval',
-         'compression_ratio', 'distinct_n', 'length_distribution', 'longest_shared_ngram', 'near_duplicates', 'self_bleu', 'targen_vocab_sum', 'vocabulary',
+         'compression_ratio', 'distinct_n', 'length_distribution', 'longest_shared_ngram', 'near_duplicates',
+         'self_bleu', 'targen_vocab_sum', 'vocabulary',
          'entity_bias', 'entity_entropy', 'pronoun_ratio',
-         'CORRSYNTH_MAUVE', 'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd', 'nearest', 'novelty', 'plot_label_cosine', 'project',
+         'CORRSYNTH_MAUVE', 'coverage', 'embedding_duplicates', 'label_cosine', 'mauve', 'mean_cosine', 'mmd',
+         'nearest', 'novelty', 'plot_label_cosine', 'project',
          'row_cosine', 'sdra_2d', 'teacher_features', 'vendi_score']
 
 # %% ../nbs/13e_metrics.ipynb #bb11a581
@@ -46,25 +50,29 @@ METRICS = {name: find_measure(name) for name in (
     'label_cosine', 'vendi_score', 'mauve', 'coverage', 'mmd', 'novelty', 'label_preservation')}
 
 # %% ../nbs/13e_metrics.ipynb #2c4ef27d
-def gold_classifier(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], embedder: Any = None, C: float = 1., seed: int = 0) -> GoldClassifier:
+def gold_classifier(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], embedder: Any = None, C: float = 1.,
+                    seed: int = 0) -> GoldClassifier:
     """Train a judge of labels on real texts or their unit vectors, shape (n, d): a `GoldClassifier`."""
     return GoldClassifier(embedder, C, seed).fit(texts, labels)
 
 # %% ../nbs/13e_metrics.ipynb #baf494a3
-def confusion(predicted: Sequence[Hashable], asked: Sequence[Hashable], names: Sequence[str] | None = None) -> dict[str, dict[str, int]]:
+def confusion(predicted: Sequence[Hashable], asked: Sequence[Hashable], names: Sequence[str] | None = None) -> dict[str,
+    dict[str, int]]:
     """Count texts by asked label, then by judged label: as many rows as columns.
 
     `names` gives the order of the labels, sorted by default; labels it lacks come after.
     """
     predicted, asked = as_labels(predicted, 'predicted labels'), as_labels(asked, 'asked labels')
-    if len(predicted) != len(asked): raise ValueError(f'{len(predicted)} judgements of {len(asked)} texts: each text has one')
+    if len(predicted) != len(asked):
+        raise ValueError(f'{len(predicted)} judgements of {len(asked)} texts: each text has one')
     names = list(dict.fromkeys([*(names or ()), *sorted({*predicted, *asked})]))
     table = {a: dict.fromkeys(names, 0) for a in names}
     for judged, wanted in zip(predicted, asked): table[wanted][judged] += 1
     return table
 
 # %% ../nbs/13e_metrics.ipynb #3c8367ba
-def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], classifier: Any, gold_texts: Sequence[str] | np.ndarray = (),
+def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], classifier: Any,
+                       gold_texts: Sequence[str] | np.ndarray = (),
                        gold_labels: Sequence[Hashable] = (), level: float = .95) -> Metric:
     """Share of texts that a judge gives the label they were asked to have.
 
@@ -73,7 +81,8 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     texts, labels : sequence
         Texts, or whatever the judge's `predict` takes, and the labels that were asked for.
     classifier : object
-        The judge: anything with `predict(texts)`, such as `gold_classifier(...)`, a trained student, or a scikit-learn pipeline.
+        The judge: anything with `predict(texts)`, such as `gold_classifier(...)`, a trained student, or a scikit-learn
+        pipeline.
     gold_texts, gold_labels : sequence, optional
         Real texts that the judge did not learn from, and their labels: to judge the judge.
     level : float
@@ -82,7 +91,8 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     Returns
     -------
     Metric
-        The share; in the details the `confusion`, the share `per label`, the `judge`'s own accuracy, and labels `unknown to the judge`.
+        The share; in the details the `confusion`, the share `per label`, the `judge`'s own accuracy, and labels
+        `unknown to the judge`.
 
     Raises
     ------
@@ -101,14 +111,18 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text has one')
     known = _known_labels(classifier)
     unknown = sorted(set(labels) - set(known)) if known else []
-    if known and len(unknown) == len(set(labels)): raise CannotMeasure(f'the judge knows {", ".join(known)}, and the texts have {", ".join(unknown)}: train it on gold with these labels')
+    if known and len(unknown) == len(set(labels)):
+        raise CannotMeasure(f'the judge knows {", ".join(known)}, and the texts have {", ".join(unknown)}: train it on '
+                            f'gold with these labels')
     table = confusion(classifier.predict(texts), labels, known)
     def per_label(name: str, n: int) -> dict[str, float]:
-        return dict(zip(('share', 'low', 'high', 'n'), (table[name][name]/n, *wilson_interval(table[name][name], n, level), n)))
+        return dict(zip(('share', 'low', 'high', 'n'), (table[name][name]/n, *wilson_interval(table[name][name], n,
+            level), n)))
     rows = {name: per_label(name, n) for name in table if (n := sum(table[name].values()))}
     right, judge = sum(table[name][name] for name in table), _judge(classifier, gold_texts, gold_labels, level)
     details = {'confusion': table, 'per label': rows, 'judge': judge, 'unknown to the judge': unknown}
-    return Metric(right/len(labels), 'label_preservation', len(labels), wilson_interval(right, len(labels), level), level, 'higher', {'judge': type(classifier).__name__}, details)
+    return Metric(right/len(labels), 'label_preservation', len(labels), wilson_interval(right, len(labels), level),
+                  level, 'higher', {'judge': type(classifier).__name__}, details)
 
 
 def _known_labels(classifier: Any) -> list[str]:
@@ -118,9 +132,11 @@ def _known_labels(classifier: Any) -> list[str]:
     return []
 
 
-def _judge(classifier: Any, texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], level: float) -> dict[str, Any] | None:
+def _judge(classifier: Any, texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable],
+           level: float) -> dict[str, Any] | None:
     "Accuracy of the judge on real texts; None where there are none."
-    if len(texts) != len(labels): raise ValueError(f'{len(texts)} gold texts and {len(labels)} gold labels: each text has one')
+    if len(texts) != len(labels):
+        raise ValueError(f'{len(texts)} gold texts and {len(labels)} gold labels: each text has one')
     if not len(texts): return None
     right = sum(judged == str(label) for judged, label in zip(map(str, classifier.predict(texts)), labels))
     return {'accuracy': right/len(labels), 'interval': wilson_interval(right, len(labels), level), 'n': len(labels)}

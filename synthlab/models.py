@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
            'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
-           'load_model', 'weights_hash', 'take_loaded', 'context_length', 'CausalModel']
+           'load_model', 'weights_hash', 'context_length', 'CausalModel']
 
 # %% ../nbs/02_models.ipynb #cd29c63f
 import hashlib
@@ -30,40 +30,15 @@ from .util import choose_device, quiet
 
 # %% ../nbs/02_models.ipynb #4288239b
 def plain_prompt(messages: Sequence[dict], cue: str) -> str:
-    """Write a conversation as plain text for a base model, with the last answer left open.
+    """Write a conversation as plain text for a base model: blank lines between shots, ending in the open cue.
 
-    Parameters
-    ----------
-    messages : sequence of dict
-        Turns with `role` (a system turn may come first, then user and assistant) and `content`; the last is the user's.
-    cue : str
-        Word that opens every answer, such as "Summary:".
-
-    Returns
-    -------
-    str
-        Question and answer on lines of their own, a blank line between pairs, ending in the open cue.
-
-    References
-    ----------
-    Few-shot form of CorrSynth (arXiv 2411.08553), as in SynthesizRR (arXiv 2405.10040).
+    The few-shot form of CorrSynth (arXiv 2411.08553), as in SynthesizRR (arXiv 2405.10040).
     """
     return ''.join(m['content'] + ('\n' if m['role'] == 'user' else '\n\n') for m in messages) + cue
 
 # %% ../nbs/02_models.ipynb #b9ebd356
 def fold_system(messages: Sequence[dict]) -> list[dict]:
-    """Put the text of a system turn at the head of the turn after it.
-
-    Parameters
-    ----------
-    messages : sequence of dict
-        Turns with `role` and `content`; a system turn can only be the first, and not the only one.
-
-    Returns
-    -------
-    list of dict
-        The same conversation without a system turn.
-    """
+    """Move the text of a first system turn to the beginning of the turn after it."""
     if messages[0]['role'] != 'system': return list(messages)
     system, first, *rest = messages
     if first['role'] != 'user': return [{'role': 'user', 'content': system['content']}, first, *rest]
@@ -71,14 +46,15 @@ def fold_system(messages: Sequence[dict]) -> list[dict]:
 
 # %% ../nbs/02_models.ipynb #cddb79d4
 class Prompt(str):
-    """A prompt that knows which of its characters are data, and are never read as control tokens.
+    """A prompt that knows which of its characters are data, where control tokens are never read.
 
     Parameters
     ----------
     text : str
         The prompt.
     data : iterable of tuple
-        Start and end of each stretch of data, in order; only those where a control token could be read have to be named.
+        Start and end of each stretch of data, in order; stretches without the spelling of a control token may be left
+        out.
 
     Examples
     --------
@@ -93,133 +69,82 @@ class Prompt(str):
 
 
 def literal(text: str) -> Prompt:
-    """Take a text as data from end to end.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-
-    Returns
-    -------
-    Prompt
-        The same text; nothing in it is a control token.
-    """
+    """Mark a whole text as data: nothing in it is a control token."""
     return Prompt(text, [(0, len(text))])
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """List the spellings that a tokenizer reads as control tokens.
+    """List the spellings that a tokenizer reads as control tokens, longest first.
 
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        The tokenizer.
-
-    Returns
-    -------
-    list of str
-        All special tokens, and the added ones that its chat template writes, for some families do not mark the tokens of a turn as special; the longest first.
+    These are all special tokens, and the added ones that its chat template writes.
     """
-    added, template = tokenizer.added_tokens_decoder.values(), str(tokenizer.chat_template or '')
-    found = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special or t.content in template and re.search(r'[^\w\s]', t.content))}
+    template, found = str(tokenizer.chat_template or ''), set(tokenizer.all_special_tokens)
+    for token in tokenizer.added_tokens_decoder.values():
+        # some families do not mark the tokens of a turn as special; a plain word in a template is none
+        in_template = token.content in template and re.search(r'[^\w\s]', token.content)
+        if token.special or in_template: found.add(token.content)
+    # longest first: a token may begin with another one
     return sorted(found - {''}, key=lambda token: (-len(token), token))
 
 
 def secret_names(tokens: Iterable[str]) -> dict[str, str]:
-    """Draw a name for each token, that no text can hold except by a chance of one in 2**64.
-
-    Parameters
-    ----------
-    tokens : iterable of str
-        Control tokens.
-
-    Returns
-    -------
-    dict
-        Token to name, letters and digits; another in each call.
-    """
+    """Draw a name for each token, of letters and digits, that a text holds by chance once in 2**64."""
     key = secrets.token_hex(8)
     return {token: f'z{key}n{n}z' for n, token in enumerate(tokens)}
 
 
 def renamed_tokenizer(tokenizer: PreTrainedTokenizerBase, names: Mapping[str, str]) -> Tokenizer:
-    """Copy a fast tokenizer, with other spellings for some tokens and the same ids.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        The tokenizer; it stays as it is.
-    names : Mapping
-        Token to its new spelling.
-
-    Returns
-    -------
-    Tokenizer
-        The copy: the old spellings are ordinary characters to it.
-    """
+    """Copy a fast tokenizer with the same ids and other spellings of some tokens; the old ones are plain characters."""
+    def renamed(piece): return names.get(piece, piece)
+    def touched(pair):
+        left, right = pair.split(' ') if isinstance(pair, str) else pair
+        return names.keys() & {left, right, left + right}
     state = json.loads(tokenizer.backend_tokenizer.to_str()) | {'truncation': None, 'padding': None}
-    for token in state['added_tokens']: token['content'] = names.get(token['content'], token['content'])
+    for token in state['added_tokens']: token['content'] = renamed(token['content'])
     model = state['model']
+    # Unigram models have a list of pairs, the others a dict
     rows = model['vocab'].items() if isinstance(model['vocab'], dict) else model['vocab']
-    model['vocab'] = type(model['vocab'])((names.get(piece, piece), value) for piece, value in rows)
-    if 'unk_token' in model: model['unk_token'] = names.get(model['unk_token'], model['unk_token'])
-    if 'merges' in model: model['merges'] = [pair for pair in model['merges'] if not names.keys() & _joined(pair)]
+    model['vocab'] = type(model['vocab'])((renamed(piece), value) for piece, value in rows)
+    if 'unk_token' in model: model['unk_token'] = renamed(model['unk_token'])
+    # a merge that makes a control token would make it from characters of data
+    if 'merges' in model: model['merges'] = [pair for pair in model['merges'] if not touched(pair)]
     return Tokenizer.from_str(json.dumps(state))
-
-
-def _joined(pair: str | Sequence[str]) -> set[str]:
-    "Both parts of a merge, and what they make."
-    left, right = pair.split(' ') if isinstance(pair, str) else pair
-    return {left, right, left + right}
 
 # %% ../nbs/02_models.ipynb #ffd087f4
 def _any_of(words: Iterable[str]) -> re.Pattern:
-    "Finds the first of these words, which come the longest first."
+    "A pattern for any of these words, given longest first; it matches nothing if there are none."
     return re.compile('|'.join(map(re.escape, words)) or '(?!)')
 
 
 def _hide(messages: Sequence[dict], names: Mapping[str, str]) -> list[dict]:
-    "Put names for the control tokens in the contents of messages."
+    "Replace control tokens in the contents of messages by their names."
     def hidden(message):
+        # blank lines are data in an example only
         tokens = _any_of(token for token in names if message['role'] == 'assistant' or token.strip())
-        return message | {'content': tokens.sub(lambda found: names[found[0]], message['content'])}
+        return message | {'content': tokens.sub(lambda match: names[match[0]], message['content'])}
     return [hidden(message) for message in messages]
 
 
 def _reveal(text: str, names: Mapping[str, str]) -> Prompt:
-    "Put back what the names stand for, and remember where it is: it is data."
-    tokens, data, found = {name: token for token, name in names.items()}, [], ''
+    "Put the control tokens back in place of their names, and remember where: there they are data."
+    tokens, data, prompt = {name: token for token, name in names.items()}, [], ''
     for piece in re.split(f"({_any_of(tokens).pattern})", text):
-        if piece in tokens: data.append((len(found), len(found) + len(tokens[piece])))
-        found += tokens.get(piece, piece)
-    return Prompt(found, data)
+        if piece in tokens: data.append((len(prompt), len(prompt) + len(tokens[piece])))
+        prompt += tokens.get(piece, piece)
+    return Prompt(prompt, data)
 
 
 def _rename(prompt: Prompt, names: Mapping[str, str]) -> str:
-    "Put names for the control tokens of the format: those outside the data."
+    "Replace the control tokens of the format, those outside the data, by their names."
     pattern, text, at = _any_of(names), '', 0
     for start, end in (*prompt.data, (len(prompt), len(prompt))):
-        text += pattern.sub(lambda found: names[found[0]], prompt[at:start]) + prompt[start:end]
+        text += pattern.sub(lambda match: names[match[0]], prompt[at:start]) + prompt[start:end]
         at = end
     return text
 
 # %% ../nbs/02_models.ipynb #4a86d297
 def left_pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Stack token sequences into one batch, padded on the left.
-
-    Parameters
-    ----------
-    sequences : sequence of sequence of int
-        Token ids of B prompts, none empty.
-    pad_id : int
-        Id to fill with; the mask hides it.
-
-    Returns
-    -------
-    tuple of Tensor
-        `input_ids` and `attention_mask`, both of shape (B, longest), int64.
-    """
+    """Stack B token sequences into `input_ids` and `attention_mask`, both (B, longest), padded on the left."""
     width = max(map(len, sequences))
     input_ids = torch.tensor([[pad_id] * (width - len(s)) + list(s) for s in sequences])
     attention_mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
@@ -227,65 +152,28 @@ def left_pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, T
 
 # %% ../nbs/02_models.ipynb #8587046b
 def positions(attention_mask: Tensor) -> Tensor:
-    """Count the real tokens before each column.
-
-    Parameters
-    ----------
-    attention_mask : Tensor
-        1 for real tokens and 0 for padding, shape (B, T).
-
-    Returns
-    -------
-    Tensor
-        Position of each token in its own prompt, shape (B, T); 0 in the padding.
-    """
+    """Number of real tokens before each column of an attention mask (B, T); 0 in the padding."""
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 # %% ../nbs/02_models.ipynb #5fb594b7
 def mask_columns(logits: Tensor, vocab_size: int) -> Tensor:
-    """Set the columns beyond the tokenizer to -inf.
-
-    Parameters
-    ----------
-    logits : Tensor
-        Next-token scores in nats, shape (..., columns).
-    vocab_size : int
-        Number of ids that the tokenizer can decode.
-
-    Returns
-    -------
-    Tensor
-        Scores in nats, shape (..., columns); the input itself where nothing is to be masked.
-    """
+    """Set the columns of logits beyond the tokenizer to -inf."""
     if logits.shape[-1] <= vocab_size: return logits
     extra = torch.arange(logits.shape[-1], device=logits.device) >= vocab_size
     return logits.masked_fill(extra, -torch.inf)
 
 # %% ../nbs/02_models.ipynb #781209ab
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model_eos: Sequence[int] = (), line_breaks: bool = True) -> Tensor:
-    """List the token ids that end a text.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        Decodes each id.
-    model_eos : sequence of int
-        End-of-text ids of the model's generation settings.
-    line_breaks : bool
-        Whether tokens that hold a line break end a text too, as they should for a base model.
-
-    Returns
-    -------
-    Tensor
-        Sorted ids, shape (n,), int64.
-    """
+    """List the ids that end a text, sorted: end-of-text ids and, for a base model, tokens with a line break."""
     ids = {i for i in (*model_eos, tokenizer.eos_token_id) if i is not None}
-    if line_breaks: ids |= {i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if '\n' in text}
+    if line_breaks:
+        texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+        ids |= {i for i, text in enumerate(texts) if '\n' in text}
     return torch.tensor(sorted(ids), dtype=torch.long)
 
 # %% ../nbs/02_models.ipynb #3679a934
 def _address_fault(model: str) -> str:
-    "What to do with the address of a server, which is no name of a model; empty for any other name."
+    "Say what to do with an address, which is not the name of a model; empty for any other name."
     if not re.match(r'(?i)https?://|[\w.-]+:\d+(/|$)', model): return ''
     if '://huggingface.co/' in model:
         return f'{model!r} is the address of a page: give the name of the model alone, such as "owner/name"'
@@ -294,97 +182,37 @@ def _address_fault(model: str) -> str:
 
 
 def model_path(model: str) -> str:
-    """Resolve the name of a model.
-
-    Parameters
-    ----------
-    model : str
-        "pocket" for the embedded teacher, a folder, or a name on the Hugging Face Hub.
-
-    Returns
-    -------
-    str
-        A folder or a Hub name that transformers can load.
-
-    Raises
-    ------
-    ValueError
-        If it is the address of a server.
-    """
+    """Resolve "pocket", a folder or a Hub name for transformers; raises `ValueError` for a server's address."""
     if fault := _address_fault(str(model)): raise ValueError(fault)
     if str(model) == 'pocket': return str(files('synthlab')/'resources'/'pocket')
     return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
 
 # %% ../nbs/02_models.ipynb #4b712f54
 def files_hash(folder: str | Path) -> str:
-    """Fingerprint the files that decide what a model in a folder says: weights, configuration, tokenizer, template.
-
-    Parameters
-    ----------
-    folder : path
-        The folder.
-
-    Returns
-    -------
-    str
-        12 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(path for form in ('*.safetensors', '*.json', '*.jinja', '*.txt', '*.model') for path in Path(folder).glob(form)):
+    """Fingerprint a model's files, which are weights, configuration, tokenizer and template: 12 hexadecimal digits."""
+    digest, forms = hashlib.sha256(), ('*.safetensors', '*.json', '*.jinja', '*.txt', '*.model')
+    for path in sorted(path for form in forms for path in Path(folder).glob(form)):
         with path.open('rb') as file: digest.update(path.name.encode() + hashlib.file_digest(file, 'sha256').digest())
     return digest.hexdigest()[:12]
 
 # %% ../nbs/02_models.ipynb #a2ed928d
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
-    """Choose the number type of the weights: float32 on a CPU, the checkpoint's own elsewhere.
+    """Choose the type of the weights: "auto" is float32 on a CPU, the checkpoint's own elsewhere.
 
-    Parameters
-    ----------
-    dtype : str
-        "auto", or the name of a torch type such as "bfloat16".
-    device : torch.device
-        Where the model runs.
-
-    Returns
-    -------
-    torch.dtype or str
-        A type, or "auto" for the checkpoint's own.
-
-    Raises
-    ------
-    ValueError
-        If torch has no floating-point type of that name.
+    Raises `ValueError` if torch has no floating-point type of that name.
     """
     if dtype == 'auto': return torch.float32 if device.type == 'cpu' else 'auto'
-    found = getattr(torch, str(dtype).removeprefix('torch.'), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, bfloat16 or float16")
-    return found
+    kind = getattr(torch, str(dtype).removeprefix('torch.'), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ValueError(f"dtype {dtype!r} is not a floating-point type of torch; use auto, float32, "
+                         f"bfloat16 or float16")
+    return kind
 
 # %% ../nbs/02_models.ipynb #28875402
 def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None):
-    """Load a causal language model and its tokenizer; safetensors only, no remote code.
+    """Load a causal language model, in evaluation mode, and its tokenizer; safetensors only, no remote code.
 
-    Parameters
-    ----------
-    model : str
-        "pocket", a folder, or a Hub name.
-    dtype : str
-        Number type of the weights; see `choose_dtype`.
-    device : str
-        Where it runs; see `choose_device`.
-    revision : str or None
-        Branch, tag or commit on the Hub.
-
-    Returns
-    -------
-    tuple
-        The model in evaluation mode, and its tokenizer.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be found or loaded.
+    Raises `ValueError` if the model cannot be found or loaded.
     """
     path, place = model_path(model), choose_device(device)
     kind = choose_dtype(dtype, place)
@@ -394,53 +222,36 @@ def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: 
         with quiet(model == 'pocket'):
             network = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]} Use \"pocket\", a folder with "
-                         "config.json, tokenizer.json and *.safetensors, or the name of a causal model on the Hub") from error
+        raise ValueError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]} Use \"pocket\", a "
+                         f"folder with "
+                         "config.json, tokenizer.json and *.safetensors, or the name of a causal "
+                         "model on the Hub") from error
     return network.to(place).eval(), tokenizer
 
 # %% ../nbs/02_models.ipynb #52d3694a
-LOADED = 'loaded:'                                              # no branch, tag or commit has a colon
-_VALUES = 64                                                    # of each tensor, at least, where there are as many
+# no branch, tag or commit has a colon
+LOADED = 'loaded:'
+# values to read of each tensor, at least, if it has as many
+_VALUES = 64
 _NO_MATTER = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 
 def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Fingerprint a model that is loaded already: its configuration, some values of each tensor, the vocabulary.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        The model.
-    tokenizer : PreTrainedTokenizerBase
-        Its tokenizer.
-
-    Returns
-    -------
-    str
-        12 hexadecimal digits; the same on every device.
-    """
+    """Fingerprint a loaded model by configuration, values of each tensor and vocabulary: 12 digits, on every device."""
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NO_MATTER}
     facts = [config, sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor): continue                       # what a quantised layer notes of itself
+        # a quantised layer has notes among its tensors
+        if not isinstance(tensor, Tensor): continue
         digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
-        if tensor.is_meta: continue                                       # its values are on the disk
+        # values of a meta tensor are on the disk
+        if tensor.is_meta: continue
         few = tensor.detach().flatten()[::max(1, tensor.numel()//_VALUES)]
         digest.update(few.contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 # %% ../nbs/02_models.ipynb #46e9050b
-def _loaded_fault(model: Any) -> str:
-    "Why an object is no model that continues texts; empty when it is one."
-    if not isinstance(model, torch.nn.Module) or not hasattr(model, 'config'):
-        return ('the model must be a name, a folder, or a causal language model of transformers, '
-                f'got an object of type {type(model).__name__}')
-    if getattr(model.config, 'is_encoder_decoder', False) or not model.can_generate():
-        return f'a {type(model).__name__} does not continue texts: load the model with AutoModelForCausalLM'
-    return ''
-
-
 def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
     "The tokenizer of a loaded model, by the name that the model was loaded by."
     name, cure = getattr(model.config, '_name_or_path', ''), 'give it too: CausalTeacher(model, tokenizer)'
@@ -448,46 +259,24 @@ def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
     revision = getattr(model.config, '_commit_hash', None)
     try: return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        told = str(error).strip().splitlines()[0]
-        raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {told}; {cure}') from error
+        cause = str(error).strip().splitlines()[0]
+        raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {cause}; {cure}') from error
 
 
-def _tokenizer_fault(tokenizer: Any, model: PreTrainedModel) -> str:
-    "Why an object is no tokenizer of a model; empty when it may be."
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return ('the tokenizer must be one of transformers, such as AutoTokenizer.from_pretrained(name), '
-                f'got {tokenizer!r}')
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) <= rows: return ''
-    return f'the tokenizer has {len(tokenizer)} tokens and the model {rows}: are they of one model?'
-
-
-def take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, name: str | None = None):
-    """Take a model that is loaded already, and find out who it is.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        A causal language model; it is put into evaluation mode and stays otherwise as it is, also where it is and in
-        its number type.
-    tokenizer : PreTrainedTokenizerBase or None
-        Its tokenizer; None takes the one of the name or folder that the model was loaded by.
-    name : str or None
-        What to call it; None takes that name or folder, or makes one of its kind and fingerprint.
-
-    Returns
-    -------
-    tuple
-        The model, its tokenizer, its name, and its revision: "loaded:" and a fingerprint.
-
-    Raises
-    ------
-    ValueError
-        If the model does not continue texts, or tokenizer and model do not fit.
-    """
-    if fault := _loaded_fault(model): raise ValueError(fault)
+def _take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str | None):
+    """A loaded model in evaluation mode, its tokenizer, its name, and its revision: "loaded:" and a fingerprint."""
+    if not isinstance(model, torch.nn.Module) or not hasattr(model, 'config'):
+        raise ValueError('the model must be a name, a folder, or a causal language model of transformers, '
+                         f'got an object of type {type(model).__name__}')
+    if getattr(model.config, 'is_encoder_decoder', False) or not model.can_generate():
+        raise ValueError(f'a {type(model).__name__} does not continue texts: load the model with AutoModelForCausalLM')
     tokenizer = _own_tokenizer(model) if tokenizer is None else tokenizer
-    if fault := _tokenizer_fault(tokenizer, model): raise ValueError(fault)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError('the tokenizer must be one of transformers, such as AutoTokenizer.from_pretrained(name), '
+                         f'got {tokenizer!r}')
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ValueError(f'the tokenizer has {len(tokenizer)} tokens and the model {rows}: are they of one model?')
     mark = weights_hash(model, tokenizer)
     name = name or getattr(model.config, '_name_or_path', '') or f'{model.config.model_type}-{mark}'
     return model.eval(), tokenizer, name, f'{LOADED}{mark}'
@@ -505,7 +294,7 @@ def _take_named(model: str, dtype: str, device: str, revision: str | None):
 
 
 def _check_options(named: bool, tokenizer: Any, name: str | None, **loading: Any) -> None:
-    "Refuse options that are for a model of the other kind."
+    "Refuse options for a model of the other kind."
     if named and (tokenizer is not None or name is not None):
         raise ValueError('a model that is given by its name brings its tokenizer and name, got '
                          f'tokenizer={tokenizer!r} and name={name!r}: leave them out, or give the loaded model itself. '
@@ -517,18 +306,7 @@ def _check_options(named: bool, tokenizer: Any, name: str | None, **loading: Any
 
 # %% ../nbs/02_models.ipynb #958dfc43
 def context_length(config) -> int | None:
-    """Find the longest sequence that a model can be given here.
-
-    Parameters
-    ----------
-    config : PreTrainedConfig
-        The language model's configuration.
-
-    Returns
-    -------
-    int or None
-        Tokens of prompt and text together; None if the configuration names no bound.
-    """
+    """Find the longest sequence of prompt and text for a model configuration; None if it names no bound."""
     bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
     return min((b for b in bounds if b), default=None)
 
@@ -536,27 +314,9 @@ def context_length(config) -> int | None:
 class CausalModel:
     """A transformers causal language model that shows its logits.
 
-    Parameters
-    ----------
-    model : str or PreTrainedModel
-        "pocket" (the embedded teacher), a folder, or a Hub name; or a model that is loaded already. That one is put
-        into evaluation mode (no dropout), and stays otherwise as it is: device and number type are its own.
-    tokenizer : PreTrainedTokenizerBase or None
-        Tokenizer of a loaded model; None takes the one of the name or folder that it was loaded by.
-    dtype : str
-        Number type of the weights: "auto" is float32 on a CPU and the checkpoint's own type elsewhere.
-    device : str
-        "auto" takes CUDA, then Apple's GPU, then the CPU.
-    revision : str or None
-        Branch, tag or commit on the Hub.
-    name : str or None
-        What to call a loaded model; None takes the name or folder that it was loaded by, or makes one of its kind
-        and fingerprint.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be loaded, or is none that continues texts.
+    The parameters are those of `CausalTeacher`, which answers requests as well. Raises `ValueError` if the model cannot
+    be
+    loaded, or does not continue texts.
 
     Examples
     --------
@@ -567,26 +327,28 @@ class CausalModel:
                  dtype: str = 'auto', device: str = 'auto', revision: str | None = None, name: str | None = None):
         named = isinstance(model, (str, os.PathLike))
         _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision)
-        taken = _take_named(model, dtype, device, revision) if named else take_loaded(model, tokenizer, name)
+        taken = _take_named(model, dtype, device, revision) if named else _take_loaded(model, tokenizer, name)
         self.model, self.tokenizer, self.name, self.revision = taken
         self.device, self.dtype = self.model.device, self.model.dtype
         self.vocab_size = len(self.tokenizer)
         self.max_length = context_length(self.model.config.get_text_config())
+        # any id will do: the mask hides it
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
         eos = self.model.generation_config.eos_token_id
-        self.end_ids, self.stop_ids = (stop_ids(self.tokenizer, eos if isinstance(eos, list) else [eos], line_breaks=lines).to(self.device)
+        self.end_ids, self.stop_ids = (stop_ids(self.tokenizer, eos if isinstance(eos, list) else [eos],
+                                                line_breaks=lines).to(self.device)
                                        for lines in (False, not self.is_chat))
 
     def __repr__(self): return f"{type(self).__name__}({self.name!r}, dtype={self.dtype}, device={self.device})"
 
     @property
     def is_chat(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
+        """Whether the tokenizer has a chat template."""
         return bool(self.tokenizer.chat_template)
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Names of the control tokens, which the twin of the tokenizer knows them by."""
+        """Names of the control tokens for the twin of the tokenizer."""
         return secret_names(control_tokens(self.tokenizer))
 
     @cached_property
@@ -607,101 +369,76 @@ class CausalModel:
         Returns
         -------
         Prompt
-            The prompt, which knows where control tokens are spelt in the contents of the turns: there they are data.
+            The prompt; control tokens in the contents of the turns are data.
         """
         return _reveal(self._written(_hide(messages, self.names), cue), self.names)
 
     def _written(self, messages, cue):
         "The prompt as text."
         if not self.is_chat: return plain_prompt(messages, cue)
-        def written(turns): return self.tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+        def written(turns):
+            return self.tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
         if messages[0]['role'] != 'system': return written(messages)
+        # a template may refuse a system turn, or drop it silently
         try: prompt = written(messages)
         except TemplateError: prompt = ''
         return prompt if messages[0]['content'].strip() in prompt else written(fold_system(messages))
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Turn prompts into token ids that begin with the model's begin-of-text token, where it has one.
+        """Turn prompts into token ids that begin with the model's begin-of-text token, if it has one.
 
         Parameters
         ----------
         prompts : sequence of str
-            Texts as `render` wrote them, or `literal` ones; in a plain string every spelling of a control token is one.
+            Texts from `render` or `literal`; in a plain string every spelling of a control token is one.
 
         Returns
         -------
         list of list of int
             Token ids of each prompt.
         """
-        add, plain = not self.is_chat, [str(prompt) for prompt in prompts if not getattr(prompt, 'data', ())]
+        # a chat template writes the begin-of-text token itself
+        add, bos = not self.is_chat, None if self.is_chat else self.tokenizer.bos_token_id
+        plain = [str(prompt) for prompt in prompts if not getattr(prompt, 'data', ())]
         ready = iter(self.tokenizer(plain, add_special_tokens=add)['input_ids'] if plain else ())
         rows = [self._ids(prompt, add) if getattr(prompt, 'data', ()) else next(ready) for prompt in prompts]
-        bos = self.tokenizer.bos_token_id
-        return [row if bos is None or self.is_chat or row[:1] == [bos] else [bos, *row] for row in rows]
+        return [row if bos is None or row[:1] == [bos] else [bos, *row] for row in rows]
 
     def _ids(self, prompt: Prompt, add_special_tokens: bool) -> list[int]:
-        "Token ids of a prompt with data, which is encoded as plain characters."
+        "Token ids of a prompt whose data is encoded as plain characters."
         if self.twin: return self.twin.encode(_rename(prompt, self.names), add_special_tokens=add_special_tokens).ids
-        cuts = [0, *(at for stretch in prompt.data for at in stretch), len(prompt)]
-        pieces = [self.tokenizer(prompt[start:end], add_special_tokens=False, split_special_tokens=bool(n % 2))['input_ids'] for n, (start, end) in enumerate(pairwise(cuts))]
-        return self.tokenizer.build_inputs_with_special_tokens(sum(pieces, [])) if add_special_tokens else sum(pieces, [])
+        # every second piece is data
+        cuts, ids = [0, *(at for stretch in prompt.data for at in stretch), len(prompt)], []
+        for n, (start, end) in enumerate(pairwise(cuts)):
+            ids += self.tokenizer(prompt[start:end], add_special_tokens=False,
+                                  split_special_tokens=bool(n % 2))['input_ids']
+        return self.tokenizer.build_inputs_with_special_tokens(ids) if add_special_tokens else ids
 
     def decode(self, token_ids: Sequence[int], whole: bool = False) -> str:
-        """Read a completion: no special tokens, and for a base model only its first line.
-
-        Parameters
-        ----------
-        token_ids : sequence of int
-            Ids that followed the prompt.
-        whole : bool
-            Take all lines of a base model's text too.
-
-        Returns
-        -------
-        str
-            The text, stripped.
-        """
+        """Decode a completion without special tokens; of a base model's text the first line, unless `whole`."""
         text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
         return text if whole or self.is_chat else text.split('\n')[0].strip()
 
+    def _scores(self, sequences: Sequence[Sequence[int]], last: int) -> tuple[Tensor, Tensor]:
+        "Padded token ids, and scores after the last few tokens (0: all), shape (B, tokens, V), float32."
+        input_ids, mask = (x.to(self.device) for x in left_pad(sequences, self.pad_id))
+        logits = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask),
+                            use_cache=False).logits
+        return input_ids, mask_columns(logits[:, -last:].float(), self.vocab_size)
+
     @torch.inference_mode()
     def next_logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Score the next token of each sequence, without a cache.
+        """Score the next token of each of B sequences of token ids, without a cache.
 
-        Parameters
-        ----------
-        sequences : sequence of sequence of int
-            Token ids of B prompts with what has been written so far.
-
-        Returns
-        -------
-        Tensor
-            Scores in nats, shape (B, V), float32; -inf beyond the tokenizer.
+        The scores are in nats, shape (B, V), float32; -inf beyond the tokenizer.
         """
-        input_ids, mask = (x.to(self.device) for x in left_pad(sequences, self.pad_id))
-        logits = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False).logits
-        return mask_columns(logits[:, -1].float(), self.vocab_size)
+        return self._scores(sequences, last=1)[1][:, -1]
 
     @torch.inference_mode()
     def logprob(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
-        """Sum the log-probabilities of each completion given its prompt.
-
-        Parameters
-        ----------
-        prompts : sequence of str
-            B prompts.
-        completions : sequence of str
-            What follows each.
-
-        Returns
-        -------
-        Tensor
-            Nats, shape (B,): the sum over the completion's tokens, float32.
-        """
+        """Sum the log-probabilities of each of B completions given its prompt: nats, shape (B,), float32."""
         heads = self.encode(prompts)
         tails = [self._ids(literal(f' {c}'), add_special_tokens=False) for c in completions]
-        input_ids, mask = (x.to(self.device) for x in left_pad([h + t for h, t in zip(heads, tails)], self.pad_id))
-        logits = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), use_cache=False).logits
-        scores = mask_columns(logits[:, :-1].float(), self.vocab_size).log_softmax(-1)
-        scores = scores.gather(-1, input_ids[:, 1:, None])[..., 0]
+        input_ids, logits = self._scores([h + t for h, t in zip(heads, tails)], last=0)
+        scores = logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
         return torch.stack([row[-len(t):].sum() for row, t in zip(scores, tails)])

@@ -20,7 +20,8 @@ def passage_fault(text: str, words: tuple[int, int], least_sentences: int = 1, n
     # sentences by their final marks, so that careless capitals do no harm
     n, ends = len(text.split()), len(re.findall(r'[.!?]["”’)\]]*(?=\s|$)', text))
     if not words[0] <= n <= words[1]: return f'the {name} has {n} words: write {words[0]} to {words[1]}'
-    return f'the {name} has too few sentences, {ends}: write at least {least_sentences}' if ends < least_sentences else ''
+    return (f'the {name} has too few sentences, {ends}: write at least {least_sentences}' if ends < least_sentences
+            else '')
 
 # %% ../nbs/10e_passages.ipynb #826e2202
 def search_question(text: str) -> str:
@@ -28,7 +29,8 @@ def search_question(text: str) -> str:
     return ' '.join(text.lower().split()).rstrip(' ?.')
 
 # %% ../nbs/10e_passages.ipynb #d531c94e
-_OPENINGS = ('is', 'are', 'am', 'was', 'were', 'do', 'does', 'did', 'can', 'could', 'has', 'have', 'had', 'will', 'would', 'shall', 'should', 'may', 'might', 'must')
+_OPENINGS = ('is', 'are', 'am', 'was', 'were', 'do', 'does', 'did', 'can', 'could', 'has', 'have', 'had', 'will',
+             'would', 'shall', 'should', 'may', 'might', 'must')
 _OPENS = re.compile(rf"(?:{'|'.join(_OPENINGS)}|won't|can't|shan't|(?:{'|'.join(_OPENINGS)})n't)\s", re.I)
 _GIVEAWAY = re.compile(r'\b(?:yes|false|(?:the|this) (?:passage|paragraph|article)|according to)\b', re.I)
 
@@ -41,12 +43,16 @@ def _run(part: Sequence[str], whole: Sequence[str]) -> bool:
 def boolq_fault(fields: Mapping[str, str], words: tuple[int, int] = (3, 20)) -> str:
     "Fault of a BoolQ question, with these bounds on its words."
     question, n = fields['question'], len(fields['question'].split())
-    if not _OPENS.match(question): return f"the question {question!r} does not start like a yes/no question: start with {', '.join(_OPENINGS[:-1])} or {_OPENINGS[-1]}"
+    if not _OPENS.match(question):
+        return (f"the question {question!r} does not start like a yes/no question: start with "
+                f"{', '.join(_OPENINGS[:-1])} or {_OPENINGS[-1]}")
     if not words[0] <= n <= words[1]: return f'the question has {n} words: write {words[0]} to {words[1]}'
-    if found := _GIVEAWAY.search(question): return f'the question says {found[0]!r}: ask about the matter itself, without naming the passage or the answer'
+    if found := _GIVEAWAY.search(question):
+        return f'the question says {found[0]!r}: ask about the matter itself, without naming the passage or the answer'
     asked, told = plain_words(question), plain_words(fields['passage'])
     # also without the verb in front, or with the words in another order
-    copied = _run(asked, told) or _run(asked[1:], told) or any(sorted(plain_words(sentence)) == sorted(asked) for sentence in sentences(fields['passage']))
+    copied = _run(asked, told) or _run(asked[1:], told) or any(sorted(plain_words(sentence)) == sorted(asked)
+        for sentence in sentences(fields['passage']))
     return f'the question {question!r} copies the passage: ask in other words' if copied else ''
 
 # %% ../nbs/10e_passages.ipynb #de9299d3
@@ -83,11 +89,14 @@ def multirc_fault(fields: Mapping[str, str], question_words: tuple[int, int] = (
     "Fault of a MultiRC question and its answer, with these bounds on their words."
     question, answer = fields['question'], fields['answer']
     asked, told = len(question.split()), len(answer.split())
-    if not question.rstrip(' "”').endswith('?'): return f'the question {question!r} does not end with a question mark: write a question'
-    if not question_words[0] <= asked <= question_words[1]: return f'the question has {asked} words: write {question_words[0]} to {question_words[1]}'
+    if not question.rstrip(' "”').endswith('?'):
+        return f'the question {question!r} does not end with a question mark: write a question'
+    if not question_words[0] <= asked <= question_words[1]:
+        return f'the question has {asked} words: write {question_words[0]} to {question_words[1]}'
     if told > answer_words: return f'the answer has {told} words: write at most {answer_words}'
     if plain_words(answer) == plain_words(question): return f'the answer {answer!r} is the question: answer it'
-    if same_text(answer) == same_text(fields['paragraph']): return 'the answer is the whole paragraph: answer in a few words'
+    if same_text(answer) == same_text(fields['paragraph']):
+        return 'the answer is the whole paragraph: answer in a few words'
     found = _VERDICT.search(answer)
     return f'the answer says {found[0]!r}: give the answer alone, without saying whether it is right' if found else ''
 
@@ -107,7 +116,8 @@ class MultiRC(Strategy):
 
     def seed_fault(self, parts: Mapping[str, str]) -> str:
         "Fault of the paragraph; see `passage_fault`."
-        return super().seed_fault(parts) or passage_fault(parts['paragraph'], self.words, self.least_sentences, 'paragraph')
+        return super().seed_fault(parts) or passage_fault(parts['paragraph'], self.words, self.least_sentences,
+                                                          'paragraph')
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of question or answer; see `multirc_fault`."
@@ -124,9 +134,12 @@ def unmarked(article: str) -> tuple[str, tuple[str, ...]]:
 def entity_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
     "Mentions of each entity, the longest first; entities in order of their first mention."
     names = list(dict.fromkeys(names))
-    def ends(name): return [other for other in names if same_text(other) != same_text(name) and f' {same_text(other)}'.endswith(f' {same_text(name)}')]
+    def ends(name):
+        return [other for other in names if same_text(other) != same_text(name)
+                and f' {same_text(other)}'.endswith(f' {same_text(name)}')]
     # a name that ends exactly one longer name is another mention of it
-    heads = {name: max(ends(name), key=len) if len({same_text(other) for other in ends(name)}) == 1 else name for name in names}
+    heads = {name: max(ends(name), key=len) if len({same_text(other) for other in ends(name)}) == 1 else name
+             for name in names}
     spelt = {}
     for name in names: spelt.setdefault(same_text(heads[name]), []).append(name)
     return [tuple(sorted(group, key=len, reverse=True)) for group in spelt.values()]
@@ -138,13 +151,18 @@ GAP = '@placeholder'
 def record_fault(fields: Mapping[str, Any]) -> str:
     "Fault of a row of ReCoRD."
     passage, query, entities, answers = (fields[name] for name in ('passage', 'query', 'entities', 'answers'))
-    if (n := query.count(GAP)) != 1: return f'the query has {GAP} {n} times: write it with exactly one, where the answer stands'
-    if lost := next((name for name in entities if name not in passage), None): return f'the entity {lost!r} is not in the passage: name only what stands there'
-    if not answers or not set(answers) <= set(entities): return f'the answers {list(answers)} must be entities of the passage, which are {", ".join(entities)}'
-    if said := next((name for name in answers if mentions(query, name)), None): return f'the query names the answer {said!r}: write {GAP} for it and do not name it elsewhere'
+    if (n := query.count(GAP)) != 1:
+        return f'the query has {GAP} {n} times: write it with exactly one, where the answer stands'
+    if lost := next((name for name in entities if name not in passage), None):
+        return f'the entity {lost!r} is not in the passage: name only what stands there'
+    if not answers or not set(answers) <= set(entities):
+        return f'the answers {list(answers)} must be entities of the passage, which are {", ".join(entities)}'
+    if said := next((name for name in answers if mentions(query, name)), None):
+        return f'the query names the answer {said!r}: write {GAP} for it and do not name it elsewhere'
     filled = (plain_words(query.replace(GAP, name)) for name in answers)
     # with the answer in the gap, the statement must not be a piece of the passage
-    if any(_run(words, plain_words(passage)) for words in filled): return f'the query {query!r} copies the passage: say in other words what follows from it'
+    if any(_run(words, plain_words(passage)) for words in filled):
+        return f'the query {query!r} copies the passage: say in other words what follows from it'
     return ''
 
 # %% ../nbs/10e_passages.ipynb #74b7b5e5
@@ -169,9 +187,13 @@ class ReCoRD(Strategy):
         "Fault of an article: its length, its marks, the number of its entities."
         if fault := super().seed_fault(parts): return fault
         passage, names = unmarked(parts['article'])
-        if set('[]@') & set(passage): return 'the article has a single bracket, brackets within brackets or an @: mark each name in [square brackets], and use no others'
-        if (n := len(entity_groups(names))) >= self.least_entities: return passage_fault(passage, self.words, name='article')
-        return f'the article marks {n} different names: put at least {self.least_entities} names of people, places or organisations into [square brackets]'
+        if set('[]@') & set(passage):
+            return ('the article has a single bracket, brackets within brackets or an @: mark each name in [square '
+                    'brackets], and use no others')
+        if (n := len(entity_groups(names))) >= self.least_entities:
+            return passage_fault(passage, self.words, name='article')
+        return (f'the article marks {n} different names: put at least {self.least_entities} names of people, places or '
+                f'organisations into [square brackets]')
 
     def answer(self, job: Job) -> tuple[str, ...]:
         "Mentions of the entity that answers a job's query; none if the article marks too few."
@@ -185,8 +207,11 @@ class ReCoRD(Strategy):
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         "Passage and entities of the seed, the answer as drawn."
         passage, names = unmarked(job.seed.parts['article'])
-        if not (answers := self.answer(job)): raise ValueError(f"the article marks too few names for the {job.layout['place']} to be the answer: mark more")
-        return [{'passage': passage, 'query': ' '.join(reply['query'].split()), 'entities': list(names), 'answers': list(answers)}]
+        if not (answers := self.answer(job)):
+            raise ValueError(f"the article marks too few names for the {job.layout['place']} to be the "
+                             f"answer: mark more")
+        return [{'passage': passage, 'query': ' '.join(reply['query'].split()), 'entities': list(names),
+                 'answers': list(answers)}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of the row; see `record_fault`."
@@ -198,7 +223,8 @@ class ReCoRD(Strategy):
 
     def given(self, fields: Mapping[str, Any], label: str) -> str:
         "The entity that is the answer, by its longest name."
-        return next((group[0] for group in entity_groups(fields['entities']) if set(group) & set(fields['answers'])), '')
+        return next((group[0] for group in entity_groups(fields['entities']) if set(group) & set(fields['answers'])),
+                    '')
 
     def relabelled(self, fields: Mapping[str, Any], label: str, answer: str) -> tuple[dict[str, Any], str]:
         "The row with another entity as the answer; the label stays. A statement that names that entity cannot have it."

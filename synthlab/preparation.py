@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from .attribute_prompts import records_needed
-from .attributes import Extraction, Record, attribute_list, extract, extract_requests, extraction_sampling, make_record, read_records, recombine
+from synthlab.attributes import (
+    Extraction, Record, attribute_list, extract, extract_requests, extraction_sampling, make_record, read_records,
+    recombine)
 from .attrprompt import draw_records
 from .budget import Budget
 from .rows import shorten
-from .replies import Request
+from .requests import Request
 from .specs import check_task
 from .prompt_choices import Attributes, Targeted
 from .select_choices import plan_demonstrations
@@ -34,7 +36,8 @@ from .util import derive_seed, how_to_install
 from .tasks import Task
 
 # %% ../nbs/15b_preparation.ipynb #bdb8d372
-FEWEST = 3                                                                                   # examples of a label whose attributes are asked for
+# Examples of a label whose attributes are asked for.
+FEWEST = 3
 
 
 def prompts_needed(stages: Stages, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -45,7 +48,8 @@ def prompts_needed(stages: Stages, wanted: Mapping[str, int]) -> dict[str, int]:
 
 def random_plan(pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int) -> dict[str, list[list[int]]]:
     """Choose examples at random, none twice."""
-    return {label: [[int(row)] for row in np.random.default_rng(derive_seed(seed, 'plan', label)).permutation(len(pool[label]))[:number]] for label, number in wanted.items()}
+    return {label: [[int(row)] for row in np.random.default_rng(derive_seed(seed, 'plan',
+        label)).permutation(len(pool[label]))[:number]] for label, number in wanted.items()}
 
 # %% ../nbs/15b_preparation.ipynb #db4f031c
 def draft_records(task: Task) -> dict[str, list[Record]]:
@@ -64,29 +68,37 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
 def file_hash(path: str | Path, what: str = 'records') -> str:
     """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except OSError as error: raise ValueError(f'the file {str(path)!r} of {what} cannot be read ({error.strerror}): name one that is there, or leave the option out') from error
+    except OSError as error:
+        raise ValueError(f'the file {str(path)!r} of {what} cannot be read ({error.strerror}): name one that is there, '
+                         f'or leave the option out') from error
 
 
-def examples_of(pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, list[dict]]:
+def examples_of(pool: Mapping[str, Sequence[dict]], plan: Mapping[str, Sequence[Sequence[int]]]) -> dict[str,
+    list[dict]]:
     """Take the example of each entry of a plan."""
     return {label: [pool[label][entry[0]] for entry in entries] for label, entries in plan.items()}
 
 
 def check_fields(stages: Stages, task: Task) -> None:
-    """Refuse prompts that write one text, for a task whose rows have several fields; and targeted prompts for a task that does not say enough."""
+    """Refuse prompts that write one text, for a task whose rows have several fields; and targeted prompts for a task
+    that does not say enough."""
     if isinstance(stages.prompt, Targeted): check_task(task, find_strategy(task))
     if stages.correct.choice != 'none': find_strategy(task)
     if len(task.fields) > 1 and not isinstance(stages.prompt, Targeted):
-        raise ValueError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and the prompt {stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")
+        raise ValueError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and the prompt "
+                         f"{stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")
 
 
 def check_grammar(stages: Stages, *teachers: Any) -> None:
     """Refuse questions that are answered in JSON, of a model in this process that has no grammar to keep it to that."""
-    reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice, '') if getattr(stages.prompt, 'extracts', True) else ''
+    reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice,
+        '') if getattr(stages.prompt, 'extracts', True) else ''
     reason = reason or ('to the labels that there are' if stages.correct.asks else '')
     if reason and any(hasattr(teacher, 'next_logits') for teacher in teachers) and not find_spec('llguidance'):
-        raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: {how_to_install('structured')}, "
-                         'or show examples instead (prompt = "few-shot") and leave labels as they are (correct = "none")')
+        raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: "
+                         f"{how_to_install('structured')}, "
+                         'or show examples instead (prompt = "few-shot") and leave labels as they are '
+                         '(correct = "none")')
 
 
 def check_source(stages: Stages, task: Task, labels: Iterable[str]) -> None:
@@ -94,15 +106,18 @@ def check_source(stages: Stages, task: Task, labels: Iterable[str]) -> None:
     if not isinstance(stages.prompt, Attributes) or stages.prompt.extracts or stages.prompt.source == 'drawn': return
     found = by_label(read_records(stages.prompt.source, task))
     if bare := [label for label in labels if label not in found]:
-        raise ValueError(f"{stages.prompt.source} has no record for {', '.join(map(repr, bare))}: add one, or leave the label out (proportions)")
+        raise ValueError(f"{stages.prompt.source} has no record for {', '.join(map(repr, bare))}: add one, or leave "
+                         f"the label out (proportions)")
 
 
 def shortener(task: Task, teacher: Any) -> Callable[[str], str]:
-    """Make what shortens an example before its attributes are asked for, to the length of a text, where the teacher's tokenizer is at hand."""
+    """Make what shortens an example before its attributes are asked for, to the length of a text, where the teacher's
+    tokenizer is at hand."""
     return partial(shorten, teacher=teacher, max_tokens=task.max_new_tokens) if hasattr(teacher, 'tokenizer') else str
 
 
-def extraction_requests(task: Task, teacher: Any, examples: Mapping[str, Sequence[dict]], seed: int = 0) -> list[Request]:
+def extraction_requests(task: Task, teacher: Any, examples: Mapping[str, Sequence[dict]],
+                        seed: int = 0) -> list[Request]:
     """Put the questions for the attributes of examples, as `prepare` asks them."""
     return extract_requests(examples, task, extraction_sampling(task, teacher), seed, shortener(task, teacher))
 
@@ -112,15 +127,19 @@ def bare_labels(extraction: Extraction, labels: Iterable[str]) -> list[str]:
     return [label for label in labels if not any(record.label == label for record in extraction.records)]
 
 
-def further_plan(plan: Mapping[str, Sequence[Sequence[int]]], pool: Mapping[str, Sequence[dict]], labels: Iterable[str], tries: int, seed: int) -> dict[str, list[list[int]]]:
+def further_plan(plan: Mapping[str, Sequence[Sequence[int]]], pool: Mapping[str, Sequence[dict]], labels: Iterable[str],
+                 tries: int, seed: int) -> dict[str, list[list[int]]]:
     """Choose further examples of labels whose first ones gave no attributes: at random, none twice."""
-    others = {label: [row for [row] in random_plan(pool, {label: len(pool[label])}, seed)[label] if row not in [entry[0] for entry in plan[label]]] for label in labels}
-    return {label: [[row] for row in rows[tries*FEWEST:(tries + 1)*FEWEST]] for label, rows in others.items() if rows[tries*FEWEST:]}
+    others = {label: [row for [row] in random_plan(pool, {label: len(pool[label])}, seed)[label]
+                      if row not in [entry[0] for entry in plan[label]]] for label in labels}
+    return {label: [[row] for row in rows[tries*FEWEST:(tries + 1)*FEWEST]] for label, rows in others.items()
+            if rows[tries*FEWEST:]}
 
 
 def joined(one: Extraction, other: Extraction) -> Extraction:
     """Add up what came of two sets of examples."""
-    return Extraction(one.records + other.records, one.rejected + other.rejected, one.failed + other.failed, Counter(one.unknown_keys) + Counter(other.unknown_keys),
+    return Extraction(one.records + other.records, one.rejected + other.rejected, one.failed + other.failed,
+                      Counter(one.unknown_keys) + Counter(other.unknown_keys),
                       one.repaired + other.repaired, one.cached + other.cached)
 
 
@@ -128,7 +147,11 @@ def lack(extraction: Extraction, labels: Iterable[str]) -> str:
     """Say which labels an extraction brought no record for, and why."""
     bare = bare_labels(extraction, labels)
     reasons = Counter(end.reason for end in extraction.rejected + extraction.failed if end.label in bare)
-    return f"no attributes came of the examples of {', '.join(map(repr, bare))}: " + '; '.join(f'{reason} ({n} times)' for reason, n in reasons.most_common(3)) + '. Give more real rows, take another seed, or show the examples instead (prompt = "few-shot", --prompt few-shot): in another folder, or with --overwrite' if bare else ''
+    if not bare: return ''
+    told = '; '.join(f'{reason} ({n} times)' for reason, n in reasons.most_common(3))
+    return (f"no attributes came of the examples of {', '.join(map(repr, bare))}: {told}. Give more real rows, take "
+            'another seed, or show the examples instead (prompt = "few-shot", --prompt few-shot): in another folder, '
+            'or with --overwrite')
 
 # %% ../nbs/15b_preparation.ipynb #28f776bb
 @dataclass(frozen=True)
@@ -150,14 +173,16 @@ class Prepared:
     extraction: Extraction | None = field(default=None, repr=False)
 
 
-def make_plan(stages: Stages, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int = 0, embedder: Any = None) -> dict[str, list[list[int]]] | None:
+def make_plan(stages: Stages, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int = 0,
+              embedder: Any = None) -> dict[str, list[list[int]]] | None:
     """Settle which examples prompts use."""
     needed = prompts_needed(stages, wanted)
     if stages.plans: return plan_demonstrations(stages.select, pool, needed, stages.prompt.shots, seed, embedder)
     return random_plan(pool, needed, seed) if isinstance(stages.prompt, Attributes) and stages.prompt.extracts else None
 
 
-def prepare(stages: Stages, task: Task, teacher: Any, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int = 0, plan: Mapping[str, list[list[int]]] | None = None,
+def prepare(stages: Stages, task: Task, teacher: Any, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int],
+            seed: int = 0, plan: Mapping[str, list[list[int]]] | None = None,
             calls: MutableMapping | None = None, budget: Budget | None = None, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text.
 
@@ -199,10 +224,14 @@ def prepare(stages: Stages, task: Task, teacher: Any, pool: Mapping[str, Sequenc
     needed = prompts_needed(stages, wanted)
     if stages.prompt.source == 'drawn': return Prepared(plan, by_label(draw_records(task, max(needed.values()), seed)))
     if not stages.prompt.extracts: return Prepared(plan, by_label(read_records(stages.prompt.source, task)))
-    def described(chosen): return extract(examples_of(pool, chosen), task, teacher, seed=seed, calls=calls, budget=budget, cut=shortener(task, teacher))
+    def described(chosen):
+        return extract(examples_of(pool, chosen), task, teacher, seed=seed, calls=calls, budget=budget,
+                       cut=shortener(task, teacher))
     extraction, tries = described(plan), 0
-    while (bare := bare_labels(extraction, wanted)) and not (budget and budget.reason) and (more := further_plan(plan, pool, bare, tries, seed)):
+    while (bare := bare_labels(extraction, wanted)) and not (budget and budget.reason) and (more := further_plan(plan,
+        pool, bare, tries, seed)):
         extraction, tries = joined(extraction, described(more)), tries + 1
     if (fault := lack(extraction, wanted)) and not (budget and budget.reason): raise ValueError(fault)
-    records = extraction.records if stages.prompt.source == 'extracted' else recombine(extraction.records, sum(needed.values()), seed)
+    records = extraction.records if stages.prompt.source == 'extracted' else recombine(extraction.records,
+        sum(needed.values()), seed)
     return Prepared(plan, by_label(records), extraction)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
-           'refuse_idle', 'write_recipe', 'Asked', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
+           'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
            'check', 'code_without_words', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress',
-           'Produced', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
+           'Result', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
            'estimate', 'export_run', 'push_run']
 
 # %% ../nbs/15c_production.ipynb #030d2942
@@ -30,16 +30,21 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from . import (__version__, attribute_prompts, attributes, attrprompt, correction, corrsynth, data, entailment,
-                      generation, instances, passages, prompting, replies, rows, screening, seeds, specs, structured, tasks, util,
-                      wordtasks)
+                      corrected_writer, generation, instances, passages, prompting, requests, rows, screening, seeds,
+                      specs,
+                      targeted_writer, tasks, util, wordtasks, writers)
 from .attributes import read_records, write_records
 from .budget import Budget, Estimate, Prices, Usage
+from .corrected_writer import CorrectedWriter
 from .data import demonstration_pool, load_gold, read_table
 from .decoding import Sampling
 from .embeddings import EmbedderError
-from .generation import Generation, Screen, check_teacher, generate, usual_sampling
+from .writers import check_teacher
+from .generation import Generation, Screen, generate, usual_sampling
 from .export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
-from .preparation import Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests, file_hash, make_plan, prepare, prompts_needed, random_plan
+from .preparation import (
+    Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests,
+    file_hash, make_plan, prepare, prompts_needed, random_plan)
 from .runs import (KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
                            shortfall, texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
@@ -50,6 +55,7 @@ from .strategies import find_strategy
 from .system import memory_given_back
 from .tasks import Task
 from .teachers import CausalTeacher
+from .transitions import alarms, transition_matrix
 from .util import prompt_hash
 
 # %% ../nbs/15c_production.ipynb #4d8be110
@@ -61,7 +67,8 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
                          f"pass it, as in teacher={who.get('class', 'MyTeacher')}(...)")
     if who.get('kind') == 'chat':
         from synthlab.chat import ChatTeacher
-        return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'), **machine.get('chat', {}))
+        return ChatTeacher(who['name'], who['base_url'], revision=who.get('revision'), extra_body=who.get('extra_body'),
+                           **machine.get('chat', {}))
     return CausalTeacher(who['name'], dtype=who.get('dtype', 'auto'), device=machine.get('device', 'auto'),
                          revision=who.get('revision'))
 
@@ -133,7 +140,7 @@ def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
 
-def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: Sampling | None = None,
+def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: Sampling | None = None,
                  gold: Any = None, pool: Mapping[str, Any] | None = None, seed: int = 0,
                  proportions: Mapping[str, float] | None = None, budget: int | None = None,
                  machine: Mapping[str, Any] | None = None, corrector: Any = None, duplicates: str = 'exact',
@@ -188,22 +195,26 @@ def write_recipe(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: 
     Raises
     ------
     ValueError
-        If the teacher cannot draw as the recipe asks, the prompt cannot write the rows of the task, or a corrector is given to a recipe that corrects nothing.
+        If the teacher cannot draw as the recipe asks, the prompt cannot write the rows of the task, or a corrector is
+        given to a recipe that corrects nothing.
 
     Warns
     -----
     UserWarning
-        If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows of a label.
+        If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows
+        of a label.
     """
     check_teacher(stages.decode, teacher)
     check_fields(stages, task)
     refuse_idle(stages, task, gold=gold, corrector=corrector)
     if decontaminate is not None and copies is None: copies = read_copies(decontaminate, task)
-    pool, sampling = make_pool(gold, task, stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
+    pool, sampling = make_pool(gold, task,
+                               stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
-            'decontaminated': None if decontaminate is None else texts_hash(copies), 'candidate_tokens': candidate_tokens,
+            'decontaminated': None if decontaminate is None else texts_hash(copies),
+            'candidate_tokens': candidate_tokens,
             'made_by': made_by, 'language': language,
             **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
             'corrector': None if corrector is None else describe_teacher(corrector)}
@@ -224,7 +235,7 @@ def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) 
                     'the accidents of those')
 
 # %% ../nbs/15c_production.ipynb #7e59d5d2
-class Asked(NamedTuple):
+class Resolved(NamedTuple):
     """What a recipe asks for, as objects.
 
     Parameters
@@ -270,7 +281,7 @@ class Asked(NamedTuple):
     def wrap(self) -> Callable | None:
         """What puts self-correction behind a writer; None where there is none."""
         if self.stages.correct.choice == 'none': return None
-        return lambda writer: correction.CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
+        return lambda writer: CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
 
 
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
@@ -283,16 +294,21 @@ def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = 
 
 def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
                  pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
-                 folder: str | Path | None = None) -> Asked:
+                 folder: str | Path | None = None) -> Resolved:
     """Make the objects that a recipe describes, and refuse a recipe that is no longer what it was."""
-    if not isinstance(recipe, Mapping): raise ValueError(f'a recipe is a table, got {recipe!r}: make one with write_recipe(stages, task, teacher, n)')
+    if not isinstance(recipe, Mapping):
+        raise ValueError(f'a recipe is a table, got {recipe!r}: make one with write_recipe(stages, task, teacher, n)')
     missing = [part for part in ('task', 'method', 'teacher', 'sampling', 'n', 'seed') if part not in recipe]
-    if missing: raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(stages, task, teacher, n)")
-    stages, task, teacher = Stages.from_table(recipe['method']), Task(**recipe['task']), find_teacher(recipe, given=teacher)
+    if missing:
+        raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(stages, task, teacher, n)")
+    stages, task, teacher = Stages.from_table(recipe['method']), Task(**recipe['task']), find_teacher(recipe,
+        given=teacher)
     teacher = _with_rows(teacher, recipe.get('machine', {}).get('max_rows'))
     corrector = find_teacher(recipe, 'corrector', corrector) if 'corrector' in recipe else teacher
     for what, path in getattr(stages.prompt, 'files', {}).items():
-        if file_hash(path, what) != recipe.get(what, ''): raise ValueError(f'the {what} in {path} are not those that the run began with: bring the old ones back, or start a run in another folder')
+        if file_hash(path, what) != recipe.get(what, ''):
+            raise ValueError(f'the {what} in {path} are not those that the run began with: bring the old ones back, or '
+                             f'start a run in another folder')
     wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_fields(stages, task)
     check_grammar(stages, teacher, *([corrector] if stages.correct.asks else []))
@@ -300,7 +316,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
     if pool is None or examples_hash(pool) != recipe.get('examples'):
         pool = make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples'), folder)
     if copies is None: copies = find_copies(recipe, task, folder)
-    return Asked(stages, task, teacher, pool, wanted, corrector, copies, recipe)
+    return Resolved(stages, task, teacher, pool, wanted, corrector, copies, recipe)
 
 
 def _with_rows(teacher: Any, max_rows: int | None) -> Any:
@@ -325,25 +341,27 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
     return texts
 
 
-def begin(request: Mapping[str, Any] | Asked, teacher: Any = None, prepared: Prepared | None = None,
+def begin(request: Mapping[str, Any] | Resolved, teacher: Any = None, prepared: Prepared | None = None,
           embedder: Any = None, **others: Any) -> Generation:
     """Start what is asked for; nothing is asked of the teacher yet."""
     asked = resolved(request, teacher)
     recipe, prepared = asked.recipe, prepared or Prepared(records=draft_records(asked.task))
-    return generate(asked.stages.decode, asked.task, asked.teacher, texts_wanted(recipe), sampling=Sampling(**recipe['sampling']), seed=recipe['seed'],
-                    prompts=asked.stages.prompt.prompts(asked.task, asked.pool, prepared.plan, prepared.records), recipe=asked.stages.name, proportions=recipe.get('proportions'),
+    return generate(asked.stages.decode, asked.task, asked.teacher, texts_wanted(recipe),
+                    sampling=Sampling(**recipe['sampling']), seed=recipe['seed'],
+                    prompts=asked.stages.prompt.prompts(asked.task, asked.pool, prepared.plan, prepared.records),
+                    recipe=asked.stages.name, proportions=recipe.get('proportions'),
                     max_rows=getattr(asked.teacher, 'max_rows', 64), budget=recipe.get('budget'), wrap=asked.wrap,
                     screen=asked.screen(embedder), **others)
 
 
-def resolved(request: Mapping[str, Any] | Asked, teacher: Any = None, corrector: Any = None,
-             folder: str | Path | None = None) -> Asked:
+def resolved(request: Mapping[str, Any] | Resolved, teacher: Any = None, corrector: Any = None,
+             folder: str | Path | None = None) -> Resolved:
     """Make the objects of a recipe, unless they have been made."""
-    return request if isinstance(request, Asked) else read_request(request, teacher, corrector, folder=folder)
+    return request if isinstance(request, Resolved) else read_request(request, teacher, corrector, folder=folder)
 
 # %% ../nbs/15c_production.ipynb #65e60825
 def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None, pool: Mapping[str, Any] | None = None,
-          copies: Sequence[str] | None = None, folder: str | Path | None = None) -> Asked:
+          copies: Sequence[str] | None = None, folder: str | Path | None = None) -> Resolved:
     """Refuse a recipe that cannot be met, before anything is written or asked.
 
     Parameters
@@ -373,8 +391,10 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../nbs/15c_production.ipynb #3b1636a3
-_DERIVING = (util, rows, tasks, data, replies, structured, prompting, corrsynth, generation, attributes, attrprompt,
-             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening)
+_DERIVING = (util, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
+             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening,
+             writers,
+             targeted_writer, corrected_writer)
 
 
 def code_without_words(source: str) -> str:
@@ -417,12 +437,14 @@ def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget
 
 def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited: Mapping[str, Any] = {}) -> Usage:
     """Add up what the stored calls of a run have used."""
-    budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items() if name != 'limits'}})
+    budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items()
+                                                if name != 'limits'}})
     own = {name: number - inherited.get(name, 0) for name, number in totals.items() if name != 'bounds'}
     bounds = [most - less for most, less in zip(totals.get('bounds', (0, 0)), inherited.get('bounds', (0, 0)))]
     read, written = own['prompt_tokens'] + bounds[0], own['completion_tokens'] + bounds[1]
     cost = budget.prices.cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
-    return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written, unknown_tokens=own['unknown_tokens'], cost=cost)
+    return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written,
+                 unknown_tokens=own['unknown_tokens'], cost=cost)
 
 # %% ../nbs/15c_production.ipynb #ba475bc3
 def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
@@ -450,7 +472,7 @@ def show_progress(groups: Iterable, total: int, before: int) -> Iterable:
 
 # %% ../nbs/15c_production.ipynb #d66f9b31
 @dataclass(frozen=True)
-class Produced:
+class Result:
     """What came of a request.
 
     Parameters
@@ -501,31 +523,33 @@ def _written(groups: Iterable, session: dict) -> Iterable:
         yield group
 
 # %% ../nbs/15c_production.ipynb #bf1b078b
-def prepare_run(run: Run, asked: Asked, spending: Budget, embedder: Any = None) -> Prepared:
+def prepare_run(run: Run, asked: Resolved, spending: Budget, embedder: Any = None) -> Prepared:
     """Settle what comes before the first text, and keep it in the run."""
     stages, task, teacher, pool, wanted, *_ = asked
     plan = run.facts.get('plan') or make_plan(stages, pool, wanted, run.recipe['seed'], embedder)
     if plan and 'plan' not in run.facts: run.note(plan=plan)
     found = prepare(stages, task, teacher, pool, wanted, run.recipe['seed'], plan, run.calls, spending)
-    if found.records: write_records((record for records in found.records.values() for record in records), run.path/'attributes.jsonl')
+    if found.records:
+        write_records((record for records in found.records.values() for record in records), run.path/'attributes.jsonl')
     if found.extraction: run.note(extraction=found.extraction.counts)
     return found
 
 
-def align_run(run: Run, asked: Asked, embedder: Any = None) -> None:
+def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     """Weigh the rows of a run whose texts are complete."""
     rows = [(row['group'], row['member'], row['text'], row['label']) for row in run.rows()]
     groups, members, texts, labels = zip(*rows)
     aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
     places = list(zip(groups, members))
-    weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}         # rows that are kept count alike
+    # Rows that are kept count alike.
+    weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}
     run.weigh(weights, [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
 
 
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     """Count what self-correction has changed in a run."""
-    matrix = correction.transition_matrix(run.rows(None), task.label_names)
-    return matrix.to_dict() | {'alarms': correction.alarms(matrix)}
+    matrix = transition_matrix(run.rows(None), task.label_names)
+    return matrix.to_dict() | {'alarms': alarms(matrix)}
 
 
 @contextlib.contextmanager
@@ -539,18 +563,22 @@ def _told_apart(run: Run) -> Iterator[None]:
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
-def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
+def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
     if not complete:
         with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
-        if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)): return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
+        if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)):
+            return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
         generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
                            spending=spending, embedder=embedder)
         try:
-            for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe), sum(run.counts()['accepted'].values())): pass
+            for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe),
+                           sum(run.counts()['accepted'].values())):
+                pass
         finally:
-            generation.close()                                                   # `watch` may have had enough: nobody asks for the rest, and a cache waits for it
+            # `watch` may have had enough: nobody asks for the rest, and a cache waits for it.
+            generation.close()
             run.note(**generation.writer.keep(run.path))
         complete = not generation.stopped
         if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
@@ -559,14 +587,14 @@ def _write_rows(run: Run, asked: Asked, spending: Budget, session: dict, watch: 
     run.finish(spending.spent, complete=complete)
 
 # %% ../nbs/15c_production.ipynb #fe569556
-def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = None, overwrite: bool = False,
+def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any = None, overwrite: bool = False,
             fork: str | Path | None = None, watch: Callable | None = None, retry_failed: bool = False,
-            embedder: Any = None, corrector: Any = None) -> Produced:
+            embedder: Any = None, corrector: Any = None) -> Result:
     """Write the dataset that a recipe asks for; what an earlier session has done is not done again.
 
     Parameters
     ----------
-    request : Mapping or Asked
+    request : Mapping or Resolved
         The recipe, or what `check` has made of it.
     out : path
         Folder of the run.
@@ -600,19 +628,22 @@ def produce(request: Mapping[str, Any] | Asked, out: str | Path, teacher: Any = 
         If the teacher can answer nothing; what was finished is kept.
     """
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
-    asked = request if isinstance(request, Asked) else check(plain_recipe(request), teacher, corrector, folder=out)
+    asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
     with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices))) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
         if retry_failed: run.forget_failed()
-        spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe, run.facts.get('inherited', {})))
+        spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
+                                                    run.facts.get('inherited', {})))
         if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
-        return Produced(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent, **session, seconds=time.monotonic() - start,
-                        aligned=run.facts.get('aligned'), steps=run.facts.get('steps'), corrected=run.facts.get('corrected'))
+        return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
+                      **session, seconds=time.monotonic() - start,
+                        aligned=run.facts.get('aligned'), steps=run.facts.get('steps'),
+                        corrected=run.facts.get('corrected'))
 
 # %% ../nbs/15c_production.ipynb #343a6a16
 @dataclass(frozen=True)
@@ -645,7 +676,8 @@ class Replay:
 def recall(run: RunReader) -> Prepared:
     """Read what was settled before the first text of a run."""
     path = run.path/'attributes.jsonl'
-    return Prepared(run.facts.get('plan'), by_label(read_records(path, Task(**run.recipe['task']))) if path.exists() else None)
+    return Prepared(run.facts.get('plan'), by_label(read_records(path, Task(**run.recipe['task']))) if path.exists()
+                    else None)
 
 
 def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None = None) -> Replay:
@@ -660,7 +692,8 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     teacher : CausalTeacher, TextTeacher or None
         Who writes; None makes the recipe's own.
     fresh : bool or None
-        Whether to ask the teacher anew; None asks a model in this process, and not a server, which may cost money and draw otherwise.
+        Whether to ask the teacher anew; None asks a model in this process, and not a server, which may cost money and
+        draw otherwise.
 
     Returns
     -------
@@ -675,14 +708,17 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         If the folder holds no run.
     """
     with open_run(out) as run:
-        row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}                  # whom nothing is asked
+        # Whom nothing is asked.
+        row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}
         asked = read_request(recipe, teacher, folder=out)
         writer = begin(asked, prepared=recall(run)).writer
-        if asked.wrap: writer = writer.writer                                                # what was written, before labels were looked at
+        # What was written, before labels were looked at.
+        if asked.wrap: writer = writer.writer
         writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
         writer.recall(run.calls, [row])
         stored = _written_again(writer, row, run.calls, _nothing())
-    made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.setting.teacher, 'next_logits')) else None
+    made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.config.teacher,
+        'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)
 
 
@@ -697,13 +733,13 @@ def _written_again(writer: Any, row: Mapping[str, Any], calls: Mapping, budget: 
     return None if rows is None else rows[row['member']]['text']
 
 # %% ../nbs/15c_production.ipynb #fd027c3d
-def estimate(request: Mapping[str, Any] | Asked, teacher: Any = None, out: str | Path | None = None, most: int = 500,
+def estimate(request: Mapping[str, Any] | Resolved, teacher: Any = None, out: str | Path | None = None, most: int = 500,
              corrector: Any = None) -> Estimate:
     """Estimate what a recipe will take.
 
     Parameters
     ----------
-    request : Mapping or Asked
+    request : Mapping or Resolved
         The recipe, or what `check` has made of it.
     teacher : CausalTeacher, TextTeacher or None
         Who writes; None makes the recipe's own.
@@ -733,18 +769,22 @@ def estimate(request: Mapping[str, Any] | Asked, teacher: Any = None, out: str |
         if run: writer.recall(calls)
         numbers = range(min(needed, most))
         there = [number for number in numbers if writer.key(writer.item(number)) in calls]
-        found = _estimate_texts(writer, [number for number in numbers if number not in there], recipe['teacher']['name'], prices) + Estimate(cached=len(there))
+        found = _estimate_texts(writer, [number for number in numbers if number not in there],
+                                recipe['teacher']['name'], prices) + Estimate(cached=len(there))
         if asked.wrap: found += _estimate_checks(asked, writer, there, len(numbers) - len(there), calls, prices)
-        found = _scaled(found, needed/len(numbers)) + _estimate_extraction(asked, settled and settled.plan, recipe['seed'], calls, prices)
+        found = _scaled(found, needed/len(numbers)) + _estimate_extraction(asked, settled and settled.plan,
+            recipe['seed'], calls, prices)
         ahead = writer.ahead(needed)
         return found + asked.teacher.estimate(ahead, prices=prices) if ahead else found
 
 
-def _settled(run: RunReader | None, asked: Asked) -> Prepared | None:
+def _settled(run: RunReader | None, asked: Resolved) -> Prepared | None:
     "What a run has settled before the first text, if that serves this request."
     found = recall(run) if run else Prepared()
-    missing = asked.stages.prompt.choice == 'attributes' and found.records is None or asked.stages.plans and found.plan is None
-    fits = run and run.recipe['method'] == plain_recipe(asked.stages.table) and all(asked.wanted.keys() <= part.keys() for part in (found.plan, found.records) if part is not None)
+    missing = (asked.stages.prompt.choice == 'attributes' and found.records is None or asked.stages.plans
+               and found.plan is None)
+    fits = run and run.recipe['method'] == plain_recipe(asked.stages.table) and all(asked.wanted.keys() <= part.keys()
+        for part in (found.plan, found.records) if part is not None)
     return found if fits and not missing else None
 
 
@@ -753,28 +793,36 @@ def _estimate_texts(writer: Any, numbers: Iterable[int], model: str, prices: Pri
     items = list(map(writer.item, numbers))
     bounds, guess = list(map(writer.bound, items)), sum(read for read, _ in map(writer.guess, items))
     read, written = (sum(bound[side] for bound in bounds) for side in (0, 1))
-    return Estimate(calls=len(items), prompt_tokens=guess, completion_tokens=written, cost=prices.cost(model, read, written), prompt_bound=read)
+    return Estimate(calls=len(items), prompt_tokens=guess, completion_tokens=written, cost=prices.cost(model, read,
+        written), prompt_bound=read)
 
 
-def _estimate_checks(asked: Asked, writer: Any, there: Iterable[int], more: int, calls: Mapping, prices: Prices) -> Estimate:
+def _estimate_checks(asked: Resolved, writer: Any, there: Iterable[int], more: int, calls: Mapping,
+                     prices: Prices) -> Estimate:
     "What it takes to look at labels again: at those of texts that are there, and of so many groups more."
-    texts = [row for _, rows in writer.writer.write(there, calls, _nothing()) for row in rows or () if row['status'] == 'accepted']
+    texts = [row for _, rows in writer.writer.write(there, calls, _nothing()) for row in rows or () if row['status']
+             == 'accepted']
     known = [request for row in texts for request in
-             writer.correction.requests(row, writer.strategy, writer.setting.seed, correction.reason_length(asked.corrector))]
+             writer.correction.requests(row, writer.strategy, writer.config.seed,
+                                        correction.reason_length(asked.corrector))]
     return asked.corrector.estimate(known + writer.checks(more), calls, prices)
 
 
 def _scaled(found: Estimate, share: float) -> Estimate:
     "An estimate of a sample, for all."
-    return Estimate(**{name: value if value is None else value*share if name == 'cost' else round(value*share) for name, value in vars(found).items()})
+    return Estimate(**{name: value if value is None else value*share if name == 'cost' else round(value*share) for name,
+                       value in vars(found).items()})
 
 
-def _estimate_extraction(asked: Asked, plan: Mapping[str, Any] | None, seed: int, calls: Mapping, prices: Prices) -> Estimate:
+def _estimate_extraction(asked: Resolved, plan: Mapping[str, Any] | None, seed: int, calls: Mapping,
+                         prices: Prices) -> Estimate:
     "What it takes to ask for the attributes of examples; of those that are not chosen yet, any will do."
     stages, task, teacher, pool, wanted, *_ = asked
     if not (isinstance(stages.prompt, Attributes) and stages.prompt.extracts): return Estimate()
-    needed, chosen, others = prompts_needed(stages, wanted), plan or {}, random_plan(pool, {label: len(pool[label]) for label in wanted}, seed)
-    entries = {label: [*chosen.get(label, ()), *(entry for entry in others[label] if entry not in chosen.get(label, ()))][:needed[label]] for label in wanted}
+    needed, chosen, others = prompts_needed(stages, wanted), plan or {}, random_plan(pool,
+        {label: len(pool[label]) for label in wanted}, seed)
+    entries = {label: [*chosen.get(label, ()), *(entry for entry in others[label] if entry not in chosen.get(label,
+        ()))][:needed[label]] for label in wanted}
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, entries), seed), calls, prices)
 
 # %% ../nbs/15c_production.ipynb #7583aafe
@@ -786,7 +834,8 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     out : path
         Folder of the run.
     form : str
-        "parquet", "jsonl", "csv", "text-to-text" (columns `input` and `output`, with an instruction), or "superglue" (the official columns, for tasks of SuperGLUE).
+        "parquet", "jsonl", "csv", "text-to-text" (columns `input` and `output`, with an instruction), or "superglue"
+        (the official columns, for tasks of SuperGLUE).
     folder : path or None
         Where to write; None is the folder `export` in the run.
 
@@ -803,21 +852,27 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         If the folder holds no run.
     """
     def task(run): return Task(**run.recipe['task'])
-    forms = {'parquet': lambda run, path: write_parquet(run.rows, path), 'jsonl': lambda run, path: write_jsonl(run.rows(), path), 'csv': lambda run, path: write_csv(run.rows, path),
-             'text-to-text': lambda run, path: write_jsonl(text_to_text(run.rows(), task(run), instruction=True), path), 'superglue': lambda run, path: write_official(run.rows(), task(run), path)}
+    def as_text(run, path): write_jsonl(text_to_text(run.rows(), task(run), instruction=True), path)
+    forms = {'parquet': lambda run, path: write_parquet(run.rows, path),
+             'jsonl': lambda run, path: write_jsonl(run.rows(), path),
+             'csv': lambda run, path: write_csv(run.rows, path), 'text-to-text': as_text,
+             'superglue': lambda run, path: write_official(run.rows(), task(run), path)}
     if form not in forms: raise ValueError(f"no form {form!r}; there are {', '.join(forms)}")
     with open_run(out) as run:
         place = Path(folder or Path(out)/'export')
         place.mkdir(parents=True, exist_ok=True)
-        paths = [place/{'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
+        names = {'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}
+        paths = [place/names.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
         forms[form](run, paths[0])
-        texts = [str(dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)), tomli_w.dumps(run.recipe)]
+        card = dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)
+        texts = [str(card), tomli_w.dumps(run.recipe)]
         for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
     return paths
 
 
 def push_run(out: str | Path, repo: str, private: bool = True, endpoint: str | None = None) -> str:
-    """Send the accepted rows of a run to the Hugging Face Hub, with card and recipe; the token is taken from `HF_TOKEN`.
+    """Send the accepted rows of a run to the Hugging Face Hub, with card and recipe; the token is taken from
+    `HF_TOKEN`.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ __all__ = ['SOURCES', 'Prompting', 'FewShot', 'Attributes', 'Simple', 'Targeted'
 # %% ../nbs/10ha_prompt_choices.ipynb #f0135e93
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from .choice import Choice, option, register
 from .tasks import Task
@@ -19,16 +19,17 @@ from .util import did_you_mean
 class Prompting(Choice):
     """What the teacher is asked: the base of the choices of the prompt stage.
 
-    A subclass writes a prompt of its own with `messages`, or does more with `prompts`. `shots` is the number of real examples that a prompt uses; where it is above 0, `unused`
+    A subclass writes a prompt of its own with `messages`, or does more with `prompts`. `shots` is the number of real
+    examples that a prompt uses; where it is above 0, `unused`
     and `bare` complete the messages about examples that are not used or not there.
     """
 
-    shots: ClassVar[int] = 0
-    extracts: ClassVar[bool] = True
-    explain: ClassVar[bool] = False
-    files: ClassVar[Mapping[str, str]] = {}
-    unused: ClassVar[tuple[str, str]] = '', ''
-    bare: ClassVar[str] = 'prompt = "simple"'
+    shots = 0
+    extracts = True
+    explain = False
+    files = {}
+    unused = '', ''
+    bare = 'prompt = "simple"'
 
     @property
     def uses_examples(self) -> bool:
@@ -36,7 +37,8 @@ class Prompting(Choice):
         return self.shots > 0 and self.extracts
 
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
-        """Say why this prompt does not fit a selection or a decoder, which the recipe calls `drawing`; empty if it does."""
+        """Say why this prompt does not fit a selection or a decoder, which the recipe calls `drawing`; empty if it
+        does."""
         return ''
 
     def messages(self, task: Task, label: str, examples: Sequence[str]) -> list[dict[str, str]]:
@@ -58,7 +60,8 @@ class Prompting(Choice):
         """
         raise NotImplementedError(f'{type(self).__name__} has no method messages(task, label, examples)')
 
-    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: Mapping | None = None, records: Mapping | None = None) -> Any:
+    def prompts(self, task: Task, pool: Mapping[str, Sequence[dict]], plan: Mapping | None = None,
+                records: Mapping | None = None) -> Any:
         """Make the prompts.
 
         Parameters
@@ -78,7 +81,8 @@ class Prompting(Choice):
             Gives the prompt of each text.
         """
         from synthlab.prompting import WrittenPrompts
-        return WrittenPrompts(pool if self.shots else {}, self.shots, plan=plan if self.shots else None, write=self.messages)
+        return WrittenPrompts(pool if self.shots else {}, self.shots, plan=plan if self.shots else None,
+                              write=self.messages)
 
 
 @register('prompt')
@@ -108,7 +112,8 @@ class FewShot(Prompting):
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
         """Why examples cannot be both planned and shared; empty if they are not."""
         if not (select.plans and self.shared): return ''
-        return (f'shared = true shows all texts of a label in a group the same examples, and select = "{select.choice}" '
+        return (f'shared = true shows all texts of a label in a group the same examples, and select = '
+                f'"{select.choice}" '
                 'has chosen some for each text: take shared = false (no --shared-demonstrations), or select = "random"')
 
     def prompts(self, task, pool, plan=None, records=None):
@@ -146,7 +151,7 @@ class Attributes(Prompting):
     """
 
     choice = 'attributes'
-    shots: ClassVar[int] = 1
+    shots = 1
     per_record: int = option(10, least=1)
     texts: int = option(1, least=1, flag='--texts-per-call')
     source: str = option('extracted', flag='--records')
@@ -157,9 +162,11 @@ class Attributes(Prompting):
     def __post_init__(self):
         super().__post_init__()
         if self.source not in SOURCES and not self.source.endswith('.jsonl'):
-            raise ValueError(f"source must be {', '.join(SOURCES)} or a file that ends in .jsonl, got {self.source!r}{did_you_mean(self.source, SOURCES)}")
+            raise ValueError(f"source must be {', '.join(SOURCES)} or a file that ends in .jsonl, got "
+                             f"{self.source!r}{did_you_mean(self.source, SOURCES)}")
         if self.per_record % self.texts:
-            raise ValueError(f'per_record ({self.per_record}) must be a multiple of texts ({self.texts}), so that a call writes from one record')
+            raise ValueError(f'per_record ({self.per_record}) must be a multiple of texts ({self.texts}), so that a '
+                             f'call writes from one record')
 
     @property
     def papers(self) -> tuple[str, ...]:
@@ -169,7 +176,8 @@ class Attributes(Prompting):
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
         """Why several texts of one call cannot be mixed while they are drawn; empty if they are not."""
         if not (self.texts > 1 and decode.mixes): return ''
-        return (f'decode = "{drawing}" holds single texts apart, and texts = {self.texts} asks for several in one call: '
+        return (f'decode = "{drawing}" holds single texts apart, and texts = {self.texts} asks for several '
+                f'in one call: '
                 'take texts = 1 (--texts-per-call 1), or decode = "independent"')
 
     @property
@@ -199,7 +207,7 @@ class Simple(Prompting):
 
     choice = 'simple'
     papers = ('attrprompt',)
-    shots: ClassVar[int] = 0
+    shots = 0
 
     def prompts(self, task, pool, plan=None, records=None):
         from synthlab.attribute_prompts import SimplePrompts
@@ -243,7 +251,7 @@ class Targeted(Prompting):
 
     choice = 'targeted'
     papers = ('targen',)
-    shots: ClassVar[int] = 0
+    shots = 0
     contexts: int = option(20, least=0)
     context_batch: int = option(10, least=1)
     seeds_per_call: int = option(10, least=1)
@@ -256,12 +264,14 @@ class Targeted(Prompting):
     def __post_init__(self):
         super().__post_init__()
         if self.seeds_from and self.contexts_from:
-            raise ValueError(f'seeds_from = {self.seeds_from!r} brings seeds, so contexts_from = {self.contexts_from!r} is of no use: take one of the two back')
+            raise ValueError(f'seeds_from = {self.seeds_from!r} brings seeds, so contexts_from = '
+                             f'{self.contexts_from!r} is of no use: take one of the two back')
 
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
         """Why rows that are answers in JSON cannot be mixed while they are drawn; empty if they are not."""
         if not decode.mixes: return ''
-        return (f'the prompt "targeted" writes each row as JSON from a seed of its own, and decode = "{drawing}" holds the '
+        return (f'the prompt "targeted" writes each row as JSON from a seed of its own, and decode = '
+                f'"{drawing}" holds the '
                 'texts of a group apart: take decode = "independent", or prompt = "few-shot" or "attributes" with '
                 'select = "random" or "uncertainty"')
 
@@ -277,4 +287,5 @@ class Targeted(Prompting):
         strategy = find_strategy(task)
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
-        return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed, self.retries, self.explain)
+        return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed,
+                               self.retries, self.explain)

@@ -17,7 +17,8 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from .data import DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, written_rows
+from .data import (
+    DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, written_rows)
 from .embeddings import Embedder
 from .evaluation import (
     Rows, attempt, count_pairs, matched, measure_rows, sample_places, sample_rows, with_yardstick, write_record)
@@ -29,9 +30,11 @@ from .tasks import Label, Task, load_task
 
 # %% ../nbs/17a_quality.ipynb #d0f949f0
 def gold_parts(task: Task, gold: Any = None, gold_train: Any = None) -> tuple[Dataset | None, Dataset | None]:
-    """Load the test and train rows of real data, each None where there are none; DataError if data that was named cannot be read.
+    """Load the test and train rows of real data, each None where there are none; DataError if data that was named
+    cannot be read.
 
-    Without `gold` the texts written into the task are taken; `gold_train` gives train rows where `gold` has no such part.
+    Without `gold` the texts written into the task are taken; `gold_train` gives train rows where `gold` has no such
+    part.
     """
     test = _or_none(written_rows, task, 'test') if gold is None else _read_gold(gold, task, 'test')
     if gold_train is not None: return test, _read_gold(gold_train, task, 'train')
@@ -62,10 +65,12 @@ def _or_none(read: Any, *arguments: Any) -> Dataset | None:
         return None
 
 # %% ../nbs/17a_quality.ipynb #4a3e8c85
-def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike = '.') -> list[str]:
+def shown_texts(recipe: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
+                folder: str | os.PathLike = '.') -> list[str]:
     """Find the texts of the demonstrations in the prompts of a run, each once; warn if their source is gone.
 
-    `recipe` and `rows` are the run's, each row with the ids of its `demos`; `folder` keeps real rows that were passed in Python.
+    `recipe` and `rows` are the run's, each row with the ids of its `demos`; `folder` keeps real rows that were passed
+    in Python.
     """
     wanted, task = {demo for row in rows for demo in row.get('demos') or ()}, Task(**recipe['task'])
     if not wanted: return []
@@ -143,13 +148,15 @@ def _checked(table: Table, task: Task, text: str | None, label: str | None) -> I
     ids = next((table.columns[name] for name in ('id', 'idx') if name in table.columns), ())
     # two datasets joined together have the same ids twice: then rows are named by their place
     if len(set(map(str, ids))) < len(ids) or any(value in (None, '') for value in ids):
-        table = replace(table, columns={name: table.columns[name] for name in table.columns if name not in ('id', 'idx')})
+        table = replace(table, columns={name: table.columns[name] for name in table.columns if name not in ('id',
+            'idx')})
     return labelled_rows(table, task, text, label)
 
 
 def _table_subject(table: Table, task: Task, name: str | None = None, text: str | None = None,
                   label: str | None = None) -> Subject:
-    """Check rows of a file or of memory, with weights where there is a column `weight`; DataError if a column is missing or a row has a fault."""
+    """Check rows of a file or of memory, with weights where there is a column `weight`; DataError if a column is
+    missing or a row has a fault."""
     rows, weights, called = list(_checked(table, task, text, label)), _weights(table), Path(table.name).name
     if weights and len(weights) == len(rows): rows = [{**row, 'weight': weight} for row, weight in zip(rows, weights)]
     return Subject(name or called, rows, task, {'rows': called})
@@ -159,7 +166,8 @@ _MOST_LABELS = 100
 
 
 def _plain_task(labels: Iterable[str], where: str = 'the rows') -> Task:
-    """Make a task of the labels of the rows, in alphabetical order; DataError if there are too many, or two differ only in case."""
+    """Make a task of the labels of the rows, in alphabetical order; DataError if there are too many, or two differ only
+    in case."""
     labels = list(labels)
     names = sorted(set(labels))
     if len(names) > max(_MOST_LABELS, len(labels)//2):
@@ -197,7 +205,8 @@ def _task_of(found: Sequence[Subject | Table], task: Task | None, gold: Any, tex
 def _open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | None = None,
                   names: Sequence[str | None] | None = None, gold: Any = None, text: str | None = None,
                   label: str | None = None) -> list[Subject]:
-    """Open datasets of one task: those of `evaluate`, with the names for the report, and the real rows whose labels a plain task must know too."""
+    """Open datasets of one task: those of `evaluate`, with the names for the report, and the real rows whose labels a
+    plain task must know too."""
     task = task if task is None or isinstance(task, Task) else load_task(task)
     found, names = list(map(_opened, datasets)), names or [None]*len(datasets)
     task = _task_of(found, task, gold, text, label)
@@ -208,7 +217,8 @@ def _open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | Non
 
 # %% ../nbs/17a_quality.ipynb #6202a590
 def make_student(model: Any = 'minilm', recipe: str = 'quick') -> Any:
-    """Make the student that learns from a dataset, not yet trained; None for none, and a `Student` is taken as it is."""
+    """Make the student that learns from a dataset, not yet trained; None for none, and a `Student` is taken as it
+    is."""
     if model is not None and not _is_path(model): return model
     from synthlab.students import Student
     return None if model in (None, 'none') else Student(model, recipe=recipe)
@@ -248,14 +258,16 @@ def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | 
 
 # %% ../nbs/17a_quality.ipynb #078f1a30
 def judged_by_its_own(out: str | os.PathLike, gold: Any) -> bool:
-    """Whether a run is measured by the very file that its examples or weights come from; data with parts has one of its own for tests."""
+    """Whether a run is measured by the very file that its examples or weights come from; data with parts has one of its
+    own for tests."""
     if not _is_path(gold) or not Path(gold).is_file(): return False
     own = read_recipe(out).get('gold')
     return bool(own and Path(own).exists() and Path(gold).samefile(own))
 
 # %% ../nbs/17a_quality.ipynb #2a45f4a9
 def report_files(out: str | os.PathLike) -> tuple[Path, Path]:
-    """Return where a record and its page are written: `metrics.json` and `report.html` in a folder; `mine-metrics.json` beside `mine-report.html`."""
+    """Return where a record and its page are written: `metrics.json` and `report.html` in a folder; `mine-metrics.json`
+    beside `mine-report.html`."""
     out = Path(out)
     if out.suffix != '.html': return out/'metrics.json', out/'report.html'
     stem = out.stem.removesuffix('report').rstrip('-')
@@ -315,7 +327,8 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
     Returns
     -------
     Evaluation
-        The record: a dict of plain data, which a notebook shows as a table. It has every measure of the package, and those
+        The record: a dict of plain data, which a notebook shows as a table. It has every measure of the package, and
+        those
         added by `add_measure`.
 
     Raises
@@ -327,7 +340,8 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
 
     Examples
     --------
-    >>> rows = [{'text': f'Goal {i} won the cup.', 'label': 'Sports'} for i in range(4)] + [{'text': f'Shares fell {i} percent.', 'label': 'Business'} for i in range(4)]
+    >>> rows = [{'text': f'Goal {i} won the cup.', 'label': 'Sports'} for i in range(4)]
+    >>> rows += [{'text': f'Shares fell {i} percent.', 'label': 'Business'} for i in range(4)]
     >>> record = evaluate(rows, student=None, progress=False)
     """
     [subject] = _open_subjects([rows], task, [name], gold, text, label)
@@ -369,7 +383,8 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
             gold_train: Any = None, *, text: str | None = None, label: str | None = None, student: Any = 'minilm',
             student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
             extractor: Any = 'rules', n: int | None = None, most: int = 2000, seed: int = 0,
-            embedder: Embedder | None = None, out: str | os.PathLike | None = None, progress: bool = True) -> Comparison:
+            embedder: Embedder | None = None, out: str | os.PathLike | None = None,
+            progress: bool = True) -> Comparison:
     """Measure datasets of one task on equally many rows, side by side.
 
     Parameters
@@ -399,7 +414,8 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
 
     Examples
     --------
-    >>> one, other = ([{'text': f'{word} number {i} fell.', 'label': label} for i in range(4) for label in ('up', 'down')] for word in ('Share', 'Bond'))
+    >>> one, other = ([{'text': f'{word} number {i} fell.', 'label': label} for i in range(4)
+    ...                for label in ('up', 'down')] for word in ('Share', 'Bond'))
     >>> records = compare({'shares': one, 'bonds': other}, student=None, progress=False)
     """
     found, names = _given(datasets)

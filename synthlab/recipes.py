@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'explained', 'added_stages', 'Recipe', 'leave_one_out', 'load_recipe', 'unknown_keyword',
-           'new_folder', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'settle_shares', 'generate']
+           'new_folder', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares', 'generate']
 
 # %% ../nbs/16_recipes.ipynb #50b31db9
 import inspect
@@ -25,8 +25,8 @@ from datasets import Dataset
 
 from .correct_choices import Correction
 from .corrsynth import CFG, CorrSynth
-from .generation import settle_sampling
-from .production import check, make_pool, make_teacher, produce, refuse_idle, write_recipe
+from .generation import choose_sampling
+from .production import check, make_pool, make_teacher, produce, refuse_idle, make_config
 from .runs import plain_recipe
 from .sampling import Sampling
 from .screening import read_copies
@@ -43,7 +43,8 @@ def read_table(path: str | Path) -> dict[str, Any]:
     """Read the table of a recipe."""
     path = Path(path)
     try: table = tomllib.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error: raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
     return table['method'] if 'method' in table and 'task' in table else table
 
 # %% ../nbs/16_recipes.ipynb #38ac0425
@@ -66,7 +67,8 @@ def explained(text: str, stages: Stages) -> str:
 # %% ../nbs/16_recipes.ipynb #0a76fc2c
 def added_stages(stages: Stages) -> list[str]:
     """Name the stages in which a recipe does more than FewGen."""
-    return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none', choice_name(stage, getattr(Stages(), stage)))]
+    return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none',
+        choice_name(stage, getattr(Stages(), stage)))]
 
 
 @dataclass(frozen=True)
@@ -190,20 +192,24 @@ class Recipe(Stages):
 
     @classmethod
     def combined(cls, **options: Any) -> 'Recipe':
-        """Examples chosen by uncertainty, texts that hold one another apart, rows kept only if a second look finds their label too, and weighed to match the real data.
+        """Examples chosen by uncertainty, texts that hold one another apart, rows kept only if a second look finds
+        their label too, and weighed to match the real data.
 
-        A row that is dropped is written again, so the labels of all rows are those that their examples and their group were made for.
+        A row that is dropped is written again, so the labels of all rows are those that their examples and their group
+        were made for.
 
         Parameters
         ----------
         **options
-            See `having`; `prompt="attributes"` has texts written from attributes of the examples, `policy="relabel"` keeps doubtful rows under the corrector's label.
+            See `having`; `prompt="attributes"` has texts written from attributes of the examples, `policy="relabel"`
+            keeps doubtful rows under the corrector's label.
 
         References
         ----------
         arXiv 2502.08661 (selection, alignment), 2411.08553 (decoding), 2310.17876 (correction).
         """
-        return cls(UncertaintySelection(), FewShot(), CorrSynth(), Correction(show_label=False, policy='drop'), MMDAlignment(), name='combined').having(**options)
+        return cls(UncertaintySelection(), FewShot(), CorrSynth(), Correction(show_label=False, policy='drop'),
+                   MMDAlignment(), name='combined').having(**options)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> 'Recipe':
@@ -225,7 +231,8 @@ class Recipe(Stages):
             If it cannot be read, names an unknown stage, choice or option, or the choices do not fit together.
         """
         try: return cls.from_table(read_table(path), Path(path).parent)
-        except ValueError as error: raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
+        except ValueError as error:
+            raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
 
     def to_toml(self, path: str | Path | None = None) -> str:
         """Write the recipe down.
@@ -262,8 +269,11 @@ class Recipe(Stages):
         ValueError
             If there is no such stage, or nothing to take back.
         """
-        if stage not in added_stages(self): raise ValueError(f"{self.name} has no stage {stage!r} to leave out{did_you_mean(stage, CHOICES)}; what it adds to FewGen: {', '.join(added_stages(self)) or 'nothing'}")
-        examples = {'select': RandomSelection()} if stage == 'prompt' and self.select.choice == 'none' else {}              # the few-shot prompt needs some
+        if stage not in added_stages(self):
+            raise ValueError(f"{self.name} has no stage {stage!r} to leave out{did_you_mean(stage, CHOICES)}; what it "
+                             f"adds to FewGen: {', '.join(added_stages(self)) or 'nothing'}")
+        # The few-shot prompt needs some.
+        examples = {'select': RandomSelection()} if stage == 'prompt' and self.select.choice == 'none' else {}
         return self.having(**{stage: getattr(Stages(), stage)} | examples, name=f'{self.name}-no-{stage}')
 
     def generate(self, task: str | Path | Task, gold: Any = None, n: int = 100, out: str | Path | None = 'runs/dataset',
@@ -274,7 +284,8 @@ class Recipe(Stages):
                  max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
                  duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
                  fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
-                 dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, **unknown: Any) -> Dataset:
+                 dtype: str | None = None, max_rows: int | None = None, embedder: Any = None,
+                 **unknown: Any) -> Dataset:
         """Write a dataset; what an earlier call with the same request has done is not done again.
 
         Parameters
@@ -312,11 +323,13 @@ class Recipe(Stages):
             retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, **unknown)
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
+PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth',
+    'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
 
 
 def leave_one_out(recipe: Recipe) -> dict[str, Recipe]:
-    """Make the recipes that lack one stage each: beside the whole one they tell what each stage is worth, and what it costs.
+    """Make the recipes that lack one stage each: beside the whole one they tell what each stage is worth, and what it
+    costs.
 
     Parameters
     ----------
@@ -357,7 +370,8 @@ def load_recipe(name: str | Path) -> Recipe:
     preset, *dropped = str(name).split('-no-')
     if preset in PRESETS: return reduce(Recipe.without, dropped, PRESETS[preset]())
     if str(name).endswith('.toml') or Path(name).is_file(): return Recipe.from_toml(name)
-    raise ValueError(f"no recipe {str(name)!r}{did_you_mean(str(name), PRESETS)}; there are {', '.join(PRESETS)}, and TOML files")
+    raise ValueError(f"no recipe {str(name)!r}{did_you_mean(str(name), PRESETS)}; there are {', '.join(PRESETS)}, "
+                     f"and TOML files")
 
 # %% ../nbs/16_recipes.ipynb #ad6b6092
 def unknown_keyword(names: Iterable[str], known: Iterable[str]) -> str:
@@ -389,8 +403,10 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
     if isinstance(teacher, str | Path):
         who, place = {'name': str(teacher), 'dtype': dtype or 'auto'}, {'device': device or 'auto'}
         try: return make_teacher({'teacher': who, 'machine': place})
-        except (AssertionError, RuntimeError) as error:                        # torch's ways to say that there is no such device
-            raise ValueError(f'device {device!r} cannot be used here: {str(error).splitlines()[0]}; None takes what there is') from error
+        # Torch's ways to say that there is no such device.
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f'device {device!r} cannot be used here: {str(error).splitlines()[0]}; None takes '
+                             f'what there is') from error
     kind, given = type(teacher).__name__, {'device': device, 'dtype': dtype}
     if idle := ' and '.join(name for name, value in given.items() if value is not None):
         raise ValueError(f'{idle}: for a teacher that is given by name, and this {kind} is made already: leave it out')
@@ -415,7 +431,8 @@ def as_task(task: Any) -> Task:
     """Take a task, or load the one that is named."""
     if isinstance(task, Task): return task
     if isinstance(task, str | Path): return load_task(task)
-    raise ValueError(f'a task is a name, a TOML file or a Task, as in Task(name="mine", labels=["spam", "ham"]), got {task!r}')
+    raise ValueError(f'a task is a name, a TOML file or a Task, as in Task(name="mine", labels=["spam", "ham"]), '
+                     f'got {task!r}')
 
 
 def whole(name: str, value: Any) -> int:
@@ -424,7 +441,7 @@ def whole(name: str, value: Any) -> int:
     except TypeError: raise ValueError(f'{name} must be a whole number, got {value!r}') from None
 
 
-def settle_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str, float] | None:
+def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str, float] | None:
     """Give every label its share."""
     if proportions is None: return None
     for name in proportions:
@@ -528,16 +545,16 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     """
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
     task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    n, seed, proportions = whole('n', n), whole('seed', seed), settle_shares(proportions, task)
+    n, seed, proportions = whole('n', n), whole('seed', seed), read_shares(proportions, task)
     refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
                 embedder=None if duplicates == 'meaning' else embedder)
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)
     limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
-    drawn = settle_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
+    drawn = choose_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
                             max_new_tokens=max_new_tokens)
-    request = write_recipe(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
+    request = make_config(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
                            proportions=proportions, machine=machine_of(teacher, max_rows, limits, prices, device),
                            corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
     asked = check(request, teacher, corrector, pool, copies)

@@ -32,17 +32,20 @@ from .runs import read_rows
 from .util import html_cell, html_table, show_number, whole_file
 
 # %% ../nbs/17_report.ipynb #c2ebb00a
-_UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]')
+_UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb'
+                     '\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]')
 
 
 def visible(text: str) -> str:
-    """Write out invisible characters (controls, marks of direction, lone surrogates) as `‹U+202E›`; line breaks and tabs stay."""
+    """Write out invisible characters (controls, marks of direction, lone surrogates) as `‹U+202E›`; line breaks and
+    tabs stay."""
     return _UNSEEN.sub(lambda found: f'‹U+{ord(found[0]):04X}›', text)
 
 # %% ../nbs/17_report.ipynb #49e69f47
 def _marked(text: str, longest: int = 1200) -> Markup:
     "Text as HTML, unseen characters marked, no longer than `longest` characters and four times as much markup."
-    found = Markup(_UNSEEN.sub(lambda mark: f'<span class="ctl">{visible(mark[0])}</span>', str(escape(text[:longest]))))
+    found = Markup(_UNSEEN.sub(lambda mark: f'<span class="ctl">{visible(mark[0])}</span>',
+                               str(escape(text[:longest]))))
     return found if len(found) <= 4*longest or longest < 20 else _marked(text, longest//2)
 
 # %% ../nbs/17_report.ipynb #5066a7a3
@@ -61,12 +64,14 @@ def _resource(name: str) -> str: return files('synthlab').joinpath('resources/re
 
 
 def meaning_of(name: str) -> dict[str, Any]:
-    """Return what is known about a measure (`Measure`) as a dict: `title`, `meaning`, `unit`, `range`, `headline`, ..."""
+    """Return what is known about a measure (`Measure`) as a dict: `title`, `meaning`, `unit`, `range`, `headline`,
+    ..."""
     return vars(find_measure(name))
 
 # %% ../nbs/17_report.ipynb #6ac199d7
 INK, ACCENT, GREY, RULE = '#1f2328', '#0b6b66', '#8b8f94', '#e2dfd7'
-_THEME = {INK: 'currentColor', ACCENT: f'var(--accent, {ACCENT})', GREY: f'var(--grey, {GREY})', RULE: f'var(--rule, {RULE})'}
+_THEME = {INK: 'currentColor', ACCENT: f'var(--accent, {ACCENT})', GREY: f'var(--grey, {GREY})',
+          RULE: f'var(--rule, {RULE})'}
 
 
 def _attributes(element: ElementTree.Element, prefix: str) -> dict[str, str]:
@@ -77,7 +82,8 @@ def _attributes(element: ElementTree.Element, prefix: str) -> dict[str, str]:
         given |= {'font-size': re.search(r'[\d.]+px', value)[0]} if key == 'font' else {key: value}
     # the page has its own font
     given.pop('font-family', None)
-    named = {key: re.sub(r'#(?=[A-Za-z]\w*\)?$)', f'#{prefix}', value) if key in ('href', 'clip-path') else value for key, value in given.items()}
+    named = {key: re.sub(r'#(?=[A-Za-z]\w*\)?$)', f'#{prefix}', value) if key in ('href', 'clip-path') else value
+             for key, value in given.items()}
     if 'id' in named: named['id'] = prefix + named['id']
     return {key: _THEME.get(value, value) for key, value in named.items()}
 
@@ -91,7 +97,8 @@ def _themed(source: str, title: str, description: str) -> Markup:
         for child in [c for c in parent if c.tag.endswith(('}metadata', '}style'))]: parent.remove(child)
     for element in root.iter():
         element.attrib, element.tag = _attributes(element, prefix), element.tag.split('}')[-1]
-    root.attrib = {'viewBox': root.attrib['viewBox'], 'role': 'img', 'aria-labelledby': f'{prefix}t {prefix}d', 'stroke-linejoin': 'round'}
+    root.attrib = {'viewBox': root.attrib['viewBox'], 'role': 'img', 'aria-labelledby': f'{prefix}t {prefix}d',
+                   'stroke-linejoin': 'round'}
     for place, (tag, words) in enumerate([('title', title), ('desc', description)]):
         child = ElementTree.Element(tag, id=prefix + tag[0]); child.text = words
         root.insert(place, child)
@@ -102,12 +109,15 @@ def figure(draw: Callable[[Any], None], title: str, description: str, size: tupl
     """Draw on the axes of a new figure, without pyplot: SVG in the colours of the page, width and height in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    look = {'svg.fonttype': 'none', 'svg.hashsalt': 'synthlab', 'text.color': INK, 'axes.edgecolor': GREY, 'axes.labelcolor': INK, 'xtick.color': INK,
-            'ytick.color': INK, 'axes.spines.top': False, 'axes.spines.right': False, 'font.size': 9, 'axes.linewidth': .6, 'xtick.major.width': .6, 'ytick.major.width': .6}
+    look = {'svg.fonttype': 'none', 'svg.hashsalt': 'synthlab', 'text.color': INK, 'axes.edgecolor': GREY,
+            'axes.labelcolor': INK, 'xtick.color': INK,
+            'ytick.color': INK, 'axes.spines.top': False, 'axes.spines.right': False, 'font.size': 9,
+            'axes.linewidth': .6, 'xtick.major.width': .6, 'ytick.major.width': .6}
     with rc_context(look):
         canvas = Figure(figsize=size, layout='constrained')
         draw(canvas.add_subplot())
-        canvas.savefig(out := io.StringIO(), format='svg', transparent=True, dpi=200, metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
+        canvas.savefig(out := io.StringIO(), format='svg', transparent=True, dpi=200,
+                       metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
     return _themed(out.getvalue(), title, description)
 
 # %% ../nbs/17_report.ipynb #9ca7a277
@@ -118,7 +128,8 @@ _MIDDLE = '#199c92'
 def _scatter(axes: Any, x: Sequence[float], y: Sequence[float], color: str, alpha: float = .8) -> None:
     "Points, as an image where there are many: 100,000 circles would be a page of megabytes."
     many = len(x) > 400
-    axes.scatter(x, y, s=5 if many else 9, color=_MIDDLE if many and color == ACCENT else color, alpha=alpha, linewidths=0, rasterized=many)
+    axes.scatter(x, y, s=5 if many else 9, color=_MIDDLE if many and color == ACCENT else color, alpha=alpha,
+                 linewidths=0, rasterized=many)
 
 
 def _plane(sets: Sequence[Mapping[str, Any]], label: str | None) -> Callable[[Any], None]:
@@ -128,7 +139,8 @@ def _plane(sets: Sequence[Mapping[str, Any]], label: str | None) -> Callable[[An
             color = GREY if points['name'] == 'gold' else ACCENT
             for here in (False, True):
                 chosen = [i for i, other in enumerate(points['label']) if (label in (None, other)) == here]
-                _scatter(axes, [points['x'][i] for i in chosen], [points['y'][i] for i in chosen], color if here else RULE, .8 if here else .5)
+                _scatter(axes, [points['x'][i] for i in chosen], [points['y'][i] for i in chosen],
+                         color if here else RULE, .8 if here else .5)
         axes.set(xticks=[], yticks=[], aspect='equal', adjustable='datalim')
         axes.spines[:].set(visible=True, color=RULE)
     return draw
@@ -144,17 +156,22 @@ def _plane_block(projection: Mapping[str, Any], labels: Sequence[str], most: int
     shown = present[:most] if len(present) > 1 else []
     names = ' and '.join(points['name'] for points in sets)
     def panel(label: str | None) -> tuple[str, Markup]:
-        counts = ', '.join(f"{sum(label in (None, other) for other in points['label']):,} {points['name']}" for points in sets)
-        return label or 'all labels', figure(_plane(sets, label), f"{names} texts in one plane: {label or 'all labels'}", f'{counts} texts.', (3, 2.6))
+        counts = ', '.join(f"{sum(label in (None, other) for other in points['label']):,} {points['name']}"
+                           for points in sets)
+        return label or 'all labels', figure(_plane(sets, label), f"{names} texts in one plane: "
+                                             f"{label or 'all labels'}", f'{counts} texts.', (3, 2.6))
     left = f' The first {most} of {len(present)} labels are drawn.' if len(present) > most else ''
-    return {'kind': 'figures', 'wide': True, 'title': f"One plane for {names}", 'panels': [panel(None), *map(panel, shown)], 'key': [(_kind(s['name']), s['name']) for s in sets],
-            'note': f"Laid out by {_METHODS.get(projection['method'], projection['method'])} in one fit, so that near means alike across the sets. Where one colour stands alone, the other has no such texts.{left}"}
+    return {'kind': 'figures', 'wide': True, 'title': f"One plane for {names}",
+            'panels': [panel(None), *map(panel, shown)], 'key': [(_kind(s['name']), s['name']) for s in sets],
+            'note': f"Laid out by {_METHODS.get(projection['method'], projection['method'])} in one fit, so that near "
+            f"means alike across the sets. Where one colour stands alone, the other has no such texts.{left}"}
 
 
 def _kind(name: str) -> str: return 'gold' if name == 'gold' else 'own'
 
 # %% ../nbs/17_report.ipynb #a514d675
-def _bars(counts: Sequence[float], edges: Sequence[float], axis: str, gold: Sequence[float] | None = None) -> Callable[[Any], None]:
+def _bars(counts: Sequence[float], edges: Sequence[float], axis: str, gold: Sequence[float]
+          | None = None) -> Callable[[Any], None]:
     "Histogram of ours, gold's as a line in front; each in shares of its own rows."
     def share(values: Sequence[float]) -> list[float]: return [100*v/(sum(values) or 1) for v in values]
     def draw(axes: Any) -> None:
@@ -168,7 +185,8 @@ def _reliability(bins: Sequence[Mapping[str, float]]) -> Callable[[Any], None]:
     "Accuracy of the student against its confidence."
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=.8, linestyle='--')
-        axes.plot([b['confidence'] for b in bins], [b['accuracy'] for b in bins], color=ACCENT, marker='o', markersize=4, linewidth=1.2)
+        axes.plot([b['confidence'] for b in bins], [b['accuracy'] for b in bins], color=ACCENT, marker='o',
+                  markersize=4, linewidth=1.2)
         axes.set(xlabel='confidence of the student', ylabel='share that is right', xlim=(0, 1.02), ylim=(0, 1.02))
     return draw
 
@@ -186,16 +204,22 @@ _NAMES = {'text': 'a row', 'other': 'closest to it', 'worst': 'closest texts'}
 _CORNERS = {'confusion': 'given ↓ predicted →'}
 
 
-def _is_number(value: Any) -> bool: return value is None or isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _short(value: Any, unit: str = '') -> str:
     "A value on one line."
-    if isinstance(value, Mapping): return ', '.join(f'{key} {_short(v, unit)}' for key, v in list(value.items())[:8]) + (' …' if len(value) > 8 else '')
+    if isinstance(value, Mapping):
+        return ', '.join(f'{key} {_short(v, unit)}' for key, v in list(value.items())[:8]) + (' …' if len(value) > 8
+            else '')
     if isinstance(value, (list, tuple)):
         known = [v for v in value if v is not None and _is_number(v)]
-        if len(value) <= 8: return (' – ' if len(value) == 2 and any(isinstance(v, float) for v in known) else ', ').join(_short(v, unit) for v in value)
-        return f'{len(value):,} values' + (f', {number_text(min(known), unit)} to {number_text(max(known), unit)}' if known else '')
+        if len(value) <= 8:
+            return (' – ' if len(value) == 2 and any(isinstance(v, float) for v in known) else ', ').join(_short(v,
+                unit) for v in value)
+        return f'{len(value):,} values' + (f', {number_text(min(known), unit)} to {number_text(max(known), unit)}'
+                                           if known else '')
     text = number_text(value, unit)
     return text if len(text) <= 300 else f'{text[:300]}…'
 
@@ -209,30 +233,40 @@ def _heat_block(title: str, matrix: Mapping[str, Mapping[str, float]], corner: s
     "A matrix as a table whose cells are tinted by value; of a large one the largest entries off the diagonal."
     names = list(matrix)
     if len(names) > _MOST_LABELS:
-        largest = sorted(((matrix[a][b] or 0, a, b) for a in names for b in names if a != b), key=lambda entry: -entry[0])[:_MOST_LINES]
-        return {'kind': 'table', 'title': title, 'note': f'the {len(largest)} largest of {len(names)}² entries, off the diagonal', 'heads': [corner or 'row', 'column', 'value'],
+        largest = sorted(((matrix[a][b] or 0, a, b) for a in names for b in names if a != b),
+                         key=lambda entry: -entry[0])[:_MOST_LINES]
+        return {'kind': 'table', 'title': title, 'note': f'the {len(largest)} largest of {len(names)}² entries, off '
+                f'the diagonal', 'heads': [corner or 'row', 'column', 'value'],
                 'lines': [[_short(a), _short(b), number_text(value)] for value, a, b in largest]}
     known = [v for row in matrix.values() for v in row.values() if v is not None] or [0]
     low, width = min(known), max(known) - min(known) or 1
-    def cell(value: float | None) -> tuple[str, int]: return number_text(value), 0 if value is None else round(10*(value - low)/width)
-    return {'kind': 'heat', 'title': title, 'note': '', 'corner': corner, 'columns': [_short(name) for name in matrix[names[0]]],
+    def cell(value: float | None) -> tuple[str, int]:
+        return number_text(value), 0 if value is None else round(10*(value - low)/width)
+    return {'kind': 'heat', 'title': title, 'note': '', 'corner': corner,
+            'columns': [_short(name) for name in matrix[names[0]]],
             'lines': [(_short(name), [cell(v) for v in row.values()]) for name, row in matrix.items()]}
 
 # %% ../nbs/17_report.ipynb #d956c686
 def _pairs_block(title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "Texts laid side by side, equal ones once, with what is known about each pair."
-    def texts(row: Mapping[str, Any]) -> dict[str, str]: return {key: value for key, value in row.items() if isinstance(value, str) and key not in ('id', 'label')}
+    def texts(row: Mapping[str, Any]) -> dict[str, str]:
+        return {key: value for key, value in row.items() if isinstance(value, str) and key not in ('id', 'label')}
     def pair(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {'texts': [(_NAMES.get(key, key), value) for key, value in texts(row).items()], 'facts': [(key, _short(value)) for key, value in row.items() if key not in texts(row)]}
+        return {'texts': [(_NAMES.get(key, key), value) for key, value in texts(row).items()],
+                'facts': [(key, _short(value)) for key, value in row.items() if key not in texts(row)]}
     different = list({tuple(texts(row).values()): row for row in reversed(rows)}.values())[::-1]
-    note = f'{min(len(different), _MOST_PAIRS)} of {len(rows):,}; equal ones are shown once.' if len(rows) > min(len(different), _MOST_PAIRS) else ''
-    return {'kind': 'pairs', 'wide': True, 'title': _NAMES.get(title, title), 'note': note, 'items': [pair(row) for row in different[:_MOST_PAIRS]]}
+    note = (f'{min(len(different), _MOST_PAIRS)} of {len(rows):,}; equal ones are shown once.'
+            if len(rows) > min(len(different), _MOST_PAIRS) else '')
+    return {'kind': 'pairs', 'wide': True, 'title': _NAMES.get(title, title), 'note': note,
+            'items': [pair(row) for row in different[:_MOST_PAIRS]]}
 
 
 def table_block(title: str, rows: Mapping[str, Mapping[str, Any]], head: str = '') -> dict[str, Any]:
-    """Lay out a table, a line for each name and a column for each key, as a block of the page; `head` is above the names."""
+    """Lay out a table, a line for each name and a column for each key, as a block of the page; `head` is above the
+    names."""
     heads = list(dict.fromkeys(key for row in rows.values() for key in row))[:12]
-    lines = [[_short(name), *(_short(row.get(key, '')) for key in heads)] for name, row in list(rows.items())[:_MOST_LINES]]
+    lines = [[_short(name), *(_short(row.get(key, '')) for key in heads)] for name,
+             row in list(rows.items())[:_MOST_LINES]]
     note = f'the first {_MOST_LINES} of {len(rows):,}' if len(rows) > _MOST_LINES else ''
     return {'kind': 'table', 'title': title, 'note': note, 'heads': [head, *map(_short, heads)], 'lines': lines}
 
@@ -245,7 +279,8 @@ def _blocks(details: Mapping[str, Any], title: str = '') -> list[dict[str, Any]]
         name = f'{title}: {key}' if title else str(key)
         rows = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
         if rows and all(isinstance(row, Mapping) for row in rows): blocks += _rows_blocks(str(key), name, value, rows)
-        elif isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in rows): blocks += _blocks(value, str(key))
+        elif isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in rows):
+            blocks += _blocks(value, str(key))
         else: facts.append((name, _short(value)))
     return blocks + ([{'kind': 'facts', 'pairs': facts}] if facts else [])
 
@@ -266,7 +301,8 @@ def _rows_blocks(key: str, name: str, value: Mapping | list, rows: Sequence[Mapp
 # %% ../nbs/17_report.ipynb #7edd6a2f
 def _value_view(entry: Mapping[str, Any], unit: str) -> dict[str, str]:
     interval = entry.get('interval')
-    return {'value': number_text(entry['value'], unit), 'interval': ' – '.join(number_text(end, unit) for end in interval) if interval else '', 'n': number_text(entry.get('n'))}
+    return {'value': number_text(entry['value'], unit), 'interval': ' – '.join(number_text(end, unit)
+        for end in interval) if interval else '', 'n': number_text(entry.get('n'))}
 
 
 def _with_interval(entry: Mapping[str, Any]) -> str:
@@ -281,7 +317,8 @@ def _marks(entries: Mapping[str, Mapping[str, Any]], scale: Sequence[float] | No
     def place(value: float) -> float: return round(100*min(max((value - scale[0])/(scale[1] - scale[0]), 0), 1), 2)
     def mark(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         low, high = entry.get('interval') or (None, None)
-        return {'kind': kind, 'x': place(entry['value']), 'lo': None if low is None else place(low), 'hi': None if high is None else place(high)}
+        return {'kind': kind, 'x': place(entry['value']), 'lo': None if low is None else place(low),
+                'hi': None if high is None else place(high)}
     return [mark(kind, entry) for kind, entry in entries.items()]
 
 
@@ -296,7 +333,8 @@ def _histogram(values: Sequence[float], gold: Sequence[float] = ()) -> dict[str,
     "Counts of ours and of gold's values between the same edges."
     import numpy as np
     edges = np.histogram_bin_edges([*values, *gold], bins=min(40, max(8, len(values)//20)))
-    return {'edges': edges.tolist(), 'counts': np.histogram(values, edges)[0].tolist(), 'gold': np.histogram(gold, edges)[0].tolist() if len(gold) else None}
+    return {'edges': edges.tolist(), 'counts': np.histogram(values, edges)[0].tolist(),
+            'gold': np.histogram(gold, edges)[0].tolist() if len(gold) else None}
 
 
 def _drawings(entry: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[str]]:
@@ -304,18 +342,24 @@ def _drawings(entry: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[str]]
     details, words, found, used = entry.get('details') or {}, meaning_of(entry['name']), [], set()
     def draw(keys: set[str], note: str, how: Callable, compared: bool = False, what: str = '') -> None:
         title = words['title'] + what
-        found.append({'kind': 'figures', 'title': title, 'panels': [('', figure(how, title, note, (5, 3)))], 'note': note, 'key': [('own', 'these rows'), ('line', 'gold')] if compared else []})
+        found.append({'kind': 'figures', 'title': title, 'panels': [('', figure(how, title, note, (5, 3)))],
+                      'note': note, 'key': [('own', 'these rows'), ('line', 'gold')] if compared else []})
         used.update(keys)
     if {'confidence', 'variability'} <= details.keys():
-        draw({'confidence', 'variability', 'correctness'}, 'Top: learned easily and surely. Right: the student changed its mind. Bottom: never learned; look there for wrong labels.',
+        draw({'confidence', 'variability', 'correctness'}, 'Top: learned easily and surely. Right: the student changed '
+             'its mind. Bottom: never learned; look there for wrong labels.',
              _map(details['confidence'], details['variability']))
-    if 'calibration' in details: draw({'calibration'}, 'On the dashed line the student is right as often as it believes.', _reliability(details['calibration']), what=': calibration')
+    if 'calibration' in details:
+        draw({'calibration'}, 'On the dashed line the student is right as often as it believes.',
+             _reliability(details['calibration']), what=': calibration')
     if 'histogram' in details:
         h = details['histogram']
-        draw({'histogram'}, words['meaning'], _bars(h['counts'], h['edges'], words['title'].lower(), h.get('gold')), bool(h.get('gold')))
+        draw({'histogram'}, words['meaning'], _bars(h['counts'], h['edges'], words['title'].lower(), h.get('gold')),
+             bool(h.get('gold')))
     if 'values' in details and len(details['values']) > 1:
         h = _histogram(details['values'], details.get('gold values') or ())
-        draw({'values', 'gold values'}, words['meaning'], _bars(h['counts'], h['edges'], words['title'].lower(), h['gold']), bool(h['gold']))
+        draw({'values', 'gold values'}, words['meaning'], _bars(h['counts'], h['edges'], words['title'].lower(),
+            h['gold']), bool(h['gold']))
     return found, used
 
 
@@ -331,12 +375,14 @@ def _metric_view(entry: Mapping[str, Any]) -> dict[str, Any]:
     first = next((b for b in blocks if b['kind'] == 'heat'), None)
     shown = [b for b in blocks if b is first or b['kind'] == 'pairs' and len(b['items'][0]['texts']) > 1]
     for b in shown: b['title'] = f"{words['title']}: {b['title']}"
-    settings = [('name', entry['name']), *((key, _exact(value)) for key, value in (entry.get('settings') or {}).items())]
+    settings = [('name', entry['name']), *((key, _exact(value)) for key,
+                                           value in (entry.get('settings') or {}).items())]
     if entry.get('interval'): settings.append(('interval', f"{100*entry.get('level', .95):g}%"))
     # the figures of the students to compare with open on demand: they would stand beside the same figures of ours
     opened = [] if entry['name'] in _RIVALS else drawings + shown
     return known | _value_view(entry, words['unit']) | {
-        'better': _BETTER.get(entry.get('better'), ''), 'gold': gold and _value_view(gold, words['unit']), 'settings': settings,
+        'better': _BETTER.get(entry.get('better'), ''), 'gold': gold and _value_view(gold, words['unit']),
+        'settings': settings,
         'marks': _marks({'gold': gold, 'own': entry} if gold else {'own': entry}, words['range']),
         'more': [b for b in drawings + blocks if b not in opened], 'blocks': opened}
 
@@ -352,7 +398,8 @@ def _counts_words(counts: Mapping[str, Any]) -> str:
     accepted, rejected, failed = (_total(counts[status]) for status in _STATUSES)
     if counts['asked'] is None: return f'{accepted:,} rows, measured as they were given.'
     short = counts['asked'] - accepted
-    return (f"{counts['asked']:,} rows were asked for. The teacher wrote {counts['candidates']:,} texts: {accepted:,} were accepted, {rejected:,} rejected, {failed:,} failed."
+    return (f"{counts['asked']:,} rows were asked for. The teacher wrote {counts['candidates']:,} texts: {accepted:,} "
+            f"were accepted, {rejected:,} rejected, {failed:,} failed."
             + (f' That is {short:,} short of what was asked.' if short > 0 else ''))
 
 
@@ -364,16 +411,20 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
         width = round(100*total/(whole or 1), 3)
         if total: parts.append({'kind': status, 'x': round(start, 3), 'width': width, 'shown': f'{total:,}'})
         start += 100*total/(whole or 1)
-    fault = '' if whole == counts['candidates'] else f"The counts do not add up: {counts['candidates']:,} texts were written, {whole:,} are accounted for."
+    fault = ('' if whole == counts['candidates'] else f"The counts do not add up: {counts['candidates']:,} texts were "
+             f"written, {whole:,} are accounted for.")
     first = 'Rows, by label' if counts['asked'] is None else 'Accepted, by label'
-    titles = {'accepted': (first, 'label'), 'rejected': ('Rejected, by reason', 'reason'), 'failed': ('Failed, by error', 'error')}
-    tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1]) for s in _STATUSES if counts[s]]
+    titles = {'accepted': (first, 'label'), 'rejected': ('Rejected, by reason', 'reason'),
+              'failed': ('Failed, by error', 'error')}
+    tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1])
+              for s in _STATUSES if counts[s]]
     return {'words': _counts_words(counts), 'parts': parts, 'fault': fault, 'tables': tables}
 
 # %% ../nbs/17_report.ipynb #8a56f494
 def _entries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     "All entries that have a value, by name."
-    return {entry['name']: entry for entries in evaluation['sections'].values() for entry in entries if _is_measured(entry)}
+    return {entry['name']: entry for entries in evaluation['sections'].values() for entry in entries
+            if _is_measured(entry)}
 
 
 def _judge(entry: Mapping[str, Any]) -> str:
@@ -389,17 +440,20 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     what = 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked"
     lines = [(f"{_total(counts['accepted']):,}", what)]
     for name in ('label_preservation', 'coverage'):
-        if name in found: lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
+        if name in found:
+            lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
     copies = {name: 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
     if copies:
         worst = max(copies, key=copies.get)
         lines.append((share(copies[worst]), meaning_of(worst)['headline']))
     if 'student_synthetic' in found:
-        lessons = {name: (found[name].get('settings') or {}).get('trained_on') for name in ('student_synthetic', 'student_gold') if name in found}
+        lessons = {name: (found[name].get('settings') or {}).get('trained_on') for name in ('student_synthetic',
+            'student_gold') if name in found}
         # gold may have fewer rows than the dataset
         many = 'as many' if len(set(lessons.values())) == 1 else number_text(lessons['student_gold'])
         rival = f"; on {many} gold rows, {share(found['student_gold']['value'])}" if 'student_gold' in found else ''
-        lines.append((share(found['student_synthetic']['value']), f'accuracy of a student trained on these rows{rival}'))
+        lines.append((share(found['student_synthetic']['value']), f'accuracy of a student trained on '
+                      f'these rows{rival}'))
     return lines
 
 # %% ../nbs/17_report.ipynb #cf9bc595
@@ -410,7 +464,8 @@ def sample_view(row: Mapping[str, Any], longest: int = _LONGEST) -> dict[str, st
     """Lay out a text for the page: the first `longest` characters, its length where it was cut, its id and group."""
     where = [str(row['id'])] if row.get('id') is not None else []
     if row.get('group') is not None: where.append(f"group {row['group']}")
-    return {'text': row['text'][:longest], 'cut': f"{len(row['text']):,}" if len(row['text']) > longest else '', 'where': ' · '.join(where)}
+    return {'text': row['text'][:longest], 'cut': f"{len(row['text']):,}" if len(row['text']) > longest else '',
+            'where': ' · '.join(where)}
 
 
 def _samples_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -419,15 +474,18 @@ def _samples_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     each = max(1, _MOST_SAMPLES//max(1, len(samples)))
     def label(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         views = [sample_view(row) for row in rows[:each]]
-        return {'name': name, 'shown': f'{len(views):,} of {accepted.get(name, len(rows)):,} rows', 'first': views[:_FIRST], 'rest': views[_FIRST:]}
+        return {'name': name, 'shown': f'{len(views):,} of {accepted.get(name, len(rows)):,} rows',
+                'first': views[:_FIRST], 'rest': views[_FIRST:]}
     labels = [label(name, rows) for name, rows in list(samples.items())[:_MOST_SAMPLES]]
-    words = f'The numbers above are about texts like these: the first of each label, at most {each} here; the whole dataset lies beside this page.'
+    words = (f'The numbers above are about texts like these: the first of each label, at most {each} here; the whole '
+             f'dataset lies beside this page.')
     return {'labels': labels, 'words': words if labels else 'The record holds no samples.'}
 
 # %% ../nbs/17_report.ipynb #822dbaa7
 def _flat(value: Any, key: str = '') -> dict[str, Any]:
     "Values of nested tables by dotted name."
-    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value): value = {i: v for i, v in enumerate(value)}
+    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        value = {i: v for i, v in enumerate(value)}
     if not isinstance(value, Mapping): return {key: value}
     found = [_flat(v, f'{key}.{k}' if key else str(k)) for k, v in value.items()]
     return {k: v for values in found for k, v in values.items()}
@@ -437,17 +495,22 @@ def _provenance_view(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     "Facts about the evaluation, then the recipe."
     given = dict(evaluation.get('provenance') or {})
     recipe = given.pop('recipe', None) or {}
-    facts = {'synthlab': evaluation['synthlab'], 'task': evaluation['task']} | {k.replace('_', ' '): v for k, v in evaluation['sizes'].items()} | _flat(given)
+    facts = {'synthlab': evaluation['synthlab'], 'task': evaluation['task']} | {k.replace('_', ' '): v for k,
+        v in evaluation['sizes'].items()} | _flat(given)
     lines = [(key, _exact(value)) for key, value in list(_flat(recipe).items())[:200]]
-    table = {'kind': 'table', 'title': 'Recipe', 'words': True, 'note': '', 'heads': ['key', 'value'], 'lines': [list(line) for line in lines]}
-    return [{'kind': 'facts', 'pairs': [(key, _short(value)) for key, value in facts.items() if value not in (None, '')]}] + ([table] if lines else [])
+    table = {'kind': 'table', 'title': 'Recipe', 'words': True, 'note': '', 'heads': ['key', 'value'],
+             'lines': [list(line) for line in lines]}
+    return [{'kind': 'facts', 'pairs': [(key, _short(value)) for key, value in facts.items() if value not in (None,
+        '')]}] + ([table] if lines else [])
 
 # %% ../nbs/17_report.ipynb #1ae52d94
 _SECTIONS = {
     'diversity': ('Diversity', 'Are the texts different from one another? Repetition teaches a student nothing new.'),
     'fidelity': ('Fidelity', 'Does a text have the label that was asked for?'),
-    'distribution': ('Distribution', 'Do the texts lie where real texts lie? All compared at equal numbers of rows for each label.'),
-    'memorisation': ('Memorisation', 'Is a text copied? A copy of an example repeats the prompt; a copy of gold inflates every score.'),
+    'distribution': ('Distribution', 'Do the texts lie where real texts lie? All compared at equal numbers of rows '
+                     'for each label.'),
+    'memorisation': ('Memorisation', 'Is a text copied? A copy of an example repeats the prompt; a copy of gold '
+                     'inflates every score.'),
     'student': ('Student', 'What does a classifier learn from the rows? Scored on the whole gold test part.')}
 
 
@@ -458,8 +521,10 @@ def _section_words(name: str) -> tuple[str, str]:
 
 def _f1_blocks(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     "F1 of each label for the students side by side."
-    found = {name.removeprefix('student_'): entry['details']['per_class'] for name, entry in _entries(evaluation).items() if 'per_class' in (entry.get('details') or {})}
-    rows = {label: {f'trained on {name}': table[label]['f1'] for name, table in found.items() if label in table} for label in evaluation['labels']}
+    found = {name.removeprefix('student_'): entry['details']['per_class'] for name,
+             entry in _entries(evaluation).items() if 'per_class' in (entry.get('details') or {})}
+    rows = {label: {f'trained on {name}': table[label]['f1'] for name, table in found.items() if label in table}
+            for label in evaluation['labels']}
     return [table_block('F1 by label', rows, 'label')] if found else []
 
 
@@ -470,7 +535,9 @@ def _section_view(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
     measured, projection = [v for v in views if 'skipped' not in v], evaluation.get('projection')
     blocks = [_plane_block(projection, evaluation['labels'])] if name == 'distribution' and projection else []
     if name == 'student': blocks += _f1_blocks(evaluation)
-    skipped = [v for v in views if 'skipped' in v] + ([] if views else [{'title': title, 'skipped': 'the record has no such measures'}])
+    skipped = [v for v in views if 'skipped' in v] + ([] if views
+                                                      else [{'title': title,
+                                                          'skipped': 'the record has no such measures'}])
     return {'id': name, 'title': title, 'intro': intro, 'measured': measured, 'gold': any(v['gold'] for v in measured),
             'skipped': skipped, 'blocks': blocks + [b for v in measured for b in v['blocks']]}
 
@@ -478,9 +545,12 @@ def _section_view(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _report_view(evaluation: Mapping[str, Any], title: str | None) -> dict[str, Any]:
     "Everything the template of one dataset needs."
     sections = [_section_view(evaluation, name) for name in dict.fromkeys([*_SECTIONS, *evaluation['sections']])]
-    contents = [('asked', 'Asked and received'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples'), ('provenance', 'Provenance')]
-    return {'title': _short(title or evaluation['name'])[:160], 'task': _short(evaluation['task'])[:160], 'contents': contents, 'headline': headline(evaluation), 'sections': sections,
-            'counts': _counts_view(evaluation['counts']), 'samples': _samples_view(evaluation), 'provenance': _provenance_view(evaluation)}
+    contents = [('asked', 'Asked and received'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples'),
+                ('provenance', 'Provenance')]
+    return {'title': _short(title or evaluation['name'])[:160], 'task': _short(evaluation['task'])[:160],
+            'contents': contents, 'headline': headline(evaluation), 'sections': sections,
+            'counts': _counts_view(evaluation['counts']), 'samples': _samples_view(evaluation),
+            'provenance': _provenance_view(evaluation)}
 
 # %% ../nbs/17_report.ipynb #c96c6f5a
 def _verdict_views(line: Mapping[str, Any], unit: str) -> list[dict[str, str]]:
@@ -490,7 +560,8 @@ def _verdict_views(line: Mapping[str, Any], unit: str) -> list[dict[str, str]]:
     best = entries[verdicts.index('best')]['value']
     tie = all(entry['value'] == best for verdict, entry in zip(verdicts, entries) if verdict)
     def words(verdict: str, entry: Mapping[str, Any]) -> tuple[str, str]:
-        if verdict == 'best' and not tie: return ('best', 'best') if 'worse' in verdicts else ('noise', 'ahead, within noise')
+        if verdict == 'best' and not tie:
+            return ('best', 'best') if 'worse' in verdicts else ('noise', 'ahead, within noise')
         if verdict == 'worse': return 'worse', f"worse by {number_text(abs(entry['value'] - best), unit)}"
         return ('noise', 'within noise') if verdict else ('none', '')
     return [dict(zip(('kind', 'words'), words(*pair))) for pair in zip(verdicts, entries)]
@@ -504,8 +575,10 @@ def _line_view(line: Mapping[str, Any]) -> dict[str, Any]:
     scale = [min(ends) - margin, max(ends) + margin] if margin else None
     def cell(entry: Mapping[str, Any], verdict: Mapping[str, str]) -> dict[str, Any]:
         if not _is_measured(entry): return {'skipped': entry.get('skipped') or 'no value', 'verdict': verdict}
-        return _value_view(entry, words['unit']) | {'skipped': '', 'marks': _marks({'own': entry}, scale), 'verdict': verdict}
-    return {'title': words['title'], 'meaning': words['meaning'], 'better': _BETTER.get(line['better'], ''), 'note': f"Not judged: n is {', '.join(map(number_text, sizes))}." if len(sizes) > 1 else '',
+        return _value_view(entry, words['unit']) | {'skipped': '', 'marks': _marks({'own': entry}, scale),
+                                                    'verdict': verdict}
+    return {'title': words['title'], 'meaning': words['meaning'], 'better': _BETTER.get(line['better'], ''),
+            'note': f"Not judged: n is {', '.join(map(number_text, sizes))}." if len(sizes) > 1 else '',
             'cells': [cell(*pair) for pair in zip(line['entries'], _verdict_views(line, words['unit']))]}
 
 # %% ../nbs/17_report.ipynb #89052c49
@@ -521,7 +594,9 @@ def _run_tables(evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]) 
     "Counts of each run, and differences of the recipes."
     def line(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         counts = evaluation['counts']
-        return {'asked': counts['asked'], 'texts': counts['candidates'], **{status: _total(counts[status]) for status in _STATUSES}, 'compared': evaluation['sizes'].get('compared')}
+        return {'asked': counts['asked'], 'texts': counts['candidates'],
+                **{status: _total(counts[status]) for status in _STATUSES},
+                'compared': evaluation['sizes'].get('compared')}
     tables = [table_block('Asked and received', {name: line(e) for name, e in zip(names, evaluations)}, 'run')]
     different = _unequal(evaluations, names)
     return tables + ([table_block('Where the recipes differ', different, 'key')] if different else [])
@@ -537,7 +612,8 @@ def _compare_words(lines: Iterable[Mapping[str, Any]]) -> str:
     "How many measures separate the datasets."
     judged = [line['verdicts'] for line in lines if 'best' in line['verdicts']]
     apart = sum('worse' in verdicts for verdicts in judged)
-    return f'Of {len(judged)} measures that can be judged, {apart} separate at least one dataset from the best by more than noise.'
+    return (f'Of {len(judged)} measures that can be judged, {apart} separate at least one dataset from the best by '
+            f'more than noise.')
 
 
 def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -> dict[str, Any]:
@@ -546,23 +622,31 @@ def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -
     names, lines, compared = _names(evaluations), {}, side_by_side(evaluations)
     for line in compared: lines.setdefault(line['section'], []).append(_line_view(line))
     known = [name for name in dict.fromkeys([*_SECTIONS, *lines]) if name in lines]
-    sections = [dict(zip(('title', 'intro'), _section_words(name))) | {'id': name, 'lines': lines[name]} for name in known]
-    def first(evaluation: Mapping[str, Any], label: str) -> list[dict[str, str]]: return [sample_view(row, 400) for row in (evaluation.get('samples') or {}).get(label, [])[:3]]
-    samples = [{'name': label, 'runs': [(name, first(e, label)) for name, e in zip(names, evaluations)]} for label in evaluations[0]['labels'][:_MOST_LABELS]]
+    sections = [dict(zip(('title', 'intro'), _section_words(name))) | {'id': name, 'lines': lines[name]}
+                for name in known]
+    def first(evaluation: Mapping[str, Any], label: str) -> list[dict[str, str]]:
+        return [sample_view(row, 400) for row in (evaluation.get('samples') or {}).get(label, [])[:3]]
+    samples = [{'name': label, 'runs': [(name, first(e, label)) for name, e in zip(names, evaluations)]}
+               for label in evaluations[0]['labels'][:_MOST_LABELS]]
     unequal = sum(bool(line['note']) for line in compared)
-    faults = [f'{unequal} measures are not judged: the datasets were measured on different numbers of rows. Evaluate as many rows of each.'] if unequal else []
-    faults += [f'{name}: {fault}' for name, e in zip(names, evaluations) if (fault := _counts_view(e['counts'])['fault'])]
+    faults = [f'{unequal} measures are not judged: the datasets were measured on different numbers of rows. Evaluate '
+              f'as many rows of each.'] if unequal else []
+    faults += [f'{name}: {fault}' for name, e in zip(names, evaluations)
+               if (fault := _counts_view(e['counts'])['fault'])]
     contents = [('runs', 'The runs'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples')]
     task = _short(evaluations[0]['task'])[:160]
-    return {'title': _short(title or f'{task}: {len(names)} datasets'), 'task': task, 'contents': contents, 'runs': names, 'words': _compare_words(compared), 'sections': sections,
+    return {'title': _short(title or f'{task}: {len(names)} datasets'), 'task': task, 'contents': contents,
+            'runs': names, 'words': _compare_words(compared), 'sections': sections,
             'faults': faults, 'tables': _run_tables(evaluations, names), 'samples': samples}
 
 # %% ../nbs/17_report.ipynb #a21b9a78
 @cache
 def _environment() -> Environment:
     "Templates that escape every value and stop at a missing one."
-    def shown(value: Any) -> Any: return visible(value) if isinstance(value, str) and not hasattr(value, '__html__') else value
-    environment = Environment(loader=FunctionLoader(_resource), autoescape=True, finalize=shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    def shown(value: Any) -> Any:
+        return visible(value) if isinstance(value, str) and not hasattr(value, '__html__') else value
+    environment = Environment(loader=FunctionLoader(_resource), autoescape=True, finalize=shown,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters['marked'] = _marked
     return environment
 
@@ -576,16 +660,22 @@ def fragment(template: str, view: Mapping[str, Any]) -> str:
 
 
 def page_html(template: str, view: Mapping[str, Any]) -> str:
-    """Fill the template of a whole page, with style and script inside; the view has `title` and `contents` among others."""
+    """Fill the template of a whole page, with style and script inside; the view has `title` and `contents` among
+    others."""
     css, js = (Markup(_resource(name)) for name in ('report.css', 'report.js'))
-    return fragment(template, {**view, 'css': css, 'js': js, 'css_hash': _hash(css), 'js_hash': _hash(js), 'version': __version__})
+    return fragment(template, {**view, 'css': css, 'js': js, 'css_hash': _hash(css), 'js_hash': _hash(js),
+                               'version': __version__})
 
 
 def _check(evaluation: Any) -> None:
     "Refuse anything but the record of an evaluation."
-    if not isinstance(evaluation, Mapping): raise ValueError(f'an evaluation is a dict, as evaluate returns it, got {type(evaluation).__name__}')
-    if evaluation.get('schema') != 1: raise ValueError(f"this synthlab draws records of schema 1, got schema {evaluation.get('schema')!r}: evaluate the run again")
-    missing = [key for key in ('synthlab', 'name', 'task', 'labels', 'counts', 'sizes', 'sections') if key not in evaluation]
+    if not isinstance(evaluation, Mapping):
+        raise ValueError(f'an evaluation is a dict, as evaluate returns it, got {type(evaluation).__name__}')
+    if evaluation.get('schema') != 1:
+        raise ValueError(f"this synthlab draws records of schema 1, got schema {evaluation.get('schema')!r}: evaluate "
+                         f"the run again")
+    missing = [key for key in ('synthlab', 'name', 'task', 'labels', 'counts', 'sizes', 'sections')
+               if key not in evaluation]
     if missing: raise ValueError(f"the record lacks {', '.join(missing)}: evaluate the run again")
 
 
@@ -616,7 +706,8 @@ def report_html(evaluations: Mapping[str, Any] | Iterable[Mapping[str, Any]], ti
     return page_html('report.html' if len(records) == 1 else 'compare.html', view)
 
 # %% ../nbs/17_report.ipynb #84be4abf
-def write_report(evaluations: Mapping[str, Any] | Iterable[Mapping[str, Any]], path: str | os.PathLike, title: str | None = None) -> Path:
+def write_report(evaluations: Mapping[str, Any] | Iterable[Mapping[str, Any]], path: str | os.PathLike,
+                 title: str | None = None) -> Path:
     """Write the page of `report_html` to a file.
 
     Parameters
@@ -661,7 +752,8 @@ class RunView:
                 for name, entry in _entries(record).items() if meaning_of(name)['main']]
         samples = [(label, visible(rows[0]['text'])) for label, rows in (record.get('samples') or {}).items() if rows]
         missing = f'Not evaluated yet: synthlab evaluate {self.path} --gold …' if self.path else 'Not evaluated yet.'
-        name, task, words = (html_cell(visible(part)) for part in (record['name'], record['task'], _counts_words(record['counts'])))
+        name, task, words = (html_cell(visible(part)) for part in (record['name'], record['task'],
+            _counts_words(record['counts'])))
         measures = html_table(('Measure', 'Value', 'n'), main, len(main)) if main else f'<p>{html_cell(missing)}</p>'
         texts = html_table(('Label', 'The first of its texts'), samples, _MOST_LABELS) if samples else ''
         return f'<p><b>{name}</b>, task {task}: {words}</p>{measures}{texts}'
@@ -675,7 +767,9 @@ def _bare_record(path: Path) -> dict[str, Any]:
         counts[row['status']][row['label'] if row['status'] == 'accepted' else row.get('reason') or 'no reason'] += 1
         if row['status'] == 'accepted': samples.setdefault(row['label'], [row])
     candidates = sum(map(_total, counts.values()))
-    return {'name': path.name, 'task': recipe.get('task', {}).get('name', ''), 'counts': {'asked': recipe.get('n', candidates), 'candidates': candidates, **counts}, 'sections': {}, 'samples': samples}
+    return {'name': path.name, 'task': recipe.get('task', {}).get('name', ''),
+            'counts': {'asked': recipe.get('n', candidates), 'candidates': candidates, **counts}, 'sections': {},
+            'samples': samples}
 
 
 def show_run(path: str | os.PathLike) -> RunView:
@@ -701,7 +795,7 @@ def show_run(path: str | os.PathLike) -> RunView:
     Examples
     --------
     >>> made = generate('ag_news', n=4, out='runs/shown')
-    >>> page = show_run('runs/shown')                                # in Jupyter: the report, or the rows where there is none
+    >>> page = show_run('runs/shown')  # in Jupyter: the report, or the rows where there is none
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f'show_run takes the folder of a run, got a {type(path).__name__}: '
@@ -748,4 +842,5 @@ class Comparison(list):
     def _repr_html_(self) -> str:
         lines = [(meaning_of(name)['title'], *cells) for name, cells in self._lines()]
         task = html_cell(visible(self[0]['task'])) if self else ''
-        return f'<p>Task {task}. In brackets 95% intervals; ● best.</p>{html_table(("Measure", *_names(self)), lines, len(lines))}'
+        return (f'<p>Task {task}. In brackets 95% intervals; ● '
+                f'best.</p>{html_table(("Measure", *_names(self)), lines, len(lines))}')

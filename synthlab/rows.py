@@ -12,15 +12,17 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from .decoding import DecodePlan
-from .prompting import Brief
+from .prompting import RowPrompt
 from .teachers import CausalTeacher
 from .util import derive_seed, prompt_hash, row_id
 
 # %% ../nbs/05b_rows.ipynb #47efcb4a
-def plan_group(method: Any, teacher: CausalTeacher, briefs: Sequence[Brief], cue: str = '', seed: int = 0, group: int = 0) -> DecodePlan:
+def plan_group(decoder: Any, teacher: CausalTeacher, row_prompts: Sequence[RowPrompt], cue: str = '', seed: int = 0,
+               group: int = 0) -> DecodePlan:
     """Plan one group of a run: prompts, weights and the seed of its draws."""
-    prompts = [teacher.render(brief.messages, cue) for brief in briefs]
-    return method.plan(prompts, [brief.label for brief in briefs], derive_seed(seed, 'group', group, 'tokens'), group)
+    prompts = [teacher.render(row_prompt.messages, cue) for row_prompt in row_prompts]
+    return decoder.plan(prompts, [row_prompt.label for row_prompt in row_prompts], derive_seed(seed, 'group', group,
+        'tokens'), group)
 
 # %% ../nbs/05b_rows.ipynb #81da3c4c
 def _cut_at(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
@@ -57,18 +59,25 @@ def rejection(text: str, shown: Sequence[str] = ()) -> str:
     return 'copy of a demonstration' if plain(text) in map(plain, shown) else ''
 
 # %% ../nbs/05b_rows.ipynb #b6261abc
-def make_row(common: Mapping[str, Any], group: int, member: int, brief: Brief, prompt: str, text: str, told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
+def make_row(common: Mapping[str, Any], group: int, member: int, row_prompt: RowPrompt, prompt: str, text: str,
+             told: Mapping[str, Any], reason: str = '', error: str = '') -> dict:
     """Join what is known of a text into a row."""
     status = 'failed' if error else 'rejected' if reason else 'accepted'
-    return {'id': row_id(common['recipe'], common['seed'], group, member), 'text': text, 'label': brief.label, 'label_target': brief.label, **common,
-            'group': group, 'member': member, 'demos': list(brief.demos), 'attributes': None, 'context': None, 'seed_text': None, **brief.told,
+    return {'id': row_id(common['recipe'], common['seed'], group, member), 'text': text, 'label': row_prompt.label,
+            'label_target': row_prompt.label, **common,
+            'group': group, 'member': member, 'demos': list(row_prompt.demos), 'attributes': None, 'context': None,
+            'seed_text': None, **row_prompt.told,
             'prompt_hash': prompt_hash(prompt), **told, 'status': status, 'reason': error or reason}
 
 # %% ../nbs/05b_rows.ipynb #56fa33f2
-def make_rows(plan: DecodePlan, briefs: Sequence[Brief], completions: Sequence, cue: str, common: Mapping[str, Any]) -> list[dict]:
+def make_rows(plan: DecodePlan, row_prompts: Sequence[RowPrompt], completions: Sequence, cue: str,
+              common: Mapping[str, Any]) -> list[dict]:
     """Turn the completions of a group into rows with their provenance."""
-    def row(member, brief, completion):
+    def row(member, row_prompt, completion):
         text = clean_text(completion.text, cue)
-        told = {'tokens': len(completion.token_ids)} | {key: round(getattr(completion, key), 3) for key in ('steps', 'mask_share', 'kl', 'live_contrast')}
-        return make_row(common, plan.name, member, brief, plan.prompts[member], text, told | {'finish_reason': completion.finish_reason}, rejection(text, brief.shown))
-    return [row(m, brief, completion) for m, (brief, completion) in enumerate(zip(briefs, completions, strict=True))]
+        told = {'tokens': len(completion.token_ids)} | {key: round(getattr(completion, key), 3) for key in ('steps',
+            'mask_share', 'kl', 'live_contrast')}
+        return make_row(common, plan.name, member, row_prompt, plan.prompts[member], text,
+                        told | {'finish_reason': completion.finish_reason}, rejection(text, row_prompt.shown))
+    return [row(m, row_prompt, completion) for m, (row_prompt, completion) in enumerate(zip(row_prompts, completions,
+        strict=True))]

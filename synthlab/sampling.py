@@ -41,6 +41,8 @@ class Sampling:
 
     def __post_init__(self):
         if self.max_new_tokens < 1: raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not self.temperature >= 0: raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        # `not >=` refuses NaN as well
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
         if not 0 < self.top_p <= 1: raise ValueError(f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
         if self.top_k < 0: raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")

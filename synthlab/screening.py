@@ -108,7 +108,8 @@ class Copies:
 
 # %% ../nbs/14c_screening.ipynb #73bb656e
 def read_copies(rows: Any, task: Task) -> list[str]:
-    """Read the texts that no row may copy: of a file, a frame, a Dataset or its part "test", dictionaries, or texts alone.
+    """Read the texts that no row may copy: of a file, a frame, a Dataset or its part "test", dictionaries, or texts
+    alone.
 
     Labels are not needed. ValueError if the rows cannot be read.
     """
@@ -136,7 +137,8 @@ def texts_hash(texts: Sequence[str]) -> str:
 def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder: Embedder | None = None) -> Screen:
     """Make the screen that a run asks for, without rows yet; ValueError for another value of `duplicates`.
 
-    "exact" rejects texts equal to an earlier row except for case and spaces; "words" also near copies of one; "meaning" also
+    "exact" rejects texts equal to an earlier row except for case and spaces; "words" also near copies of one; "meaning"
+    also
     texts whose embedding is close to an earlier row's; "keep" none. `copies` may not be copied, not even nearly.
     """
     kinds = {'keep': [], 'exact': [Repeats], 'words': [Repeats, NearRepeats],

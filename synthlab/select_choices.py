@@ -10,7 +10,7 @@ __all__ = ['WAYS', 'Selecting', 'NoSelection', 'RandomSelection', 'plan_entries'
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,10 @@ class Selecting(Choice):
     A subclass that chooses examples before the first call has `plans = True` and `pick`.
     """
 
-    plans: ClassVar[bool] = False
-    cluster: ClassVar[int] = 1
-    show: ClassVar[str] = 'picks'
-    embedder: ClassVar[str] = 'minilm'
+    plans = False
+    cluster = 1
+    show = 'picks'
+    embedder = 'minilm'
 
     def pick(self, X: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Pick rows of one label.
@@ -66,10 +66,12 @@ class RandomSelection(Selecting):
 
 
 def plan_entries(clusters: Sequence[Sequence[int]], shots: int, show: str = 'picks') -> list[list[int]]:
-    """Turn picks into what prompts show; picks that do not fill the last prompt go on with the first ones, until all have been shown equally often."""
+    """Turn picks into what prompts show; picks that do not fill the last prompt go on with the first ones, until all
+    have been shown equally often."""
     if show == 'cluster': return [[int(row) for row in cluster[:shots]] for cluster in clusters]
     picks = [int(cluster[0]) for cluster in clusters]
-    starts = range(0, math.lcm(len(picks), shots), shots)                                      # so that each pick is shown equally often
+    # So that each pick is shown equally often.
+    starts = range(0, math.lcm(len(picks), shots), shots)
     return [[picks[(start + shot) % len(picks)] for shot in range(shots)] for start in starts]
 
 # %% ../nbs/08c_select_choices.ipynb #38b5a477
@@ -77,7 +79,8 @@ def principal_rows(X: np.ndarray, axes: int) -> np.ndarray:
     """Project rows on their first principal axes."""
     if not axes or axes >= min(X.shape): return X
     centred = X - X.mean(0)
-    if not np.abs(centred).max() > 1e-6: return X                                            # all alike: for the selection to refuse
+    # All alike: for the selection to refuse.
+    if not np.abs(centred).max() > 1e-6: return X
     from scipy.sparse.linalg import eigsh
     return centred @ eigsh((centred.T @ centred).astype(float), axes, v0=np.ones(X.shape[1]))[1][:, ::-1]
 
@@ -116,7 +119,7 @@ class UncertaintySelection(Selecting):
 
     choice = 'uncertainty'
     papers = ('synalign',)
-    plans: ClassVar[bool] = True
+    plans = True
     length_scale: float | str = option('median', above=0, among=('median',))
     scale: float = option(.5, above=0)
     noise: float = option(1e-4, above=0)
@@ -154,7 +157,7 @@ class SpreadSelection(Selecting):
     """
 
     choice = 'spread'
-    plans: ClassVar[bool] = True
+    plans = True
     way: str = option('farthest', among=WAYS)
     embedder: str = option('minilm')
 
@@ -163,17 +166,23 @@ class SpreadSelection(Selecting):
         return select_rows(X, n, self.way, self.cluster, seed)
 
 
-def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], shots: int = 1,
+def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool: Mapping[str, Sequence[dict]],
+                        wanted: Mapping[str, int], shots: int = 1,
                         seed: int = 0, embedder: Any = None) -> dict[str, list[list[int]]]:
     """Settle which examples the prompts of each label show."""
     if selection.show == 'cluster' and shots > selection.cluster:
-        raise ValueError(f'a prompt shows {shots} examples, and a cluster has {selection.cluster}: raise cluster to {shots}')
+        raise ValueError(f'a prompt shows {shots} examples, and a cluster has {selection.cluster}: raise '
+                         f'cluster to {shots}')
     from synthlab.embeddings import embedder_of
     encoder, plan = embedder or embedder_of(selection.embedder), {}
     for label, number in wanted.items():
         texts, each = [demo['text'] for demo in pool[label]], shots if selection.show == 'picks' else 1
-        if len(texts) < shots: raise ValueError(f'label {label!r} has {len(texts)} examples, and a prompt shows {shots}: give more gold rows, or lower shots')
+        if len(texts) < shots:
+            raise ValueError(f'label {label!r} has {len(texts)} examples, and a prompt shows {shots}: give more gold '
+                             f'rows, or lower shots')
         n = min(number*each, max(each, len(texts)//selection.cluster))
         try: plan[label] = plan_entries(selection.pick(encoder.encode(texts), n, seed), shots, selection.show)[:number]
-        except ValueError as error: raise ValueError(f'no examples of {label!r} can be selected: {error}. Mend the real rows, or take select = "random"') from error
+        except ValueError as error:
+            raise ValueError(f'no examples of {label!r} can be selected: {error}. Mend the real rows, or take '
+                             f'select = "random"') from error
     return plan

@@ -26,7 +26,8 @@ def are_vectors(texts: Any) -> bool:
     return isinstance(texts, np.ndarray) and texts.dtype.kind in 'fiu'
 
 
-def unit_rows(texts: Sequence[str] | np.ndarray, embedder: Any = None, least: int = 2, what: str = 'texts') -> np.ndarray:
+def unit_rows(texts: Sequence[str] | np.ndarray, embedder: Any = None, least: int = 2,
+              what: str = 'texts') -> np.ndarray:
     "Unit vectors of at least so many texts, float64."
     given = are_vectors(texts)
     if given and len(texts) < least: raise CannotMeasure(f'{len(texts)} {what} where at least {least} are needed')
@@ -48,7 +49,8 @@ def encoder_name(texts: Sequence[str] | np.ndarray, embedder: Any = None) -> str
 
 # %% ../nbs/13d_semantic.ipynb #4e5921b4
 def row_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None) -> np.ndarray:
-    """Return the mean cosine of each text (or unit vector, shape (n, d)) to all others, shape (n,), in time linear in n."""
+    """Return the mean cosine of each text (or unit vector, shape (n, d)) to all others, shape (n,), in time linear in
+    n."""
     return _mean_cosine_of_rows(unit_rows(texts, embedder))
 
 
@@ -73,7 +75,8 @@ def mean_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None, level: 
     Returns
     -------
     Metric
-        The mean; quantiles of the rows' own means in the details. Its expectation does not depend on the number of rows.
+        The mean; quantiles of the rows' own means in the details. Its expectation does not depend on the number of
+        rows.
     """
     E = unit_rows(texts, embedder, least=3)
     n, own = len(E), _mean_cosine_of_rows(E)
@@ -84,13 +87,15 @@ def mean_cosine(texts: Sequence[str] | np.ndarray, embedder: Any = None, level: 
 
 def _five_numbers(values: np.ndarray) -> dict[str, float]:
     "Five numbers of a distribution, and its mean."
-    return dict(zip(('least', 'quarter', 'median', 'three quarters', 'most'), np.quantile(values, [0, .25, .5, .75, 1]).tolist())) | {'mean': float(np.mean(values))}
+    return dict(zip(('least', 'quarter', 'median', 'three quarters', 'most'),
+                    np.quantile(values, [0, .25, .5, .75, 1]).tolist())) | {'mean': float(np.mean(values))}
 
 # %% ../nbs/13d_semantic.ipynb #fdf2d55f
 def sdra_2d(points: np.ndarray) -> np.ndarray:
     """Mean cosine of each point of a 2-D picture to the others, shape (n,): TarGEN's published "semantic diversity".
 
-    Not a measure of diversity: it depends on the picture's origin (arXiv 2310.17876). Use `mean_cosine` on the full vectors.
+    Not a measure of diversity: it depends on the picture's origin (arXiv 2310.17876). Use `mean_cosine` on the full
+    vectors.
     CannotMeasure if there are fewer than two points, or one is at the origin, which has no direction.
     """
     points = np.asarray(points, dtype=np.float64)
@@ -115,7 +120,8 @@ def _codes(labels: Sequence[Hashable], n: int, least: int = 2) -> tuple[list[str
     if len(labels) != n: raise ValueError(f'{n} texts and {len(labels)} labels: each text has one')
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     short = {str(name): int(count) for name, count in zip(names, counts) if count < least}
-    if len(names) < 2: raise CannotMeasure(f"all texts have the label {', '.join(names)}: at least two labels are needed")
+    if len(names) < 2:
+        raise CannotMeasure(f"all texts have the label {', '.join(names)}: at least two labels are needed")
     if short: raise CannotMeasure(f'labels with fewer than {least} texts: {short}. Leave them out, or write more')
     return names.tolist(), codes
 
@@ -125,7 +131,8 @@ def _named(matrix: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, floa
     return {a: dict(zip(names, row)) for a, row in zip(names, matrix.tolist())}
 
 
-def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], embedder: Any = None, level: float = .95) -> Metric:
+def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], embedder: Any = None,
+                 level: float = .95) -> Metric:
     """How much nearer a text is to its own label than to the others, from the matrix of label-wise cosines.
 
     The value is the mean of the diagonal of :math:`S` less the mean off it, self-pairs left out.
@@ -144,7 +151,8 @@ def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], 
     Returns
     -------
     Metric
-        The mean margin; in the details `matrix`, `matrix_with_self_pairs` (as published), `within`, `between` and the rows per label.
+        The mean margin; in the details `matrix`, `matrix_with_self_pairs` (as published), `within`, `between` and the
+        rows per label.
         Neither the value nor `matrix` drifts with the number of rows; the published matrix does.
 
     References
@@ -173,25 +181,29 @@ def label_cosine(texts: Sequence[str] | np.ndarray, labels: Sequence[Hashable], 
     details = {'within': within, 'between': within - value, 'matrix': _named(matrix, names),
                'matrix_with_self_pairs': _named(with_self, names), 'rows': dict(zip(names, counts.tolist()))}
     interval = normal_interval(value, error, level, -2., 2.) if counts.min() > 2 else None
-    return Metric(value, 'label_cosine', len(E), interval, level, 'higher', {'encoder': encoder_name(texts, embedder)}, details)
+    return Metric(value, 'label_cosine', len(E), interval, level, 'higher', {'encoder': encoder_name(texts, embedder)},
+                  details)
 
 # %% ../nbs/13d_semantic.ipynb #128db414
 def plot_label_cosine(metric: Metric, self_pairs: bool = False, ax: Any = None, **options: Any) -> Any:
     """Draw the matrix of a `label_cosine` result as a heatmap, and return its axes.
 
-    `self_pairs` shows the matrix as published; other options go to `seaborn.heatmap`, such as `vmin` and `vmax` to compare several.
+    `self_pairs` shows the matrix as published; other options go to `seaborn.heatmap`, such as `vmin` and `vmax` to
+    compare several.
     """
     import seaborn as sns
     matrix = metric.details['matrix_with_self_pairs' if self_pairs else 'matrix']
     values, names = np.array([list(row.values()) for row in matrix.values()]), list(matrix)
-    shown = dict(annot=len(names) <= 12, fmt='.2f', cmap='viridis', square=True, cbar_kws={'label': 'mean cosine'}) | options
+    shown = dict(annot=len(names) <= 12, fmt='.2f', cmap='viridis', square=True,
+                 cbar_kws={'label': 'mean cosine'}) | options
     ax = sns.heatmap(values, xticklabels=names, yticklabels=names, ax=ax, **shown)
     ax.set(xlabel='label', ylabel='label')
     return ax
 
 # %% ../nbs/13d_semantic.ipynb #14b5d172
 def spectrum(E: np.ndarray) -> np.ndarray:
-    r"""Return the shares of the directions that unit vectors (n, d) use: eigenvalues of :math:`ZZ^\top/n`, ascending, summing to 1."""
+    r"""Return the shares of the directions that unit vectors (n, d) use: eigenvalues of :math:`ZZ^\top/n`, ascending,
+    summing to 1."""
     n, d = E.shape
     values = np.linalg.eigvalsh(E.T @ E if n > d else E @ E.T).clip(0)
     return values/values.sum()
@@ -206,7 +218,8 @@ def _hill(shares: np.ndarray, q: float) -> float:
     return float((shares**q).sum()**(1/(1 - q)))
 
 # %% ../nbs/13d_semantic.ipynb #0972f4a9
-def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: float = 1, times: int = 40, level: float = .95, seed: int = 0) -> Metric:
+def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: float = 1, times: int = 40,
+                level: float = .95, seed: int = 0) -> Metric:
     """How many entirely different texts would be as diverse as these, from 1 to their number.
 
     Parameters
@@ -238,7 +251,7 @@ def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: floa
 
     Examples
     --------
-    >>> round(float(vendi_score(['a red cat', 'a red cat', 'oil prices fell'])), 1)        # three texts, not quite two different ones
+    >>> round(float(vendi_score(['a red cat', 'a red cat', 'oil prices fell'])), 1)  # not quite two different texts
     1.9
     """
     if not q >= 0: raise ValueError(f'q must be 0 or more, got {q}')
@@ -246,7 +259,8 @@ def vendi_score(texts: Sequence[str] | np.ndarray, embedder: Any = None, q: floa
     def score(rows: np.ndarray) -> float: return _hill(spectrum(E[rows]), q)
     interval = half_sample_interval(score, len(E), times, level, seed)
     value = score(np.arange(len(E)))
-    return Metric(value, 'vendi_score', len(E), interval, level, 'higher', {'encoder': encoder_name(texts, embedder), 'q': q}, {'share of n': value/len(E)})
+    return Metric(value, 'vendi_score', len(E), interval, level, 'higher', {'encoder': encoder_name(texts, embedder),
+        'q': q}, {'share of n': value/len(E)})
 
 # %% ../nbs/13d_semantic.ipynb #a1aedc33
 # rows, and cosines (160 MB), at a time
@@ -260,7 +274,8 @@ def row_blocks(n: int, m: int) -> Iterator[np.ndarray]:
 
 
 def nearest(E: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosine of each unit vector (n, d) to its nearest of others (m, d), and the index of that one; of several the first."""
+    """Return the cosine of each unit vector (n, d) to its nearest of others (m, d), and the index of that one; of
+    several the first."""
     at, cosine = np.zeros(len(E), dtype=np.int64), np.zeros(len(E))
     for rows in row_blocks(len(E), len(others)):
         similarity = E[rows] @ others.T
@@ -283,7 +298,8 @@ def _nearest_earlier(E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cosine, at
 
 
-def embedding_duplicates(texts: Sequence[str] | np.ndarray, threshold: float = .95, embedder: Any = None, examples: int = 5, level: float = .95) -> Metric:
+def embedding_duplicates(texts: Sequence[str] | np.ndarray, threshold: float = .95, embedder: Any = None,
+                         examples: int = 5, level: float = .95) -> Metric:
     """Share of texts that mean what an earlier text meant.
 
     Parameters
@@ -315,9 +331,12 @@ def embedding_duplicates(texts: Sequence[str] | np.ndarray, threshold: float = .
     # an exact copy is found at threshold 1, whatever the rounding
     found = np.flatnonzero(cosine >= threshold - 1e-6)
     closest = found[np.argsort(-cosine[found], kind='stable')][:examples].tolist()
-    pairs = [{'row': i, 'earlier': int(twin[i]), 'cosine': float(cosine[i])} | _both(texts, i, texts, int(twin[i])) for i in closest]
-    return Metric(len(found)/len(E), 'embedding_duplicates', len(E), wilson_interval(len(found), len(E), level), level, 'lower',
-                  {'encoder': encoder_name(texts, embedder), 'threshold': threshold}, {'duplicates': len(found), 'examples': pairs})
+    pairs = [{'row': i, 'earlier': int(twin[i]), 'cosine': float(cosine[i])} | _both(texts, i, texts, int(twin[i]))
+             for i in closest]
+    return Metric(len(found)/len(E), 'embedding_duplicates', len(E), wilson_interval(len(found), len(E), level), level,
+                  'lower',
+                  {'encoder': encoder_name(texts, embedder), 'threshold': threshold},
+                  {'duplicates': len(found), 'examples': pairs})
 
 
 def _both(texts: Any, i: int, others: Any, j: int) -> dict[str, str]:
@@ -327,8 +346,10 @@ def _both(texts: Any, i: int, others: Any, j: int) -> dict[str, str]:
     return {'text': cut(texts[i]), 'other': cut(others[j])}
 
 # %% ../nbs/13d_semantic.ipynb #2de4ee3d
-def _compare(texts: list[str], others: list[str], E: np.ndarray, R: np.ndarray, similarity: float, shared_words: int) -> dict[str, np.ndarray]:
-    "For each text: cosine to the nearest of others, longest shared run, the other text, and the closeness, from 1 a copy."
+def _compare(texts: list[str], others: list[str], E: np.ndarray, R: np.ndarray, similarity: float,
+             shared_words: int) -> dict[str, np.ndarray]:
+    """For each text: cosine to the nearest of others, longest shared run, the other text, and the closeness, from 1 a
+    copy."""
     (cosine, at), (run, source) = nearest(E, R), longest_shared_ngram(texts, others)
     by_meaning, by_words = cosine/similarity, run/shared_words
     # a copy at the threshold is one, whatever the rounding
@@ -337,7 +358,8 @@ def _compare(texts: list[str], others: list[str], E: np.ndarray, R: np.ndarray, 
     return {'cosine': cosine, 'run': run, 'closeness': np.maximum(by_meaning, by_words), 'other': other}
 
 
-def _report_on(texts: list[str], others: list[str], found: Mapping[str, np.ndarray], similarity: float, shared_words: int, worst: int, level: float) -> dict[str, Any]:
+def _report_on(texts: list[str], others: list[str], found: Mapping[str, np.ndarray], similarity: float,
+               shared_words: int, worst: int, level: float) -> dict[str, Any]:
     "Details of one reference, with the worst rows as examples."
     cosine, run, copies = found['cosine'], found['run'], found['closeness'] >= 1
     first = np.argsort(-found['closeness'], kind='stable')[:worst].tolist()
@@ -349,7 +371,8 @@ def _report_on(texts: list[str], others: list[str], found: Mapping[str, np.ndarr
             'cosine': _five_numbers(cosine), 'shared words': _five_numbers(run), 'worst': examples}
 
 
-def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embedder: Any = None, similarity: float = .95, shared_words: int = 8,
+def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embedder: Any = None,
+            similarity: float = .95, shared_words: int = 8,
             worst: int = 5, level: float = .95) -> Metric:
     """Share of texts that copy from none of the references; each reference by itself in the details.
 
@@ -373,8 +396,10 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
     Returns
     -------
     Metric
-        The share. For each reference the details have its size, the copies found by meaning and by words, the distribution of the
-        nearest cosine and of the longest shared run, and the worst rows. A larger reference is nearer to everything: compare
+        The share. For each reference the details have its size, the copies found by meaning and by words, the
+        distribution of the
+        nearest cosine and of the longest shared run, and the worst rows. A larger reference is nearer to everything:
+        compare
         with references of equal size.
 
     Raises
@@ -385,7 +410,7 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
     Examples
     --------
     >>> texts = ['The mill burned down on Monday.', 'Rain fell all day.']
-    >>> float(novelty(texts, {'train': ['The mill burned down on Monday.']}))                     # one of two copies nothing
+    >>> float(novelty(texts, {'train': ['The mill burned down on Monday.']}))  # one of two copies nothing
     0.5
     """
     if not references: raise ValueError("references is empty: name at least one, such as {'train': texts}")
@@ -394,7 +419,8 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
                          f'got {similarity} and {shared_words}')
     texts = check_texts(texts)
     if not isinstance(references, Mapping):
-        raise ValueError(f'references must be texts by name, such as {{"train": texts}}, got {type(references).__name__}')
+        raise ValueError(f'references must be texts by name, such as {{"train": texts}}, got '
+                         f'{type(references).__name__}')
     references = {name: check_texts(others, what=f'reference texts ({name})') for name, others in references.items()}
     E, copied, details = unit_rows(texts, embedder, 1), np.zeros(len(texts), bool), {}
     for name, others in references.items():
@@ -403,13 +429,16 @@ def novelty(texts: Sequence[str], references: Mapping[str, Sequence[str]], embed
         copied |= found['closeness'] >= 1
     new, n = int((~copied).sum()), len(texts)
     settings = {'encoder': encoder_name(texts, embedder), 'similarity': similarity, 'shared words': shared_words}
-    return Metric(new/n, 'novelty', n, wilson_interval(new, n, level), level, 'higher', settings, {'references': details})
+    return Metric(new/n, 'novelty', n, wilson_interval(new, n, level), level, 'higher', settings,
+                  {'references': details})
 
 # %% ../nbs/13d_semantic.ipynb #d6087ddb
 def project(sets: Mapping[str, np.ndarray], method: str = 'pca', seed: int = 0) -> dict[str, np.ndarray]:
-    """Project several sets of vectors, each of shape (n, d), to the plane by one fit (`'pca'` or `'tsne'`) to all of them.
+    """Project several sets of vectors, each of shape (n, d), to the plane by one fit (`'pca'` or `'tsne'`) to all of
+    them.
 
-    Returns points by name, each of shape (n, 2). CannotMeasure if there are fewer than five vectors in all; ValueError if the
+    Returns points by name, each of shape (n, 2). CannotMeasure if there are fewer than five vectors in all; ValueError
+    if the
     method is unknown, or widths differ.
     """
     if method not in ('pca', 'tsne'): raise ValueError(f"method must be 'pca' or 'tsne', got {method!r}")

@@ -47,7 +47,8 @@ def _kept(out: Path) -> str:
     "What a run keeps that is stopped now, and how to go on."
     try: told = read_status(out)
     except RunError: return 'Stopped before the first rows were finished.'
-    return f"Stopped. {sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in {out}; the same command, or synthlab resume {out}, goes on from there."
+    return (f"Stopped. {sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in {out}; the "
+            f"same command, or synthlab resume {out}, goes on from there.")
 
 # %% ../nbs/18b_sessions.ipynb #ac23b9ca
 MOST_REASONS = 6                                # that are told one by one
@@ -55,9 +56,11 @@ MOST_REASONS = 6                                # that are told one by one
 
 def ends(counts: Mapping[str, Any]) -> str:
     """Say how the candidates of a run ended."""
-    reasons = sorted(((number, status, reason) for status in ('rejected', 'failed') for reason, number in counts[status].items()), key=lambda end: -end[0])
+    reasons = sorted(((number, status, reason) for status in ('rejected', 'failed') for reason,
+                      number in counts[status].items()), key=lambda end: -end[0])
     others = [f'{number:,} {status} ({reason})' for number, status, reason in reasons[:MOST_REASONS]]
-    if rest := sum(number for number, *_ in reasons[MOST_REASONS:]): others.append(f'{rest:,} for {len(reasons) - MOST_REASONS} other reasons')
+    if rest := sum(number for number, *_ in reasons[MOST_REASONS:]):
+        others.append(f'{rest:,} for {len(reasons) - MOST_REASONS} other reasons')
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
     return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
 
@@ -67,24 +70,33 @@ FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 def aligned_in_words(found: Mapping[str, float]) -> str:
     """Say what alignment found."""
-    words = (f"Aligned with {found['real']:,} real texts: discrepancy from these (MMD, mean over labels) {found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
+    words = (f"Aligned with {found['real']:,} real texts: discrepancy from these (MMD, mean over labels) "
+             f"{found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
              f"the rows are worth {found['ess']:,.0f} equal ones.")
-    if 'labels' in found: words += f" A judge that learnt from the real texts finds the asked label in {found['labels_uniform']:.0%} before and {found['labels']:.0%} after."
-    if found.get('labels', 1) < found.get('labels_uniform', 0) - .03: words += ' The labels have become less clear: a student may learn less from these rows than from rows that count alike (--align none).'
+    if 'labels' in found:
+        words += (f" A judge that learnt from the real texts finds the asked label in {found['labels_uniform']:.0%} "
+                  f"before and {found['labels']:.0%} after.")
+    if found.get('labels', 1) < found.get('labels_uniform', 0) - .03:
+        words += (' The labels have become less clear: a student may learn less from these rows than from rows that '
+                  'count alike (--align none).')
     return words
 
 
 def steps_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Say what the steps before the rows have brought."""
     def lost(step): return ''.join(f'; {reason}: {number:,}' for reason, number in list(step['lost'].items())[:3])
-    return ' '.join(f"{name.capitalize()}: {step['kept']:,} ({step['calls']:,} calls{lost(step)})." for name, step in found.items() if step['calls'] or step['kept'])
+    return ' '.join(f"{name.capitalize()}: {step['kept']:,} ({step['calls']:,} calls{lost(step)})." for name,
+                    step in found.items() if step['calls'] or step['kept'])
 
 
 def corrected_in_words(found: Mapping[str, Any]) -> str:
     """Say what self-correction has changed."""
     rate, low_high = found['flip_rate'], found['flip_rate'].get('interval') or (0, 1)
-    words = f"Self-correction: another label for {rate['k']:,} of {rate['n']:,} rows" + (f" ({rate['k']/rate['n']:.0%}; 95% interval {low_high[0]:.0%} to {low_high[1]:.0%})" if rate['n'] else '')
-    return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected'] else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
+    words = (f"Self-correction: another label for {rate['k']:,} of {rate['n']:,} rows"
+             + (f" ({rate['k']/rate['n']:.0%}; 95% interval {low_high[0]:.0%} to {low_high[1]:.0%})" if rate['n']
+                else ''))
+    return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected']
+                    else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
 
 
 def show_stages(told: Mapping[str, Any]) -> None:
@@ -123,41 +135,56 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
 
 # %% ../nbs/18b_sessions.ipynb #904a73d4
-@commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be running meanwhile.')
+@commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be '
+                  'running meanwhile.')
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
     table = grid(f'{run}', 'label', 'accepted', 'wanted', right=[1, 2])
-    for label, wanted in told['labels'].items(): table.add_row(shown(label), f"{told['accepted'].get(label, 0):,}", f'{wanted:,}')
+    for label, wanted in told['labels'].items():
+        table.add_row(shown(label), f"{told['accepted'].get(label, 0):,}", f'{wanted:,}')
     table.add_section()
     table.add_row('all', f"{sum(told['accepted'].values()):,}", f"{sum(told['labels'].values()):,}")
     screen.print(table)
     say(ends(told))
     calls = told['calls']
-    say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, {calls['completion_tokens']:,} written"
-        + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '') + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
-    if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']: say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
-    if made := told['extraction']: say(f"Attributes: of {made['demonstrations']:,} examples, {made['records']:,} records came, {made['rejected']:,} answers were useless and {made['failed']:,} calls failed.")
+    say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, "
+        f"{calls['completion_tokens']:,} written"
+        + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '')
+        + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
+    if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']:
+        say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
+    if made := told['extraction']:
+        say(f"Attributes: of {made['demonstrations']:,} examples, {made['records']:,} records came, "
+            f"{made['rejected']:,} answers were useless and {made['failed']:,} calls failed.")
     show_stages(told)
-    if limits := told['limits']: say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items()) + '. A larger one is given to resume, as in --max-calls 500.')
+    if limits := told['limits']:
+        say('Limits: ' + ', '.join(f'{name} = {value:g}' for name, value in limits.items())
+            + '. A larger one is given to resume, as in --max-calls 500.')
     say(state(told, run))
 
 # %% ../nbs/18b_sessions.ipynb #c84a54e0
 _spend = partial(option, 'Spending')
-MaxCalls = Annotated[int | None, _spend('Stop before more calls than this are made in all; a group counts as one.', min=1, metavar='N', show_default=False)]
-MaxTokens = Annotated[int | None, _spend('Stop before more tokens than this are read and written in all.', min=1, metavar='N', show_default=False)]
-MaxCost = Annotated[float | None, _spend('Stop before more money than this is spent in all; needs a known price (--prices).', min=0, metavar='X', show_default=False)]
+MaxCalls = Annotated[int | None, _spend('Stop before more calls than this are made in all; a group counts as one.',
+                                        min=1, metavar='N', show_default=False)]
+MaxTokens = Annotated[int | None, _spend('Stop before more tokens than this are read and written in all.', min=1,
+                                         metavar='N', show_default=False)]
+MaxCost = Annotated[float | None, _spend('Stop before more money than this is spent in all; needs a known '
+                                         'price (--prices).', min=0, metavar='X', show_default=False)]
 RetryFailed = Annotated[bool, _spend('Make the calls again that were given up.', '--retry-failed')]
 
 
-def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_tokens: int | None = None, max_cost: float | None = None, **machine: Any) -> dict[str, Any]:
+def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_tokens: int | None = None,
+               max_cost: float | None = None, **machine: Any) -> dict[str, Any]:
     """Return a recipe with other limits and another machine; which rows it asks for stays as it is."""
     there, given = recipe.get('machine', {}), {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
     limits = there.get('limits', {}) | {name: value for name, value in given.items() if value is not None}
-    return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None} | {'limits': limits}}
+    return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None}
+            | {'limits': limits}}
 
 # %% ../nbs/18b_sessions.ipynb #ea2ed285
 def kept_embedder() -> Any:
-    """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be written."""
+    """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be
+    written."""
     from synthlab.embeddings import Embedder
     folder = Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
     try: folder.mkdir(parents=True, exist_ok=True)
@@ -168,21 +195,30 @@ def kept_embedder() -> Any:
 def carry_out(request: Any, out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line."""
     from synthlab.asking import TeacherError
-    from synthlab.production import Asked, check, produce
-    with user_errors(): asked = request if isinstance(request, Asked) else check(request, folder=out)
+    from synthlab.production import Resolved, check, produce
+    with user_errors(): asked = request if isinstance(request, Resolved) else check(request, folder=out)
     usual = 'minilm' in (asked.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
-    with user_errors(RunError, TeacherError): return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
+    with user_errors(RunError, TeacherError):
+        return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
 
 
-@commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its recipe.toml.')
-def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None, retry_failed: RetryFailed = False,
-            device: Annotated[str | None, option('Teacher', 'Where the teacher runs now.', metavar='NAME', show_default=False)] = None,
-            base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; what it has answered is not asked again.', metavar='URL', show_default=False)] = None,
-            max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N', show_default=False)] = None) -> None:
+@commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its '
+                  'recipe.toml.')
+def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
+            retry_failed: RetryFailed = False,
+            device: Annotated[str | None, option('Teacher', 'Where the teacher runs now.', metavar='NAME',
+                                                 show_default=False)] = None,
+            base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; '
+                                                   'what it has answered is not asked again.', metavar='URL',
+                                                   show_default=False)] = None,
+            max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N',
+                                                   show_default=False)] = None) -> None:
     with user_errors():
         recipe = read_recipe(run)
         moved = recipe.get('machine', {}).get('chat', {}) | {'address': base_url} if base_url else None
-        if moved and recipe['teacher'].get('kind') != 'chat': raise ValueError(f"--base-url: the teacher of {run} is a model in this process, {recipe['teacher']['name']}")
+        if moved and recipe['teacher'].get('kind') != 'chat':
+            raise ValueError(f"--base-url: the teacher of {run} is a model in this process, "
+                             f"{recipe['teacher']['name']}")
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():
         done = carry_out(recipe, run, retry_failed=retry_failed)
@@ -190,29 +226,42 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
     if done.shortfall: raise typer.Exit(1)
 
 # %% ../nbs/18b_sessions.ipynb #ecbb7a62
-@commands.command('replay', help='Write one row again from where it came, and compare. Row ids stand in the column id of the dataset. Exit status 1 means that it differs.')
+@commands.command('replay', help='Write one row again from where it came, and compare. Row ids stand in the column id '
+                  'of the dataset. Exit status 1 means that it differs.')
 def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.', show_default=False)], *,
-            ask: Annotated[bool | None, option('Teacher', 'Ask the teacher again. Without it, a local one is asked and a server is not.', '--ask/--no-ask', show_default=False)] = None) -> None:
+            ask: Annotated[bool | None, option('Teacher', 'Ask the teacher again. Without it, a local one is asked and '
+                                               'a server is not.', '--ask/--no-ask',
+                                               show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
         read_recipe(run)
         from synthlab.production import replay
         found = replay(run, row, fresh=ask)
-    table = grid(f"Row {row}: {found.row['status']}, group {found.row['group']}, place {found.row['member']}", 'what', 'text')
+    table = grid(f"Row {row}: {found.row['status']}, group {found.row['group']}, place {found.row['member']}", 'what',
+                 'text')
     table.add_row('prompt', shown(found.prompt, 2000), end_section=True)
-    for what, text in {'in the run': found.row['text'], 'from the stored call': found.stored, 'asked again': found.fresh}.items():
+    for what, text in {'in the run': found.row['text'], 'from the stored call': found.stored,
+                       'asked again': found.fresh}.items():
         if text is not None: table.add_row(what, shown(text))
     screen.print(table)
     say('The texts agree.' if found.same else 'The texts differ.')
     if not found.same: raise typer.Exit(1)
 
 # %% ../nbs/18b_sessions.ipynb #776e88c0
-@commands.command('export', help='Hand a dataset on: as a file with its card, or to the Hugging Face Hub (token from HF_TOKEN or hf auth login).')
-def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'text-to-text', 'superglue', 'hub'], option('Export', 'parquet, jsonl, csv, text-to-text (input and output, with an instruction), superglue (the official columns of its tasks) or hub.', metavar='NAME')] = 'parquet',
-            to: Annotated[Path | None, option('Export', 'Folder to write to; without it, the folder export in the run.', metavar='FOLDER', show_default=False)] = None,
-            repo: Annotated[str, option('Export', 'Dataset on the Hub, as in USER/NAME, for --format hub.', metavar='NAME', show_default=False)] = '',
+@commands.command('export', help='Hand a dataset on: as a file with its card, or to the Hugging Face Hub (token from '
+                  'HF_TOKEN or hf auth login).')
+def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'text-to-text', 'superglue', 'hub'],
+                                            option('Export', 'parquet, jsonl, csv, text-to-text (input and output, '
+                                                   'with an instruction), superglue (the official columns of its '
+                                                   'tasks) or hub.', metavar='NAME')] = 'parquet',
+            to: Annotated[Path | None, option('Export', 'Folder to write to; without it, the folder export in the run.',
+                                              metavar='FOLDER', show_default=False)] = None,
+            repo: Annotated[str, option('Export', 'Dataset on the Hub, as in USER/NAME, for --format hub.',
+                                        metavar='NAME', show_default=False)] = '',
             public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False) -> None:
     with user_errors():
-        if (format == 'hub') != bool(repo): raise ValueError('--format hub needs --repo USER/NAME' if format == 'hub' else '--repo goes with --format hub')
+        if (format == 'hub') != bool(repo):
+            raise ValueError('--format hub needs --repo USER/NAME' if format == 'hub'
+                             else '--repo goes with --format hub')
         finished = read_status(run)['finished']                                 # no run, no waiting for the imports
         from synthlab.production import export_run, push_run
         if not finished: complain('The run is not finished: these are the rows so far.', 'yellow')

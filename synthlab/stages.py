@@ -21,7 +21,8 @@ from .util import did_you_mean
 
 # %% ../nbs/15a_stages.ipynb #f8228807
 def misfit(select: Any, prompt: Any, decode: Any, correct: Any = NoCorrection()) -> str:
-    """Say why choices of four stages do not fit together, and what would; empty if they do. Alignment fits everything."""
+    """Say why choices of four stages do not fit together, and what would; empty if they do. Alignment fits
+    everything."""
     name, (unused, cure) = choice_name('prompt', prompt), prompt.unused
     if select.plans and not prompt.uses_examples:
         return (f'select = "{select.choice}" chooses examples {unused or f"""that the prompt "{name}" never uses"""}: '
@@ -83,7 +84,8 @@ class Stages:
     @property
     def table(self) -> dict[str, Any]:
         """The choices and their options, as a TOML file holds them."""
-        return {'name': self.name} | {stage: {'choice': choice_name(stage, choice), **asdict(choice)} for stage in CHOICES for choice in [getattr(self, stage)]}
+        return {'name': self.name} | {stage: {'choice': choice_name(stage, choice), **asdict(choice)}
+                                      for stage in CHOICES for choice in [getattr(self, stage)]}
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], folder: Path | None = None) -> 'Stages':
@@ -102,7 +104,8 @@ class Stages:
             If a stage, a choice or an option is unknown, or the choices do not fit together.
         """
         if wrong := [key for key in table if key not in ('name', *CHOICES)]:
-            raise ValueError(f"a recipe has no stage {wrong[0]!r}{did_you_mean(wrong[0], CHOICES)}; it has name, {', '.join(CHOICES)}")
+            raise ValueError(f"a recipe has no stage {wrong[0]!r}{did_you_mean(wrong[0], CHOICES)}; it has name, "
+                             f"{', '.join(CHOICES)}")
         return cls(**{key: value if key == 'name' else make_choice(key, value, folder) for key, value in table.items()})
 
     def having(self, **options: Any) -> 'Stages':
@@ -124,10 +127,16 @@ class Stages:
             If no choice here has such an option.
         """
         chosen = {stage: getattr(self, stage) for stage in CHOICES}
-        for stage in chosen.keys() & options.keys(): chosen[stage] = make_choice(stage, {'choice': options[stage]}) if isinstance(options[stage], str) else options[stage]
-        others, known = {name: value for name, value in options.items() if name not in (*CHOICES, 'name')}, [name for choice in chosen.values() for name in option_names(type(choice))]
+        for stage in chosen.keys() & options.keys():
+            chosen[stage] = make_choice(stage, {'choice': options[stage]}) if isinstance(options[stage],
+                str) else options[stage]
+        others, known = {name: value for name, value in options.items() if name not in (*CHOICES, 'name')}, [name
+            for choice in chosen.values() for name in option_names(type(choice))]
         if wrong := [name for name in others if name not in known]:
             users = f"it is one of {' or '.join(who_has(wrong[0]))}; " if who_has(wrong[0]) else ''
-            raise ValueError(f"the recipe {self.name} has no option {wrong[0]!r}{did_you_mean(wrong[0], known)}; {users}its options are {', '.join(dict.fromkeys(known))}")
-        changed = {stage: replace(choice, **{name: value for name, value in others.items() if name in option_names(type(choice))}) for stage, choice in chosen.items()}
+            raise ValueError(f"the recipe {self.name} has no option {wrong[0]!r}{did_you_mean(wrong[0], known)}; "
+                             f"{users}its options are {', '.join(dict.fromkeys(known))}")
+        changed = {stage: replace(choice, **{name: value for name, value in others.items()
+                                             if name in option_names(type(choice))}) for stage,
+                                             choice in chosen.items()}
         return replace(self, **changed, name=options.get('name', self.name))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NULL_INPUT', 'text_and_label', 'weight_column', 'label_order', 'calibration', 'calibration_error', 'accuracy',
            'own_randomness', 'Student', 't_interval', 'score_seeds', 'train_on', 'Cartography', 'cartography', 'PVI',
-           'pvi_bits', 'pvi', 'RECIPES', 'TrainRecipe']
+           'pvi_bits', 'pvi', 'RECIPES', 'TrainConfig']
 
 # %% ../nbs/14_students.ipynb #9889ae7f
 import contextlib
@@ -24,7 +24,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from .classifiers import (RECIPES, TrainRecipe, autocast, find_recipe, hushed, length_batches, load_network, load_reader, row_weights)
+from .classifiers import (RECIPES, TrainConfig, autocast, find_recipe, hushed, length_batches, load_network,
+                                  load_reader, row_weights)
 from .data import DataError, as_table, load_gold, read_table
 from .inputs import as_labels, as_list
 from .util import CannotMeasure
@@ -35,7 +36,7 @@ from .tasks import Task
 from .util import choose_device
 
 # %% ../nbs/14_students.ipynb #994171dc
-_all_ = ['RECIPES', 'TrainRecipe']
+_all_ = ['RECIPES', 'TrainConfig']
 
 # %% ../nbs/14_students.ipynb #606ca35b
 def text_and_label(rows: Any, what: str = 'rows') -> tuple[list[str], list[str]]:
@@ -45,10 +46,13 @@ def text_and_label(rows: Any, what: str = 'rows') -> tuple[list[str], list[str]]
     """
     if isinstance(rows, (str, Path)): rows = load_gold(_data_path(rows))
     columns = _columns(rows, what)
-    if not columns.keys() >= {'text', 'label'}: raise CannotMeasure(f"{what} need the columns 'text' and 'label'; there are {', '.join(map(repr, columns)) or 'none'}")
+    if not columns.keys() >= {'text', 'label'}:
+        raise CannotMeasure(f"{what} need the columns 'text' and 'label'; there are "
+                            f"{', '.join(map(repr, columns)) or 'none'}")
     texts, labels = as_list(columns['text'], what), as_list(columns['label'], f'labels of {what}')
     wrong = next((i for i, label in enumerate(labels) if not isinstance(label, str)), None)
-    if wrong is not None: raise CannotMeasure(f'{what}[{wrong}] has the label {labels[wrong]!r}, not a string: give labels by name')
+    if wrong is not None:
+        raise CannotMeasure(f'{what}[{wrong}] has the label {labels[wrong]!r}, not a string: give labels by name')
     return check_texts(texts, 1, what), labels
 
 
@@ -89,8 +93,11 @@ def label_order(labels: Sequence[str], order: Sequence[str] | None = None) -> tu
     found = sorted(set(labels))
     known = tuple(dict.fromkeys(found if order is None else order))
     if unknown := [name for name in found if name not in known]:
-        raise CannotMeasure(f'rows have the label {unknown[0]!r}{did_you_mean(unknown[0], known)}; the labels are {", ".join(known)}')
-    if len(found) < 2: raise CannotMeasure(f'all {len(labels)} rows have the label {found[0]!r}: a student needs rows of at least two labels')
+        raise CannotMeasure(f'rows have the label {unknown[0]!r}{did_you_mean(unknown[0], known)}; the labels are '
+                            f'{", ".join(known)}')
+    if len(found) < 2:
+        raise CannotMeasure(f'all {len(labels)} rows have the label {found[0]!r}: a student needs rows of at '
+                            f'least two labels')
     return known
 
 # %% ../nbs/14_students.ipynb #15ece419
@@ -99,7 +106,8 @@ def calibration(confidence: Sequence[float], hits: Sequence[bool], bins: int = 1
     confidence, hits = np.asarray(confidence, dtype=float), np.asarray(hits)
     # bins are closed on the right, so a confidence of 1 is in the last
     place = np.clip(np.ceil(confidence*bins) - 1, 0, bins - 1)
-    return [{'confidence': float(confidence[place == b].mean()), 'accuracy': float(hits[place == b].mean()), 'n': int((place == b).sum())} for b in np.unique(place)]
+    return [{'confidence': float(confidence[place == b].mean()), 'accuracy': float(hits[place == b].mean()),
+             'n': int((place == b).sum())} for b in np.unique(place)]
 
 
 def calibration_error(table: Sequence[Mapping[str, float]]) -> float:
@@ -146,9 +154,12 @@ def accuracy(probs: np.ndarray, gold: Sequence[str], labels: Sequence[str], sett
     # labels that the student never met still count in the table
     hits, names = np.array([p == g for p, g in zip(predicted, gold)]), [*labels, *unknown]
     per_class, table = _per_class(gold, predicted, names), calibration(np.max(probs, axis=1), hits)
-    details = {'macro_f1': float(np.mean([c['f1'] for c in per_class.values() if c['support']])), 'per_class': per_class, 'ece': calibration_error(table),
-               'calibration': table, 'confusion': confusion(predicted, gold, names), 'labels': list(labels), 'unknown': unknown}
-    return Metric(hits.mean(), 'accuracy', len(gold), wilson_interval(hits.sum(), len(gold)), better='higher', settings=settings, details=details)
+    details = {'macro_f1': float(np.mean([c['f1'] for c in per_class.values() if c['support']])),
+               'per_class': per_class, 'ece': calibration_error(table),
+               'calibration': table, 'confusion': confusion(predicted, gold, names), 'labels': list(labels),
+               'unknown': unknown}
+    return Metric(hits.mean(), 'accuracy', len(gold), wilson_interval(hits.sum(), len(gold)), better='higher',
+                  settings=settings, details=details)
 
 # %% ../nbs/14_students.ipynb #ff235c3b
 @contextlib.contextmanager
@@ -170,19 +181,23 @@ class _Trainer(Trainer):
         return (losses*torch.tensor([row['weight'] for row in inputs], device=losses.device, dtype=losses.dtype)).mean()
 
 
-def _arguments(recipe: TrainRecipe, rows: int, seed: int, device: torch.device, folder: str) -> TrainingArguments:
+def _arguments(recipe: TrainConfig, rows: int, seed: int, device: torch.device, folder: str) -> TrainingArguments:
     "A recipe as transformers' arguments: nothing is written, nothing is reported."
     steps = math.ceil(rows/recipe.batch_size)*recipe.epochs
     return TrainingArguments(
-        folder, learning_rate=recipe.lr, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size, weight_decay=recipe.weight_decay,
-        warmup_steps=math.ceil(recipe.warmup*steps), adam_epsilon=recipe.epsilon, optim='adamw_torch' if device.type == 'mps' else 'adamw_torch_fused',
-        train_sampling_strategy='group_by_length', seed=seed % 2**32, use_cpu=device.type == 'cpu', remove_unused_columns=False, save_strategy='no',
+        folder, learning_rate=recipe.lr, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=math.ceil(recipe.warmup*steps), adam_epsilon=recipe.epsilon, optim='adamw_torch' if device.type
+        == 'mps' else 'adamw_torch_fused',
+        train_sampling_strategy='group_by_length', seed=seed % 2**32, use_cpu=device.type == 'cpu',
+        remove_unused_columns=False, save_strategy='no',
         logging_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=False)
 
 # %% ../nbs/14_students.ipynb #3e4fb2ff
 def _bar(student: 'Student', total: int, what: str, unit: str) -> tqdm:
     "A progress bar that short work does not show."
-    return tqdm(total=total, desc=what, unit=unit, delay=0 if student.progress else 2, leave=False, disable=student.progress is False)
+    return tqdm(total=total, desc=what, unit=unit, delay=0 if student.progress else 2, leave=False,
+                disable=student.progress is False)
 
 
 class _Epochs(TrainerCallback):
@@ -192,7 +207,8 @@ class _Epochs(TrainerCallback):
         self.student, self.rows, self.validation = student, rows, validation
         self.best, self.weights, self.waited, self.bar = (-1., 0.), None, 0, None
 
-    def on_train_begin(self, args, state, control, **_): self.bar = _bar(self.student, state.max_steps, 'training', 'step')
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = _bar(self.student, state.max_steps, 'training', 'step')
     def on_step_end(self, args, state, control, **_): self.bar.update()
     def on_train_end(self, args, state, control, **_): self.bar.close()
 
@@ -220,7 +236,7 @@ class Student:
         "minilm" (all-MiniLM-L6-v2, in the extra `offline`), a folder, or a Hub name.
     kind : str
         "encoder", "seq2seq", "decoder", or "auto" for the kind in the model's configuration.
-    recipe : str or TrainRecipe
+    recipe : str or TrainConfig
         How it is trained: a name in `RECIPES`, or a recipe of your own.
     labels : sequence of str or None
         The labels in order; None sorts the labels of the training rows.
@@ -270,16 +286,25 @@ class Student:
     """
     progress: bool | None = None
 
-    def __init__(self, model: str | Path = 'distilbert-base-uncased', kind: str = 'auto', recipe: str | TrainRecipe = 'corrsynth',
-                 labels: Sequence[str] | None = None, seed: int = 0, max_length: int | None = None, class_weights: Mapping[str, float] | str | None = None,
-                 record: bool = False, device: str = 'auto', dtype: str = 'auto', task: Task | None = None, **overrides: Any):
-        if kind not in ('auto', 'encoder', 'seq2seq', 'decoder'): raise ValueError(f'kind must be auto, encoder, seq2seq or decoder, got {kind!r}')
-        if dtype not in ('auto', 'float32', 'bfloat16'): raise ValueError(f'dtype must be auto, float32 or bfloat16, got {dtype!r}')
-        self.model, self.kind, self.labels, self.seed, self.class_weights, self.record = model, kind, labels, seed, class_weights, record
-        self.task, self.device, self.dtype, self.recipe_name = task, device, dtype, recipe if isinstance(recipe, str) else 'own'
+    def __init__(self, model: str | Path = 'distilbert-base-uncased', kind: str = 'auto',
+                 recipe: str | TrainConfig = 'corrsynth',
+                 labels: Sequence[str] | None = None, seed: int = 0, max_length: int | None = None,
+                 class_weights: Mapping[str, float] | str | None = None,
+                 record: bool = False, device: str = 'auto', dtype: str = 'auto', task: Task | None = None,
+                 **overrides: Any):
+        if kind not in ('auto', 'encoder', 'seq2seq', 'decoder'):
+            raise ValueError(f'kind must be auto, encoder, seq2seq or decoder, got {kind!r}')
+        if dtype not in ('auto', 'float32', 'bfloat16'):
+            raise ValueError(f'dtype must be auto, float32 or bfloat16, got {dtype!r}')
+        self.model, self.kind, self.labels, self.seed, self.class_weights, self.record = (model, kind, labels, seed,
+            class_weights, record)
+        self.task, self.device, self.dtype, self.recipe_name = task, device, dtype, recipe if isinstance(recipe,
+            str) else 'own'
         self.recipe = find_recipe(recipe, overrides | ({} if max_length is None else {'max_length': max_length}))
 
-    def __repr__(self): return f'Student({Path(self.model).name if Path(self.model).is_absolute() else str(self.model)!r}, recipe={self.recipe_name!r}, seed={self.seed})'
+    def __repr__(self):
+        return (f'Student({Path(self.model).name if Path(self.model).is_absolute() else str(self.model)!r}, '
+                f'recipe={self.recipe_name!r}, seed={self.seed})')
 
     def clone(self, **changes: Any) -> 'Student':
         "An untrained student with the same settings, except for some changes such as `seed=1` or `epochs=1`."
@@ -324,21 +349,25 @@ class Student:
         self.seconds_ = time.perf_counter() - start
         return self
 
-    def _open(self, texts: list[str], labels: list[str], validation: Any, weights: Sequence[float] | None) -> tuple[list[dict], list[dict] | None]:
+    def _open(self, texts: list[str], labels: list[str], validation: Any, weights: Sequence[float]
+              | None) -> tuple[list[dict], list[dict] | None]:
         "Load the network, and make rows of token ids."
         self.reader_, config = load_reader(self.model, self.labels_, self.kind, self.recipe.max_length, self.task)
         train = self._rows(texts, labels, weights)
         held_out = None if validation is None else self._rows(*text_and_label(validation, 'validation rows'))
         self.dynamics_, self.correct_ = np.empty((0, len(train))), np.empty((0, len(train)), dtype=bool)
-        self.model_ = load_network(self.model, config, self.reader_, self.recipe, self.device, max(len(row['input_ids']) for row in train))
+        self.model_ = load_network(self.model, config, self.reader_, self.recipe, self.device,
+                                   max(len(row['input_ids']) for row in train))
         return train, held_out
 
     def _rows(self, texts: list[str], labels: list[str], weights: Sequence[float] | None = None) -> list[dict]:
         "Rows as the network takes them: token ids, number of the label, weight."
-        if unknown := sorted(set(labels) - set(self.labels_)): raise CannotMeasure(f'rows have the labels {unknown}; the student learns {list(self.labels_)}')
+        if unknown := sorted(set(labels) - set(self.labels_)):
+            raise CannotMeasure(f'rows have the labels {unknown}; the student learns {list(self.labels_)}')
         targets = [self.labels_.index(label) for label in labels]
         weighed = row_weights(targets, self.labels_, weights, self.class_weights)
-        return [{'input_ids': i, 'target': t, 'weight': w} for i, t, w in zip(self.reader_.tokens(texts), targets, weighed.tolist())]
+        return [{'input_ids': i, 'target': t, 'weight': w} for i, t, w in zip(self.reader_.tokens(texts), targets,
+            weighed.tolist())]
 
     def _train(self, rows: list[dict], epochs: _Epochs) -> None:
         "Run transformers' Trainer over the rows."
@@ -362,10 +391,13 @@ class Student:
         with autocast(device, self.dtype), _bar(self, len(ids), 'predicting', 'text') as bar:
             # small batches keep the states in a CPU's cache
             for batch in length_batches([len(row) for row in ids], 2048 if device.type == 'cpu' else 65_536):
-                probs[batch] = self.reader_.scores(self.model_, [ids[i] for i in batch]).double().softmax(-1).cpu().numpy()
+                probs[batch] = self.reader_.scores(self.model_,
+                                                   [ids[i] for i in batch]).double().softmax(-1).cpu().numpy()
                 bar.update(len(batch))
         self.model_.train(training)
-        if not np.isfinite(probs).all(): raise CannotMeasure(f"{self} gives scores that are not finite: train with a smaller learning rate, or dtype='float32'")
+        if not np.isfinite(probs).all():
+            raise CannotMeasure(f"{self} gives scores that are not finite: train with a smaller learning rate, or "
+                                f"dtype='float32'")
         return probs
 
     def _given(self, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
@@ -399,7 +431,8 @@ class Student:
     def score(self, rows: Any) -> Metric:
         "Accuracy on real rows, see `accuracy`; the settings name model, recipe, seed and number of training rows."
         texts, labels = text_and_label(rows, 'test rows')
-        about = {'model': Path(str(self.model)).name, 'recipe': self.recipe_name, 'seed': self.seed, 'trained_on': getattr(self, 'n_', 0), **asdict(self.recipe)}
+        about = {'model': Path(str(self.model)).name, 'recipe': self.recipe_name, 'seed': self.seed,
+                 'trained_on': getattr(self, 'n_', 0), **asdict(self.recipe)}
         return accuracy(self.predict_proba(texts), labels, self.labels_, about)
 
 # %% ../nbs/14_students.ipynb #29e7d0a2
@@ -414,10 +447,12 @@ def t_interval(values: Sequence[float], level: float = .95) -> tuple[float, floa
 def _mean_per_class(found: Sequence[Metric]) -> dict[str, dict[str, float]]:
     "Precision, recall, F1 and support of each label, mean over students."
     tables = [m.details['per_class'] for m in found]
-    return {name: {key: float(np.mean([table[name][key] for table in tables])) for key in entry} for name, entry in tables[0].items()}
+    return {name: {key: float(np.mean([table[name][key] for table in tables])) for key in entry} for name,
+            entry in tables[0].items()}
 
 
-def score_seeds(student: Student, train: Any, test: Any, seeds: Sequence[int] = (0, 1, 2), level: float = .95) -> Metric:
+def score_seeds(student: Student, train: Any, test: Any, seeds: Sequence[int] = (0, 1, 2),
+                level: float = .95) -> Metric:
     """Train a student from several seeds, and average its accuracy.
 
     Parameters
@@ -461,7 +496,8 @@ def score_seeds(student: Student, train: Any, test: Any, seeds: Sequence[int] = 
     return Metric(value, 'score_seeds', n, t_interval(found, level), level, 'higher', settings, details)
 
 # %% ../nbs/14_students.ipynb #dcad2046
-def train_on(student: Student, synthetic: Any, gold: Any, test: Any, seeds: Sequence[int] = (0, 1, 2), seed: int = 0) -> dict[str, Metric]:
+def train_on(student: Student, synthetic: Any, gold: Any, test: Any, seeds: Sequence[int] = (0, 1, 2),
+             seed: int = 0) -> dict[str, Metric]:
     """Score a student of synthetic rows, of equally many real rows, and of both.
 
     Parameters
@@ -525,15 +561,18 @@ class Cartography:
     def metric(self) -> Metric:
         "Mean confidence with a bootstrap interval; `shares` and the three numbers of each row in the details."
         each = {name: np.round(values, 4).tolist() for name, values in vars(self).items()}
-        return Metric(self.confidence.mean(), 'cartography', len(self.confidence), bootstrap_interval(self.confidence), details={'shares': self.shares, **each})
+        return Metric(self.confidence.mean(), 'cartography', len(self.confidence), bootstrap_interval(self.confidence),
+                      details={'shares': self.shares, **each})
 
     def plot(self, ax: Any = None, title: str = 'Datamap') -> Any:
         "Draw the datamap: variability to the right, confidence upwards, colour by correctness; return the axes."
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(5, 4))[1] if ax is None else ax
-        dots = ax.scatter(self.variability, self.confidence, c=self.correctness, s=8, cmap='viridis', vmin=0, vmax=1, rasterized=True)
+        dots = ax.scatter(self.variability, self.confidence, c=self.correctness, s=8, cmap='viridis', vmin=0, vmax=1,
+                          rasterized=True)
         ax.figure.colorbar(dots, ax=ax, label='share of epochs in which it was right')
-        ax.set(title=title, xlabel='variability of the probability', ylabel='confidence (mean probability)', xlim=(-.02, .52), ylim=(-.02, 1.02))
+        ax.set(title=title, xlabel='variability of the probability', ylabel='confidence (mean probability)',
+               xlim=(-.02, .52), ylim=(-.02, 1.02))
         return ax
 
 # %% ../nbs/14_students.ipynb #5b099756
@@ -570,8 +609,10 @@ def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.
         dynamics, correct = getattr(student, 'dynamics_', np.empty((0, 0))), getattr(student, 'correct_', None)
     dynamics = np.asarray(dynamics, dtype=float)
     correct = dynamics > .5 if correct is None else np.asarray(correct)
-    if dynamics.ndim != 2 or not dynamics.size: raise CannotMeasure('no recorded epochs: train with Student(..., record=True), or give rows')
-    if correct.shape != dynamics.shape: raise CannotMeasure(f'probabilities have the shape {dynamics.shape}, and correct {correct.shape}')
+    if dynamics.ndim != 2 or not dynamics.size:
+        raise CannotMeasure('no recorded epochs: train with Student(..., record=True), or give rows')
+    if correct.shape != dynamics.shape:
+        raise CannotMeasure(f'probabilities have the shape {dynamics.shape}, and correct {correct.shape}')
     return Cartography(dynamics.mean(0), dynamics.std(0), correct.mean(0))
 
 # %% ../nbs/14_students.ipynb #4eeb38b2
@@ -597,13 +638,16 @@ class PVI:
     @property
     def per_label(self) -> dict[str, float]:
         """Mean bits of the rows of each label."""
-        return {name: float(self.bits[[label == name for label in self.labels]].mean()) for name in sorted(set(self.labels))}
+        return {name: float(self.bits[[label == name for label in self.labels]].mean())
+                for name in sorted(set(self.labels))}
 
     @property
     def metric(self) -> Metric:
         "V-information with a bootstrap interval; mean by label, share of misleading rows and all bits as details."
-        details = {'per_label': self.per_label, 'misleading': float((self.bits < 0).mean()), 'values': np.round(self.bits, 3).tolist()}
-        return Metric(self.mean, 'pvi', len(self.bits), bootstrap_interval(self.bits), settings={'unit': 'bits'}, details=details)
+        details = {'per_label': self.per_label, 'misleading': float((self.bits < 0).mean()),
+                   'values': np.round(self.bits, 3).tolist()}
+        return Metric(self.mean, 'pvi', len(self.bits), bootstrap_interval(self.bits), settings={'unit': 'bits'},
+                      details=details)
 
     def hardest(self, n: int = 10) -> np.ndarray:
         "Indices of the n rows with the least information, the likeliest to be mislabelled, the lowest first."
@@ -615,7 +659,9 @@ class PVI:
         ax = plt.subplots(figsize=(5, 3))[1] if ax is None else ax
         sets = {'rows': self.bits} | ({} if gold is None else {'gold': gold.bits})
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), 30)
-        for name, bits in sets.items(): ax.hist(bits, edges, weights=np.full(len(bits), 1/len(bits)), alpha=.6, label=f'{name}, mean {bits.mean():.2f}')
+        for name, bits in sets.items():
+            ax.hist(bits, edges, weights=np.full(len(bits), 1/len(bits)), alpha=.6,
+                    label=f'{name}, mean {bits.mean():.2f}')
         ax.axvline(0, color='grey', linewidth=.8)
         ax.set(title=title, xlabel='bits of the text about its label', ylabel='share of rows')
         ax.legend()
@@ -638,10 +684,12 @@ NULL_INPUT = ' '
 def _pvi_of(rows: list[dict], train: list[dict], student: Student) -> np.ndarray:
     "Bits of each row, by a student and a null student of the training rows."
     labels = label_order([row['label'] for row in train], student.labels)
-    if unknown := sorted({row['label'] for row in rows} - set(labels)): raise CannotMeasure(f'rows have the labels {unknown}, which the training rows lack')
+    if unknown := sorted({row['label'] for row in rows} - set(labels)):
+        raise CannotMeasure(f'rows have the labels {unknown}, which the training rows lack')
     targets = np.array([labels.index(row['label']) for row in rows])
     probs = student.clone(record=False, labels=labels).fit(train).predict_proba([row['text'] for row in rows])
-    null = student.clone(record=False, labels=labels).fit([row | {'text': NULL_INPUT} for row in train]).predict_proba([NULL_INPUT])[0]
+    null = student.clone(record=False, labels=labels).fit([row | {'text': NULL_INPUT}
+                                                           for row in train]).predict_proba([NULL_INPUT])[0]
     return pvi_bits(probs[np.arange(len(rows)), targets], null[targets])
 
 
@@ -675,7 +723,8 @@ def pvi(rows: Any, train: Any = None, student: Student | None = None, seed: int 
     bits, labels = np.empty(len(rows)), [row['label'] for row in rows]
     if train is not None: return PVI(_pvi_of(rows, _labelled(train), student), labels)
     # no student scores rows that it learned from
-    for part, rest in _halves(labels, seed): bits[part] = _pvi_of([rows[i] for i in part], [rows[i] for i in rest], student)
+    for part, rest in _halves(labels, seed):
+        bits[part] = _pvi_of([rows[i] for i in part], [rows[i] for i in rest], student)
     return PVI(bits, labels)
 
 

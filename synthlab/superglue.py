@@ -27,10 +27,13 @@ from .tasks import Task, load_task
 
 # %% ../nbs/12_superglue.ipynb #263d1350
 _YES_NO, _NLI = ('False', 'True'), ('entailment', 'not_entailment')
-LABELS = {'axb': _NLI, 'axg': _NLI, 'boolq': _YES_NO, 'cb': ('entailment', 'contradiction', 'neutral'), 'copa': ('choice1', 'choice2'), 'multirc': _YES_NO, 'record': (),
+LABELS = {'axb': _NLI, 'axg': _NLI, 'boolq': _YES_NO, 'cb': ('entailment', 'contradiction', 'neutral'),
+          'copa': ('choice1', 'choice2'), 'multirc': _YES_NO, 'record': (),
           'rte': _NLI, 'wic': _YES_NO, 'wsc': _YES_NO}
-_TEXTS = {'axb': 'sentence1 sentence2', 'axg': 'premise hypothesis', 'boolq': 'question passage', 'cb': 'premise hypothesis', 'copa': 'premise choice1 choice2 question',
-          'multirc': 'paragraph question answer', 'record': 'passage query', 'rte': 'premise hypothesis', 'wic': 'word sentence1 sentence2', 'wsc': 'text'}
+_TEXTS = {'axb': 'sentence1 sentence2', 'axg': 'premise hypothesis', 'boolq': 'question passage',
+          'cb': 'premise hypothesis', 'copa': 'premise choice1 choice2 question',
+          'multirc': 'paragraph question answer', 'record': 'passage query', 'rte': 'premise hypothesis',
+          'wic': 'word sentence1 sentence2', 'wsc': 'text'}
 _NUMBERS = {'wic': ('start1', 'start2', 'end1', 'end2'), 'wsc': ('span1_index', 'span2_index')}
 _INDEX = {'multirc': ('paragraph', 'question', 'answer'), 'record': ('passage', 'query')}
 
@@ -55,7 +58,8 @@ def _plain_task(task: str | Task) -> tuple[str, Strategy]:
     name = task.name if isinstance(task, Task) else str(task)
     # a user's own task may go by its strategy
     if isinstance(task, Task) and task.targen and task.targen.strategy in LABELS: name = task.targen.strategy
-    if name not in LABELS: raise ValueError(f'{name!r} is no task of SuperGLUE{did_you_mean(name, LABELS)}; there are {", ".join(LABELS)}')
+    if name not in LABELS:
+        raise ValueError(f'{name!r} is no task of SuperGLUE{did_you_mean(name, LABELS)}; there are {", ".join(LABELS)}')
     return name, find_strategy(task if isinstance(task, Task) else load_task(name))
 
 
@@ -102,9 +106,11 @@ def _official(fields: Mapping[str, Any], task: str, where: str) -> dict[str, Any
     if task == 'record':
         # sorted, as in the official dataset
         known |= {name: sorted(set(known[name])) for name in ('entities', 'answers') if known.get(name) is not None}
-        if known.get('entity_spans') is None: known['entity_spans'] = entity_spans(known.get('passage', ''), known.get('entities', ()))
+        if known.get('entity_spans') is None:
+            known['entity_spans'] = entity_spans(known.get('passage', ''), known.get('entities', ()))
     wanted = [name for name in FEATURES[task] if name not in ('idx', 'label')]
-    if lost := [name for name in wanted if known.get(name) is None]: raise DataError(f'{where} has no field {", ".join(map(repr, lost))}; a row of {task} needs {", ".join(wanted)}')
+    if lost := [name for name in wanted if known.get(name) is None]:
+        raise DataError(f'{where} has no field {", ".join(map(repr, lost))}; a row of {task} needs {", ".join(wanted)}')
     return {name: known[name] for name in wanted}
 
 
@@ -133,7 +139,8 @@ def official_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[d
     """
     name, _ = _plain_task(task)
     taken = [dict(row) | {'fields': _fields(row)} for row in rows if row.get('status', 'accepted') == 'accepted']
-    found = [_official(row['fields'], name, f'row {n}') | {'idx': idx} for n, (row, idx) in enumerate(zip(taken, _numbered(taken, name)))]
+    found = [_official(row['fields'], name, f'row {n}') | {'idx': idx} for n,
+             (row, idx) in enumerate(zip(taken, _numbered(taken, name)))]
     if not (names := LABELS[name]): return found
     labels = [_label_name(row.get('label'), names, f'row {n}') for n, row in enumerate(taken)]
     return [row | {'label': -1 if label is None else names.index(label)} for row, label in zip(found, labels)]
@@ -153,7 +160,8 @@ def _flat_multirc(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     "A row for each answer of a paragraph."
     if 'passage' not in row: return [dict(row)]
     text, questions = row['passage']['text'], row['passage']['questions']
-    return [{'paragraph': text, 'question': q['question'], 'answer': a['text'], 'label': a.get('label'), 'idx': {'paragraph': row['idx'], 'question': q['idx'], 'answer': a['idx']}}
+    return [{'paragraph': text, 'question': q['question'], 'answer': a['text'], 'label': a.get('label'),
+             'idx': {'paragraph': row['idx'], 'question': q['idx'], 'answer': a['idx']}}
             for q in questions for a in q['answers']]
 
 
@@ -163,7 +171,8 @@ def _flat_record(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     # the original's end is the last character, ours is one past it
     text, places = row['passage']['text'], sorted((e['start'], e['end'] + 1) for e in row['passage']['entities'])
     spans = {'text': [text[a:b] for a, b in places], 'start': [a for a, _ in places], 'end': [b for _, b in places]}
-    return [{'passage': text, 'query': qa['query'], 'entities': sorted(set(spans['text'])), 'entity_spans': spans, 'answers': sorted({a['text'] for a in qa.get('answers', ())}),
+    return [{'passage': text, 'query': qa['query'], 'entities': sorted(set(spans['text'])), 'entity_spans': spans,
+             'answers': sorted({a['text'] for a in qa.get('answers', ())}),
              'idx': {'passage': row['idx'], 'query': qa['idx']}} for qa in row['qas']]
 
 
@@ -179,11 +188,14 @@ def _flat_wic(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     # the original test part is tokenised and has word positions in place of offsets
     if 'start1' in row or 'positions' not in row: return [dict(row)]
     spans = [_word_span(row[f'sentence{n}'], int(place)) for n, place in enumerate(row['positions'].split('-'), 1)]
-    return [dict(row) | {f'{end}{n}': span[k] for n, span in enumerate(spans, 1) for k, end in enumerate(('start', 'end'))}]
+    return [dict(row) | {f'{end}{n}': span[k] for n, span in enumerate(spans, 1) for k,
+                         end in enumerate(('start', 'end'))}]
 
 
-_FLAT = {'multirc': _flat_multirc, 'record': _flat_record, 'wic': _flat_wic, 'wsc': lambda row: [dict(row) | dict(row.get('target') or {})],
-         'axb': lambda row: [{'sentence1': row.get('premise'), 'sentence2': row.get('hypothesis')} | {name: value for name, value in row.items() if value is not None}]}
+_FLAT = {'multirc': _flat_multirc, 'record': _flat_record, 'wic': _flat_wic,
+         'wsc': lambda row: [dict(row) | dict(row.get('target') or {})],
+         'axb': lambda row: [{'sentence1': row.get('premise'), 'sentence2': row.get('hypothesis')}
+                             | {name: value for name, value in row.items() if value is not None}]}
 
 
 # %% ../nbs/12_superglue.ipynb #776b39fe
@@ -215,8 +227,10 @@ def from_official(rows: Iterable[Mapping[str, Any]], task: str | Task, name: str
     flat, found = [part for row in rows for part in _FLAT.get(plain, lambda row: [row])(row)], []
     for n, row in enumerate(flat):
         fields = _official(row, plain, f'{name} row {n}')
-        label = _label_name(row.get('label'), LABELS[plain], f'{name} row {n}') if LABELS[plain] else strategy.task.label_names[0]
-        found.append({'id': f'{name}/{n}', 'text': strategy.text(fields), 'label': label, 'fields': fields, 'idx': row.get('idx')})
+        label = _label_name(row.get('label'), LABELS[plain],
+                            f'{name} row {n}') if LABELS[plain] else strategy.task.label_names[0]
+        found.append({'id': f'{name}/{n}', 'text': strategy.text(fields), 'label': label, 'fields': fields,
+                      'idx': row.get('idx')})
     return found
 
 # %% ../nbs/12_superglue.ipynb #9da8041c
@@ -239,10 +253,12 @@ def _nested_paragraph(rows: Sequence[Mapping]) -> dict[str, Any]:
     "One line of MultiRC."
     questions = {}
     for row in rows:
-        asked = questions.setdefault(row['idx']['question'], {'question': row['question'], 'answers': [], 'idx': row['idx']['question']})
+        asked = questions.setdefault(row['idx']['question'], {'question': row['question'], 'answers': [],
+            'idx': row['idx']['question']})
         answer = {'text': row['answer'], 'idx': row['idx']['answer']} | _original_label(row['label'], 'multirc')
         asked['answers'].append(answer)
-    return {'idx': rows[0]['idx']['paragraph'], 'version': 1.1, 'passage': {'text': rows[0]['paragraph'], 'questions': list(questions.values())}}
+    return {'idx': rows[0]['idx']['paragraph'], 'version': 1.1, 'passage': {'text': rows[0]['paragraph'],
+        'questions': list(questions.values())}}
 
 
 def _nested_passage(rows: Sequence[Mapping]) -> dict[str, Any]:
@@ -250,9 +266,11 @@ def _nested_passage(rows: Sequence[Mapping]) -> dict[str, Any]:
     spans, text = rows[0]['entity_spans'], rows[0]['passage']
     # the original's end is the last character
     places = [{'start': start, 'end': end - 1} for start, end in zip(spans['start'], spans['end'])]
-    answers = [[{'start': a, 'end': b - 1, 'text': name} for name, a, b in zip(*entity_spans(text, row['answers']).values())] for row in rows]
+    answers = [[{'start': a, 'end': b - 1, 'text': name} for name, a,
+                b in zip(*entity_spans(text, row['answers']).values())] for row in rows]
     return {'source': 'synthlab', 'passage': {'text': text, 'entities': places}, 'idx': rows[0]['idx']['passage'],
-            'qas': [{'query': row['query'], 'answers': found, 'idx': row['idx']['query']} for row, found in zip(rows, answers)]}
+            'qas': [{'query': row['query'], 'answers': found, 'idx': row['idx']['query']} for row,
+                    found in zip(rows, answers)]}
 
 
 def original_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[dict[str, Any]]:
@@ -265,7 +283,8 @@ def original_rows(rows: Iterable[Mapping[str, Any]], task: str | Task) -> list[d
     if name == 'wic': return [row | {'version': 1.1} for row in plain]
     if name != 'wsc': return plain
     spans = [key for key in FEATURES['wsc'] if key.startswith('span')]
-    return [{key: value for key, value in row.items() if key not in spans} | {'target': {key: row[key] for key in spans}} for row in plain]
+    return [{key: value for key, value in row.items() if key not in spans}
+            | {'target': {key: row[key] for key in spans}} for row in plain]
 
 
 def write_official(rows: Iterable[Mapping[str, Any]], task: str | Task, path: str | os.PathLike) -> int:
@@ -317,7 +336,8 @@ def _raw_rows(task: Task, part: str, where: str | os.PathLike | None) -> list[di
                         f'with {task.gold.name}: {error}') from error
 
 
-def load_superglue(task: str | Task, part: str = 'validation', where: str | os.PathLike | None = None) -> list[dict[str, Any]]:
+def load_superglue(task: str | Task, part: str = 'validation', where: str | os.PathLike
+                   | None = None) -> list[dict[str, Any]]:
     """Load real rows of a task.
 
     Parameters
@@ -359,9 +379,11 @@ def read_rows(rows: Iterable[Mapping[str, Any]], task: Task) -> list[dict[str, s
     if task.name in LABELS: return [row for row in from_official(rows, task) if row['label']]
     rows, strategy = list(rows), find_strategy(task)
     if lost := [name for name in (*task.fields, 'label') if rows and name not in rows[0]]:
-        raise DataError(f"rows of {task.name} need the columns {', '.join(task.fields)} and label, and there is no {lost[0]!r}; there are {', '.join(rows[0])}")
+        raise DataError(f"rows of {task.name} need the columns {', '.join(task.fields)} and label, and there is no "
+                        f"{lost[0]!r}; there are {', '.join(rows[0])}")
     labels = map_labels([row['label'] for row in rows], task, task.name)
-    return [{'id': str(row.get('id', n)), 'text': strategy.text(row), 'label': label} for n, (row, label) in enumerate(zip(rows, labels))]
+    return [{'id': str(row.get('id', n)), 'text': strategy.text(row), 'label': label} for n,
+            (row, label) in enumerate(zip(rows, labels))]
 
 
 def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
@@ -395,7 +417,8 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     return load_gold(spec, task, part='validation', rows_of=rows_of)
 
 
-def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False, prefix: bool = False) -> Dataset:
+def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False,
+                 prefix: bool = False) -> Dataset:
     """Write rows as input and output.
 
     Parameters
@@ -439,7 +462,8 @@ def multi_task(rows_by_task: Mapping[str, Iterable[Mapping[str, Any]]], instruct
     Dataset
         `text_to_text` of each task with its prefix, one after the other.
     """
-    return concatenate_datasets([text_to_text(rows, task, instruction, prefix=True) for task, rows in rows_by_task.items()])
+    return concatenate_datasets([text_to_text(rows, task, instruction, prefix=True) for task,
+                                 rows in rows_by_task.items()])
 
 
 def learner_rows(pairs: Dataset) -> list[dict[str, str]]:

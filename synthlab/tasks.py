@@ -21,7 +21,9 @@ from typing import Annotated, Literal, get_args
 
 import tomli_w
 from pydantic_core import SchemaError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, TypeAdapter, ValidationError,
+    ValidationInfo, field_validator, model_serializer, model_validator)
 
 from .util import did_you_mean, one_line, render, same_name, same_text, text_fault
 
@@ -247,7 +249,8 @@ def _test_faults(labels: tuple[Label, ...]) -> list[str]:
     homes = {}
     for label in labels:
         for text in label.tests: homes.setdefault(same_text(text), (reprlib.repr(text), []))[1].append(label.name)
-    leaks = [f'test {text} of label {names[0]!r} is a demonstration of {shown[same]!r} too; a teacher must not be shown a test, '
+    leaks = [f'test {text} of label {names[0]!r} is a demonstration of {shown[same]!r} too; a teacher must not be '
+             f'shown a test, '
              'so keep one of the two' for same, (text, names) in homes.items() if same in shown]
     return leaks + [f'test {text} occurs {len(names)} times, under {", ".join(dict.fromkeys(names))}; keep one'
                     for text, names in homes.values() if len(names) > 1]
@@ -285,9 +288,12 @@ def _attribute_faults(keys: Iterable[str]) -> list[str]:
     "Faults of names of attributes."
     keys, faults = list(keys), []
     for n, key in enumerate(keys):
-        if not key.isidentifier() or key.startswith('_'): faults.append(f'attribute {key!r} needs a name of letters, digits and _, such as "form_and_length"')
-        elif same_name(key) in _TAKEN: faults.append(f'attribute {key!r} cannot have the name of a part of the row; those are {", ".join(_TAKEN)}')
-        elif same_name(key) in map(same_name, keys[:n]): faults.append(f'attribute {key!r} occurs twice, in two spellings')
+        if not key.isidentifier() or key.startswith('_'):
+            faults.append(f'attribute {key!r} needs a name of letters, digits and _, such as "form_and_length"')
+        elif same_name(key) in _TAKEN:
+            faults.append(f'attribute {key!r} cannot have the name of a part of the row; those are {", ".join(_TAKEN)}')
+        elif same_name(key) in map(same_name, keys[:n]):
+            faults.append(f'attribute {key!r} occurs twice, in two spellings')
     return faults
 
 # %% ../nbs/00_tasks.ipynb #0e051af5
@@ -295,7 +301,9 @@ def _pattern(text: str) -> str:
     "The text itself, if it is a valid regular expression."
     # pydantic's own engine decides, since it will run the pattern
     try: TypeAdapter(Annotated[str, StringConstraints(pattern=text)])
-    except SchemaError as error: raise ValueError(f"is no regular expression that a schema can hold (none may look ahead or back): {' '.join(str(error).split())[:200]}; got {text!r}") from None
+    except SchemaError as error:
+        raise ValueError(f"is no regular expression that a schema can hold (none may look ahead or back): "
+                         f"{' '.join(str(error).split())[:200]}; got {text!r}") from None
     return text
 
 
@@ -322,7 +330,8 @@ class Part(_Data):
 
     @model_validator(mode='after')
     def _in_order(self):
-        if self.shortest > self.longest: raise ValueError(f'asks for at least {self.shortest} characters and at most {self.longest}')
+        if self.shortest > self.longest:
+            raise ValueError(f'asks for at least {self.shortest} characters and at most {self.longest}')
         return self
 
 
@@ -403,28 +412,39 @@ class Targeted(_Data):
     @field_validator('templates')
     @classmethod
     def _known(cls, templates: dict[str, str]) -> dict[str, str]:
-        if wrong := [name for name in templates if name not in TEMPLATES]: raise ValueError(f"has no template {wrong[0]!r}{did_you_mean(wrong[0], TEMPLATES)}; there are {', '.join(TEMPLATES)}")
+        if wrong := [name for name in templates if name not in TEMPLATES]:
+            raise ValueError(f"has no template {wrong[0]!r}{did_you_mean(wrong[0], TEMPLATES)}; there are "
+                             f"{', '.join(TEMPLATES)}")
         return templates
 
 # %% ../nbs/00_tasks.ipynb #4bb45f67
 def _unknown(what: str, names: Iterable[str], known: Iterable[str]) -> str:
     "Fault of names of which one is unknown."
     wrong = next((name for name in names if name not in known), None)
-    return '' if wrong is None else f"names the {what} {wrong!r}, which is none{did_you_mean(wrong, known)}; there are {', '.join(known)}"
+    return ('' if wrong is None else f"names the {what} {wrong!r}, which is none{did_you_mean(wrong, known)}; there "
+            f"are {', '.join(known)}")
 
 
 def _targeted_faults(spec: Targeted, labels: tuple[Label, ...]) -> list[tuple[tuple, str]]:
     "Keys and faults of a table `[targen]` that does not fit the labels or itself."
     names = [label.name for label in labels]
-    faults = [(('labels', n), f'{label.name!r} has no description, and TarGEN tells the teacher what each label means: add description = "..."')
+    faults = [(('labels', n), f'{label.name!r} has no description, and TarGEN tells the teacher what each label means: '
+               f'add description = "..."')
               for n, label in enumerate(labels) if not label.description.strip()]
-    faults += [(('targen', 'constraints'), _unknown('label', spec.constraints, names)), (('targen', 'contain'), _unknown('part of a seed', spec.contain, spec.seed))]
-    faults += [(('targen', 'vary', key), _unknown('label', values, names)) for key, values in spec.vary.items() if isinstance(values, dict)]
-    faults += [(('targen', 'checks', n, 'labels'), _unknown('label', check.labels, names)) for n, check in enumerate(spec.checks)]
-    faults += [(('targen', table), f'{name!r} cannot be a name here: take letters, digits and _, and not a word that pydantic uses, such as schema') for table in ('seed', 'write', 'vary') for name in getattr(spec, table)
+    faults += [(('targen', 'constraints'), _unknown('label', spec.constraints, names)),
+               (('targen', 'contain'), _unknown('part of a seed', spec.contain, spec.seed))]
+    faults += [(('targen', 'vary', key), _unknown('label', values, names)) for key, values in spec.vary.items()
+               if isinstance(values, dict)]
+    faults += [(('targen', 'checks', n, 'labels'), _unknown('label', check.labels, names)) for n,
+               check in enumerate(spec.checks)]
+    faults += [(('targen', table), f'{name!r} cannot be a name here: take letters, digits and _, and not a word that '
+                f'pydantic uses, such as schema') for table in ('seed', 'write', 'vary') for name in getattr(spec,
+                table)
                if not name.isidentifier() or name.startswith('_') or hasattr(BaseModel, name)]
-    faults += [(('targen', 'write', name), f'{name!r} is a part of the seed too, which is taken word for word: give one of the two another name') for name in spec.write if name in spec.seed]
-    faults += [(('targen', 'vary', key), 'has no value to draw') for key, values in spec.vary.items() for part in (values.values() if isinstance(values, dict) else [values]) if not part]
+    faults += [(('targen', 'write', name), f'{name!r} is a part of the seed too, which is taken word for word: give '
+                f'one of the two another name') for name in spec.write if name in spec.seed]
+    faults += [(('targen', 'vary', key), 'has no value to draw') for key, values in spec.vary.items()
+               for part in (values.values() if isinstance(values, dict) else [values]) if not part]
     return [(place, fault) for place, fault in faults if fault]
 
 # %% ../nbs/00_tasks.ipynb #b06311dd
@@ -507,9 +527,11 @@ class Task(_Data):
     @model_validator(mode='after')
     def _check(self):
         if not (self.labels and self.fields): raise ValueError('labels and fields need at least one entry each')
-        if faults := _label_faults(self.labels) + _test_faults(self.labels) + _attribute_faults(self.attributes): raise ValueError('; '.join(faults))
+        if faults := _label_faults(self.labels) + _test_faults(self.labels) + _attribute_faults(self.attributes):
+            raise ValueError('; '.join(faults))
         if self.targen and (places := _targeted_faults(self.targen, self.labels)): raise _Faults(places)
-        for key, write in (('instruction', lambda: [self.write_instruction(name) for name in self.label_names]), ('question', self.ask_instruction)):
+        for key, write in (('instruction', lambda: [self.write_instruction(name) for name in self.label_names]),
+                           ('question', self.ask_instruction)):
             try: write()
             except ValueError as error: raise _Faults([((key,), f'{error}')]) from None
         return self
@@ -587,7 +609,8 @@ def _toml_lines(text: str) -> dict[tuple, int]:
         if not inside and (header := _HEADER.match(words)):
             table = names(header[2])
             # below [[labels]] the current label is meant
-            table = next(((*table[:n], number[table[:n]] - 1, *table[n:]) for n in range(len(table) - 1, 0, -1) if table[:n] in number), table)
+            table = next(((*table[:n], number[table[:n]] - 1, *table[n:]) for n in range(len(table) - 1, 0, -1)
+                          if table[:n] in number), table)
             if header[1] == '[[':
                 number[table] += 1
                 table = (*table, number[table] - 1)
@@ -607,7 +630,8 @@ def _parse_task(data: bytes, where: str) -> Task:
     "The task that a TOML file holds; `where` names the file in messages."
     # unlike Task.model_validate, a TypeAdapter raises pydantic's own error, which has places
     try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))
-    except UnicodeDecodeError as error: raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
     except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}') from None
     except ValidationError as error:
         lines = _toml_lines(data.decode('utf-8-sig'))
@@ -692,7 +716,8 @@ def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float]
     Raises ValueError if n is negative, a label is repeated or missing, or the proportions do not fit the labels.
     """
     labels = list(labels)
-    if not labels or len(set(labels)) < len(labels): raise ValueError(f'labels must be given, and each once, got {labels}')
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f'labels must be given, and each once, got {labels}')
     if operator.index(n) < 0: raise ValueError(f'n must be at least 0, got {n}')
     exact = [int(n)*share for share in _shares(labels, proportions)]
     counts = [int(e) for e in exact]

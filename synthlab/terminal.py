@@ -23,7 +23,8 @@ screen, error_screen = Console(highlight=False), Console(stderr=True, highlight=
 
 def shown(text: str, longest: int = 400) -> Text:
     """Make a model's text fit for the screen: on one line, without control characters, never read as markup."""
-    line = ''.join('\N{REPLACEMENT CHARACTER}' if unicodedata.category(c) == 'Cc' else c for c in ' '.join(text.split()))
+    line = ''.join('\N{REPLACEMENT CHARACTER}' if unicodedata.category(c) == 'Cc' else c
+                   for c in ' '.join(text.split()))
     return Text(line if len(line) <= longest else f'{line[:longest]}…')
 
 # %% ../nbs/18a_terminal.ipynb #315de9f0
@@ -54,7 +55,8 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Turn errors of these kinds into a complaint to the user."""
     try: yield
     except (kinds or (ValueError, OSError, RuntimeError)) as error:
-        raise UserError('; '.join(filter(None, map(str.strip, str(error).splitlines()))).replace(':; ', ': ')) from error
+        raise UserError('; '.join(filter(None, map(str.strip, str(error).splitlines()))).replace(':; ',
+            ': ')) from error
 
 # %% ../nbs/18a_terminal.ipynb #bb5f7a6f
 @contextlib.contextmanager
@@ -78,5 +80,6 @@ def option(panel: str, help: str, *names: str, **others: Any) -> Any:
 def grid(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
     """Make an empty table."""
     table = Table(title=title, title_justify='left', title_style='bold')
-    for number, column in enumerate(columns): table.add_column(column, justify='right' if number in right else 'left', overflow='fold')
+    for number, column in enumerate(columns):
+        table.add_column(column, justify='right' if number in right else 'left', overflow='fold')
     return table

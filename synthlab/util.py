@@ -66,7 +66,8 @@ def text_fault(text) -> str:
     if not isinstance(text, str): return f'is {reprlib.repr(text)}, of type {type(text).__name__}, not a string'
     if '\0' in text: return f'holds a NUL character: {reprlib.repr(text)}'
     if not _encodable(text): return f'is not valid Unicode (half a surrogate pair): {reprlib.repr(text)}'
-    if all(unicodedata.category(c) in _INVISIBLE for c in text): return 'is empty' + (f': {reprlib.repr(text)}' if text else '')
+    if all(unicodedata.category(c) in _INVISIBLE for c in text):
+        return 'is empty' + (f': {reprlib.repr(text)}' if text else '')
     return ''
 
 # %% ../nbs/000b_util.ipynb #d2cae6a5
@@ -92,7 +93,8 @@ def plain_words(text: str) -> list[str]:
 
 
 # After . ! or ?, unless an initial or a short title precedes it; before a capital or a digit.
-_SENTENCE_END = re.compile(r'(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St)\.)(?<!\bMrs\.)["”’\')]*\s+(?=["“‘\'(]*[A-Z0-9])')
+_SENTENCE_END = re.compile(r'(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St)\.)(?<!\bMrs\.)["”’\')]*'
+                           r'\s+(?=["“‘\'(]*[A-Z0-9])')
 
 
 def sentences(text: str) -> list[str]:
@@ -142,7 +144,8 @@ def same_text(text: str) -> str:
 # %% ../nbs/000b_util.ipynb #249eec46
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Write a file whole or not at all: the block gets a path to write, which becomes `path` when it ends without error."""
+    """Write a file whole or not at all: the block gets a path to write, which becomes `path` when it ends without
+    error."""
     path = Path(path)
     part = path.with_name(f'{path.name}.part')
     # A crash may have left one.
@@ -170,7 +173,8 @@ def choose_device(device: str = 'auto') -> 'torch.device':
     if device != 'auto':
         try: return torch.device(device)
         except RuntimeError as error: 
-            raise ValueError(f"device {device!r} is not one that torch knows; use auto, cpu, cuda, cuda:1 or mps") from error
+            raise ValueError(f"device {device!r} is not one that torch knows; use auto, cpu, cuda, "
+                             f"cuda:1 or mps") from error
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 

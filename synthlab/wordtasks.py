@@ -23,7 +23,8 @@ from .util import same_text
 def place_alternatives(label: str, plausible: str, implausible: str) -> dict[str, str]:
     "`choice1` and `choice2`, the plausible alternative in the slot that the label names."
     # code owns the slots, since teachers put the answer first
-    return {'choice1': plausible, 'choice2': implausible} if label == 'choice1' else {'choice1': implausible, 'choice2': plausible}
+    return {'choice1': plausible, 'choice2': implausible} if label == 'choice1' else {'choice1': implausible,
+        'choice2': plausible}
 
 # %% ../nbs/10f_wordtasks.ipynb #4e101537
 _CONNECTIVE = re.compile(r'(?:because|so|therefore|as a result|since)\b', re.I)
@@ -34,11 +35,16 @@ def copa_fault(fields: Mapping[str, str], ratio: float = 2.) -> str:
     premise, *choices = (same_text(fields[name]) for name in ('premise', 'choice1', 'choice2'))
     short, long = sorted(map(len, choices))
     if choices[0] == choices[1]: return f"both alternatives say {fields['choice1']!r}: write two different ones"
-    if premise in choices: return f"an alternative repeats the premise {fields['premise']!r}: write what comes before or after it"
+    if premise in choices:
+        return f"an alternative repeats the premise {fields['premise']!r}: write what comes before or after it"
     # a model gives the plausible alternative more words, which would reveal it
-    if long > ratio*short: return f'one alternative has {long} characters and the other {short}: make them about equally long, at most {ratio:g} times'
-    if found := next(filter(None, map(_CONNECTIVE.match, choices)), None): return f'an alternative starts with {found[0]!r}: write it as a plain sentence of its own'
-    return '' if fields['question'] in ('cause', 'effect') else f"the question is {fields['question']!r}: it must be cause or effect"
+    if long > ratio*short:
+        return (f'one alternative has {long} characters and the other {short}: make them about equally long, at most '
+                f'{ratio:g} times')
+    if found := next(filter(None, map(_CONNECTIVE.match, choices)), None):
+        return f'an alternative starts with {found[0]!r}: write it as a plain sentence of its own'
+    if fields['question'] in ('cause', 'effect'): return ''
+    return f"the question is {fields['question']!r}: it must be cause or effect"
 
 # %% ../nbs/10f_wordtasks.ipynb #31209abd
 _ASKED = {'cause': 'What was the cause of this?', 'effect': 'What happened as a result?'}
@@ -67,7 +73,8 @@ class Copa(Strategy):
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:
         "Premise, question in words, and alternatives."
-        return {'premise': fields['premise'], 'question': _ASKED.get(fields['question'], fields['question']), 'choice1': fields['choice1'], 'choice2': fields['choice2']}
+        return {'premise': fields['premise'], 'question': _ASKED.get(fields['question'], fields['question']),
+                'choice1': fields['choice1'], 'choice2': fields['choice2']}
 
 # %% ../nbs/10f_wordtasks.ipynb #fd9ebac0
 def _with_s(word: str) -> tuple[str, ...]:
@@ -122,7 +129,9 @@ def find_form(word: str, sentence: str, part_of_speech: str = '') -> tuple[int, 
     "The only span of a word in a sentence; raises ValueError if it occurs not at all or more than once."
     places = find_forms(word, sentence, part_of_speech)
     if len(places) == 1: return places[0]
-    if not places: raise ValueError(f'{sentence!r} has neither {word!r} nor an inflected form of it: write a sentence with the word in it')
+    if not places:
+        raise ValueError(f'{sentence!r} has neither {word!r} nor an inflected form of it: write a sentence with '
+                         f'the word in it')
     raise ValueError(f'{sentence!r} has {word!r} {len(places)} times: write a sentence with the word in it once')
 
 # %% ../nbs/10f_wordtasks.ipynb #407ce99c
@@ -140,11 +149,13 @@ def wic_senses(label: str, first: str) -> tuple[str, str]:
 
 def wic_fault(fields: Mapping[str, Any], part_of_speech: str = '') -> str:
     "Fault of a row of WiC."
-    if same_text(fields['sentence1']) == same_text(fields['sentence2']): return f"both sentences are {fields['sentence1']!r}: write two different ones"
+    if same_text(fields['sentence1']) == same_text(fields['sentence2']):
+        return f"both sentences are {fields['sentence1']!r}: write two different ones"
     for n in (1, 2):
         try: span = find_form(fields['word'], fields[f'sentence{n}'], part_of_speech)
         except ValueError as error: return f'sentence{n} {error}'
-        if span != (told := (fields[f'start{n}'], fields[f'end{n}'])): return f"sentence{n} has {fields['word']!r} at {span}, not at {told}: compute the offsets from the sentence"
+        if span != (told := (fields[f'start{n}'], fields[f'end{n}'])):
+            return f"sentence{n} has {fields['word']!r} at {span}, not at {told}: compute the offsets from the sentence"
     return ''
 
 # %% ../nbs/10f_wordtasks.ipynb #ab29b01c
@@ -164,9 +175,12 @@ class WiC(Strategy):
     def seed_fault(self, parts: Mapping[str, str]) -> str:
         "Fault of parts that are not a single noun or verb with two senses."
         if fault := super().seed_fault(parts): return fault
-        if not re.fullmatch('[a-z]+', parts['word']): return f"the word {parts['word']!r} must be a single one in lower case, without spaces or marks"
-        if parts['part_of_speech'] not in self.parts_of_speech: return f"the part of speech {parts['part_of_speech']!r} must be {' or '.join(self.parts_of_speech)}"
-        return f"both senses of {parts['word']!r} are {parts['sense1']!r}: tell two that differ" if same_text(parts['sense1']) == same_text(parts['sense2']) else ''
+        if not re.fullmatch('[a-z]+', parts['word']):
+            return f"the word {parts['word']!r} must be a single one in lower case, without spaces or marks"
+        if parts['part_of_speech'] not in self.parts_of_speech:
+            return f"the part of speech {parts['part_of_speech']!r} must be {' or '.join(self.parts_of_speech)}"
+        return (f"both senses of {parts['word']!r} are {parts['sense1']!r}: tell two that differ"
+                if same_text(parts['sense1']) == same_text(parts['sense2']) else '')
 
     def _word(self, job: Job) -> tuple[str, str]:
         "Word and part of speech of a job."
@@ -175,7 +189,8 @@ class WiC(Strategy):
     def reply_schema(self, job: Job) -> type[BaseModel]:
         "Shape of two sentences, each with the word."
         pattern = form_pattern(*self._word(job))
-        return schema_of('Row', {name: part.model_copy(update={'pattern': pattern}) for name, part in self.spec.write.items()}, strict=False)
+        return schema_of('Row', {name: part.model_copy(update={'pattern': pattern}) for name,
+                                 part in self.spec.write.items()}, strict=False)
 
     def told(self, job: Job) -> dict[str, str]:
         "The sense of each sentence."
@@ -200,17 +215,21 @@ def word_places(text: str, phrase: str) -> list[int]:
     "Places of a phrase in `text.split()`, whatever its case."
     body = r'\s+'.join(map(re.escape, phrase.split()))
     # an index counts whole words, so a phrase must start where a word starts
-    return [len(text[:match.start()].split()) for match in re.finditer(rf'(?<!\S){body}(?!\w)', text, re.IGNORECASE)] if body else []
+    return [len(text[:match.start()].split()) for match in re.finditer(rf'(?<!\S){body}(?!\w)', text,
+        re.IGNORECASE)] if body else []
 
 
 def word_place(text: str, phrase: str) -> int:
     "The only place of a phrase in `text.split()`; raises ValueError if it occurs not at all or more than once."
     places = word_places(text, phrase)
     if len(places) == 1: return places[0]
-    raise ValueError(f'the text {text!r} has {phrase!r} {f"{len(places)} times" if places else "nowhere as words of their own"}: write it so that it stands there once')
+    raise ValueError(f'the text {text!r} has {phrase!r} '
+                     f'{f"{len(places)} times" if places else "nowhere as words of their own"}: write it so that it '
+                     f'stands there once')
 
 # %% ../nbs/10f_wordtasks.ipynb #7a70a246
-PRONOUNS = {'he': ('he', 'him', 'his'), 'she': ('she', 'her', 'her'), 'it': ('it', 'it', 'its'), 'they': ('they', 'them', 'their')}
+PRONOUNS = {'he': ('he', 'him', 'his'), 'she': ('she', 'her', 'her'), 'it': ('it', 'it', 'its'),
+            'they': ('they', 'them', 'their')}
 _FORMS = ('subject', 'object', 'possessive')
 _PRONOUN_FORMS = {form for forms in PRONOUNS.values() for form in forms}
 
@@ -223,11 +242,15 @@ def pronoun_form(pronoun: str, form: str) -> str:
 def wsc_fault(fields: Mapping[str, Any]) -> str:
     "Fault of a row of WSC."
     pronoun, phrase = fields['span2_text'], fields['span1_text']
-    if pronoun.lower() not in _PRONOUN_FORMS: return f'span2 is {pronoun!r}: it must be a pronoun such as he, them or its'
+    if pronoun.lower() not in _PRONOUN_FORMS:
+        return f'span2 is {pronoun!r}: it must be a pronoun such as he, them or its'
     for name in ('span1', 'span2'):
         places, index = word_places(fields['text'], fields[f'{name}_text']), fields[f'{name}_index']
-        if index not in places: return f"word {index} of the text does not start {name}, {fields[f'{name}_text']!r}: it must stand there word for word"
-    return '' if fields['span1_index'] < fields['span2_index'] else f'the pronoun {pronoun!r} stands before {phrase!r}: write the text so that it comes after both noun phrases'
+        if index not in places:
+            return (f"word {index} of the text does not start {name}, {fields[f'{name}_text']!r}: it must stand there "
+                    f"word for word")
+    return ('' if fields['span1_index'] < fields['span2_index'] else f'the pronoun {pronoun!r} stands before '
+            f'{phrase!r}: write the text so that it comes after both noun phrases')
 
 # %% ../nbs/10f_wordtasks.ipynb #6569910e
 def wsc_pattern(first: str, second: str, pronoun: str) -> str:
@@ -254,9 +277,11 @@ class WSC(Strategy):
     def seed_fault(self, parts: Mapping[str, str]) -> str:
         "Fault of phrases that overlap or hold a pronoun, or of an unknown pronoun."
         if fault := super().seed_fault(parts): return fault
-        if parts['pronoun'].lower() not in PRONOUNS: return f"the pronoun {parts['pronoun']!r} must be {', '.join(PRONOUNS)}"
+        if parts['pronoun'].lower() not in PRONOUNS:
+            return f"the pronoun {parts['pronoun']!r} must be {', '.join(PRONOUNS)}"
         first, second = (f" {same_text(parts[name])} " for name in self.nouns)
-        if first in second or second in first: return f"the noun phrases {parts['first']!r} and {parts['second']!r} overlap: name two different ones"
+        if first in second or second in first:
+            return f"the noun phrases {parts['first']!r} and {parts['second']!r} overlap: name two different ones"
         taken = _PRONOUN_FORMS & {*first.split(), *second.split()}
         return f'a noun phrase has the pronoun {min(taken)!r} in it: use a name, or "the" and a noun' if taken else ''
 
@@ -271,7 +296,8 @@ class WSC(Strategy):
 
     def told(self, job: Job) -> dict[str, str]:
         "The pronoun and its referent."
-        return {'The pronoun': self.pronoun(job), 'The referent, which the pronoun means': job.seed.parts[job.layout['referent']]}
+        return {'The pronoun': self.pronoun(job),
+                'The referent, which the pronoun means': job.seed.parts[job.layout['referent']]}
 
     def instances(self, job: Job, reply: Mapping[str, str]) -> list[dict[str, Any]]:
         "The row: span1 is the referent or, with the label False, the other noun."
@@ -282,12 +308,15 @@ class WSC(Strategy):
         for phrase in (job.seed.parts[other[named]], *spans): word_place(text, phrase)
         places = [word_place(text, phrase) for phrase in spans]
         written = [_as_written(text, place, phrase) for place, phrase in zip(places, spans)]
-        return [{'text': text, 'span1_index': places[0], 'span2_index': places[1], 'span1_text': written[0], 'span2_text': written[1]}]
+        return [{'text': text, 'span1_index': places[0], 'span2_index': places[1], 'span1_text': written[0],
+                 'span2_text': written[1]}]
 
     def fault(self, job: Job, fields: Mapping[str, Any]) -> str:
         "Fault of the row; see `wsc_fault`."
-        first = next((name for name in self.nouns if max(word_places(fields['text'], job.seed.parts[name]), default=-1) > fields['span2_index']), None)
-        late = f"the pronoun {fields['span2_text']!r} stands before {job.seed.parts[first]!r}: write the text so that it comes after both noun phrases" if first else ''
+        first = next((name for name in self.nouns if max(word_places(fields['text'], job.seed.parts[name]),
+                                                         default=-1) > fields['span2_index']), None)
+        late = (f"the pronoun {fields['span2_text']!r} stands before {job.seed.parts[first]!r}: write the text so that "
+                f"it comes after both noun phrases" if first else '')
         return super().fault(job, fields) or wsc_fault(fields) or late
 
     def shown(self, fields: Mapping[str, Any]) -> dict[str, str]:

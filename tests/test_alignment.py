@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 from synthlab import alignment
-from synthlab.alignment import (BlockProblem, MMDWeights, add_weights, choose_storage, effective_size, feature_memory, herd, inclusion_probabilities, loss_weights, mmd2,
+from synthlab.alignment import (BlockProblem, MMDWeights, add_weights, choose_storage, effective_size, herd, inclusion_probabilities, loss_weights, mmd2,
                                 plot_alignment, plot_witness, resample, row_witness, witness, witness_examples)
-from synthlab.mmd import draw_features, mean_features, rbf
-from synthlab.simplex import FeatureProblem, KernelProblem, best_corner, fista, frank_wolfe, frank_wolfe_gap, lipschitz, project_simplex, softmax_adam
+from synthlab.mmd import draw_features, gaussian_kernel, mean_features
+from synthlab.simplex import FeatureProblem, KernelProblem, best_corner, fista, frank_wolfe_gap, lipschitz, project_simplex
 
 
 def check(*strategies, examples=40):
@@ -128,11 +128,9 @@ def test_property_14_the_gap_bounds_what_is_left(seed):
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_property_16_solvers_agree(seed):
+def test_property_16_plain_steps_agree(seed):
     Phi, mu = toy(50, 80, seed)
     problem = FeatureProblem(Phi, mu)
-    values = [quiet(solver, problem, ridge=.1, tol=1e-4, max_iter=20_000).value for solver in (fista, frank_wolfe, softmax_adam)]
-    assert values == pytest.approx([values[0]]*3, rel=1e-3)
     plain = quiet(fista, problem, ridge=.1, tol=1e-6, shrink=1, restart=False, max_iter=20_000)
     assert plain.value == pytest.approx(fista(problem, ridge=.1, tol=1e-6).value, abs=1e-6)
 
@@ -150,40 +148,10 @@ def test_fista_keeps_its_textbook_rate_and_restarts_pay(seed):
     assert restarted.iterations < .7*without.iterations and fista(problem, ridge=.5, tol=1e-6).iterations < restarted.iterations
 
 
-def test_adam_is_torchs():
-    torch = pytest.importorskip('torch')
-    Phi, mu = toy(30, 20, 0)
-    theta, P, target = torch.zeros(30, dtype=torch.double, requires_grad=True), torch.from_numpy(Phi), torch.from_numpy(mu)
-    adam = torch.optim.Adam([theta], lr=.05, eps=1e-8/30)
-    for _ in range(25):
-        w = theta.softmax(0)
-        adam.zero_grad()
-        (((w @ P - target)**2).sum() + .3*((w - 1/30)**2).sum()).backward()
-        adam.step()
-    assert quiet(softmax_adam, FeatureProblem(Phi, mu), ridge=.3, tol=0, max_iter=25, lr=.05).weights == pytest.approx(theta.softmax(0).detach().numpy(), abs=1e-9)
-
-
-def test_frank_wolfe_searches_the_line_exactly():
-    Phi, mu = toy(30, 20, 1, outside=0)
-    F, start = objective(Phi, mu, .1), best_corner(2*Phi @ (Phi.mean(0) - mu))
-    end = best_corner(2*Phi @ (start @ Phi - mu) + .2*(start - 1/30))
-    line = min(F(start + share*(end - start)) for share in np.linspace(0, 1, 2001))
-    assert quiet(frank_wolfe, FeatureProblem(Phi, mu), ridge=.1, tol=1e-9, max_iter=2).value == pytest.approx(line, rel=1e-5)
-
-
-def test_frank_wolfe_takes_few_rows_and_keeps_to_a_cap():
-    Phi, mu = toy(200, 5, 0, outside=0)
-    few = quiet(frank_wolfe, FeatureProblem(Phi, mu), tol=1e-9, max_iter=8)
-    assert np.count_nonzero(few.weights) <= 9
-    capped = quiet(frank_wolfe, FeatureProblem(Phi, mu), cap=.02, tol=1e-6, max_iter=5000)
-    assert capped.weights.max() <= .02 + 1e-12 and capped.value == pytest.approx(quiet(fista, FeatureProblem(Phi, mu), cap=.02, tol=1e-8).value, abs=1e-5)
-
-
 def test_what_was_not_reached_is_told():
     Phi, mu = toy(50, 80, 0)
-    for solver in (fista, frank_wolfe, softmax_adam):
-        with pytest.warns(UserWarning, match='stopped after 2 steps with a gap of'): found = solver(FeatureProblem(Phi, mu), tol=1e-12, max_iter=2)
-        assert not found.converged and found.iterations == 2 and found.gap > 1e-12
+    with pytest.warns(UserWarning, match='stopped after 2 steps with a gap of'): found = fista(FeatureProblem(Phi, mu), tol=1e-12, max_iter=2)
+    assert not found.converged and found.iterations == 2 and found.gap > 1e-12
 
 
 # The whole ---------------------------------------------------------------------------------------------------------------
@@ -205,16 +173,15 @@ REAL, SYNTHETIC, KIND = faults()
 def small(**changes): return MMDWeights(**(dict(n_features=128, max_iter=300) | changes))
 
 
-@pytest.mark.parametrize('solver', ['fista', 'frank-wolfe', 'adam'])
 @pytest.mark.parametrize('features', ['rff', 'kernel', 'linear', 'relu'])
-def test_properties_12_and_13_weights_on_the_simplex_below_all_others(features, solver):
-    fit = quiet(small(features=features, solver=solver, ridge=0, max_iter=600).fit, REAL[::4], SYNTHETIC[::4])
+def test_properties_12_and_13_weights_on_the_simplex_below_all_others(features):
+    fit = quiet(small(features=features, ridge=0, max_iter=600).fit, REAL[::4], SYNTHETIC[::4])
     w, M = fit.weights_, len(SYNTHETIC[::4])
     assert w.dtype == np.float64 and (w >= 0).all() and abs(w.sum() - 1) < 1e-12
     assert fit.ess_ == pytest.approx(1/(w @ w)) and 1 <= fit.ess_ <= M
     if features == 'kernel':
-        K, kappa = rbf(SYNTHETIC[::4], SYNTHETIC[::4], fit.bandwidth_), rbf(SYNTHETIC[::4], REAL[::4], fit.bandwidth_).mean(1)
-        def L(v): return v @ K @ v - 2*kappa @ v + rbf(REAL[::4], REAL[::4], fit.bandwidth_).mean()
+        K, kappa = gaussian_kernel(SYNTHETIC[::4], SYNTHETIC[::4], fit.bandwidth_), gaussian_kernel(SYNTHETIC[::4], REAL[::4], fit.bandwidth_).mean(1)
+        def L(v): return v @ K @ v - 2*kappa @ v + gaussian_kernel(REAL[::4], REAL[::4], fit.bandwidth_).mean()
     else:
         Phi, mu = fit.features_(SYNTHETIC[::4]).astype(float), mean_features(REAL[::4], fit.features_)
         def L(v): return ((v @ Phi - mu)**2).sum()
@@ -282,7 +249,7 @@ def test_ridge_is_relative_to_the_rows_own_term():
     assert fits[0] == pytest.approx(fits[1], abs=1e-4)
     S = SYNTHETIC[::20]
     fit = MMDWeights(features='kernel', ridge=.2, tol=1e-7).fit(REAL, S)
-    K, kappa = rbf(S, S, fit.bandwidth_), rbf(S, REAL, fit.bandwidth_).mean(1)
+    K, kappa = gaussian_kernel(S, S, fit.bandwidth_), gaussian_kernel(S, REAL, fit.bandwidth_).mean(1)
     x, _ = slsqp(lambda w: w @ K @ w - 2*kappa @ w + .2*((w - 1/30)**2).sum(), 30)
     assert fit.weights_ == pytest.approx(x, abs=2e-4)
     sizes = [quiet(small(ridge=r).fit, REAL, SYNTHETIC).ess_ for r in (0, 1e-2, 1, 100)]
@@ -330,17 +297,6 @@ def test_a_cap_bounds_every_weight():
     assert MMDWeights(n_features=256, cap=1).fit(REAL, SYNTHETIC).weights_ == pytest.approx(np.full(600, 1/600))
     loose = MMDWeights(n_features=256, cap=1e6).fit(REAL, SYNTHETIC)
     assert (loose.weights_ == MMDWeights(n_features=256).fit(REAL, SYNTHETIC).weights_).all()
-
-
-@pytest.mark.parametrize('features', ['linear', 'rff'])
-def test_redrawn_features(features):
-    "New features at each step lead to the fixed problem's neighbourhood."
-    fit = MMDWeights(features, n_features=256, solver='adam', redraw=2, max_iter=200).fit(REAL, SYNTHETIC)
-    assert fit.mmd_ < .3*fit.mmd_uniform_ and abs(fit.weights_.sum() - 1) < 1e-12 and fit.n_iter_ == 200
-    again = MMDWeights(features, n_features=256, solver='adam', redraw=2, max_iter=200).fit(REAL, SYNTHETIC)
-    assert (fit.weights_ == again.weights_).all()
-    once = MMDWeights(features, n_features=256, solver='adam', redraw=200, max_iter=200).fit(REAL, SYNTHETIC)
-    assert np.abs(once.weights_ - fit.weights_).max() > 1e-5
 
 
 # Classes -----------------------------------------------------------------------------------------------------------------
@@ -411,7 +367,7 @@ def test_rows_in_other_containers():
 def test_features_are_those_of_the_bandwidth_and_the_seed():
     fit = quiet(MMDWeights(n_features=8192, max_iter=1).fit, REAL, SYNTHETIC)
     psi = fit.features_(SYNTHETIC[:40])
-    assert psi @ psi.T == pytest.approx(rbf(SYNTHETIC[:40], SYNTHETIC[:40], fit.bandwidth_), abs=.05)
+    assert psi @ psi.T == pytest.approx(gaussian_kernel(SYNTHETIC[:40], SYNTHETIC[:40], fit.bandwidth_), abs=.05)
     pooled, (i, j) = np.r_[REAL, SYNTHETIC], np.random.default_rng(0).integers(1400, size=(2, 20_000))
     assert fit.bandwidth_ == pytest.approx(np.median(np.linalg.norm(pooled[i] - pooled[j], axis=1)), rel=.02)
     assert small(features='linear').fit(REAL, SYNTHETIC).bandwidth_ == fit.bandwidth_
@@ -428,23 +384,22 @@ def test_labels_are_refused(real_labels, labels, message, features):
 
 # Storage -----------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('storage', ['float32', 'float16', 'recompute'])
-def test_storage_changes_hardly_anything(storage):
+@pytest.mark.parametrize('storage', ['float32', 'recompute'])
+def test_storage_changes_nothing(storage):
     fit, plain = (MMDWeights(n_features=256, storage=s, ridge=.1).fit(REAL, SYNTHETIC) for s in (storage, 'float32'))
     assert fit.storage_ == storage and fit.mmd2_ == pytest.approx(plain.mmd2_, rel=.05)
     psi, rng = draw_features('rff', 16, 64, 3., np.random.default_rng(0)), np.random.default_rng(0)
     mu, w = mean_features(REAL, psi), rng.dirichlet(np.ones(600))
     Phi, problem = psi(SYNTHETIC).astype(float), BlockProblem(SYNTHETIC, psi, mu, storage, block_size=101)
-    r, rough = w @ Phi - mu, 30 if storage == 'float16' else 1
-    assert problem.residual(w) == pytest.approx(r, abs=3e-6*rough) and problem.pull(r) == pytest.approx(Phi @ r, abs=3e-6*rough)
+    r = w @ Phi - mu
+    assert problem.residual(w) == pytest.approx(r, abs=3e-6) and problem.pull(r) == pytest.approx(Phi @ r, abs=3e-6)
     assert problem.value(w, r) == pytest.approx(r @ r) and problem.mean_square() == pytest.approx(1, abs=1e-3)
 
 
-def test_memory_is_told_before():
-    assert [feature_memory(50_000, 2048, s) for s in ('float32', 'float16', 'recompute')] == [409_600_000, 204_800_000, 0]
-    assert [choose_storage(M, 2048) for M in (500_000, 600_000, 2_000_000)] == ['float32', 'float16', 'recompute']
+def test_storage_is_chosen_by_size():
+    assert [choose_storage(M, 2048) for M in (500_000, 600_000)] == ['float32', 'recompute']
     assert choose_storage(10**9, 2048, 'float32') == 'float32'
-    with pytest.raises(ValueError, match="got 'float8'"): choose_storage(5, 5, 'float8')
+    with pytest.raises(ValueError, match="got 'float16'"): choose_storage(5, 5, 'float16')
     with pytest.raises(ValueError, match="needs 8[.]0 GiB for 32,?768 synthetic rows"): small(features='kernel', bandwidth=1.).fit(REAL[:, :1], np.ones((32_768, 1)))
 
 
@@ -470,18 +425,16 @@ def test_vectors_are_refused(real, synthetic, message):
 
 
 @pytest.mark.parametrize('setting, message', [
-    (dict(features='fourier'), "'fourier'"), (dict(solver='sgd'), "'sgd'"), (dict(shares='equal'), "'equal'"),
+    (dict(features='fourier'), "'fourier'"), (dict(shares='equal'), "'equal'"),
     (dict(ridge=-1e-3), 'got -0.001'), (dict(ridge=math.nan), 'ridge'), (dict(cap=.99), 'cap must be at least 1, got 0.99'),
     (dict(cap=math.nan), 'cap'), (dict(tol=0), 'tol'), (dict(max_iter=0), 'max_iter'), (dict(bandwidth=-1), 'bandwidth'),
-    (dict(n_features=0), 'n_features'), (dict(storage='disk'), "'disk'"),
-    (dict(redraw=1), "needs solver 'adam'"), (dict(solver='adam', cap=2), 'knows no cap')], ids=repr)
+    (dict(n_features=0), 'n_features'), (dict(storage='disk'), "'disk'")], ids=repr)
 def test_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message): small(**setting).fit(REAL, SYNTHETIC)
 
 
 def test_streams_cannot_do_everything():
-    for setting in (dict(features='kernel'), dict(solver='adam', redraw=1)):
-        with pytest.raises(ValueError, match='need them all'): small(**setting).fit(iter([REAL]), SYNTHETIC)
+    with pytest.raises(ValueError, match='needs all of them'): small(features='kernel').fit(iter([REAL]), SYNTHETIC)
     with pytest.raises(ValueError, match='pair'): small().fit(iter([REAL]), SYNTHETIC, REAL_LABELS, LABELS)
 
 
@@ -497,7 +450,7 @@ def test_it_shows_itself():
     fit = small()
     assert 'not fitted' in repr(fit) and 'not fitted' in fit._repr_html_()
     fit.fit(REAL, SYNTHETIC, REAL_LABELS, np.where(LABELS == 'joy', 'joy', 'anger'))
-    assert f'600 rows worth {fit.ess_:,.0f}' in repr(fit) and '<td>anger</td>' in fit._repr_html_()
+    assert f'600 rows worth {fit.ess_:,.0f}' in repr(fit) and 'anger<' in fit._repr_html_()
     tagged = small().fit(REAL, SYNTHETIC, ['<script>']*800, ['<script>']*600)
     assert '<script>' not in tagged._repr_html_()
 
@@ -545,7 +498,7 @@ def test_draws_are_right_on_average(method, n):
 def test_property_18_the_cost_of_a_draw():
     fit, rng, m = MMDWeights(n_features=512).fit(REAL, SYNTHETIC), np.random.default_rng(0), 150
     w, sigma = fit.weights_, fit.bandwidth_
-    K, kappa, within = rbf(SYNTHETIC, SYNTHETIC, sigma), rbf(SYNTHETIC, REAL, sigma).mean(1), rbf(REAL, REAL, sigma).mean()
+    K, kappa, within = gaussian_kernel(SYNTHETIC, SYNTHETIC, sigma), gaussian_kernel(SYNTHETIC, REAL, sigma).mean(1), gaussian_kernel(REAL, REAL, sigma).mean()
     def quick(index):
         v = np.bincount(index, minlength=600)/len(index)
         return within - 2*kappa @ v + v @ K @ v
@@ -560,7 +513,7 @@ def test_property_18_the_cost_of_a_draw():
 @pytest.mark.parametrize('call, message', [
     (lambda: resample([.5, .6], 3, 0), 'the sum is 1.1'), (lambda: resample([1.5, -.5], 3, 0), 'not negative'), (lambda: resample([math.nan, 1], 3, 0), 'finite'),
     (lambda: resample([], 3, 0), 'sum is 0'),
-    (lambda: resample([1.], 0, 0), 'at least 1, got 0'), (lambda: resample([1.], 2.5, 0), 'whole number'), (lambda: resample([1.], 2, None), 'repeatable'),
+    (lambda: resample([1.], 0, 0), 'at least 1, got 0'), (lambda: resample([1.], 2.5, 0), 'whole number'), (lambda: resample([1.], 2, None), 'can be repeated'),
     (lambda: resample([1.], 2, 0, 'stratified'), "'stratified'"),
     (lambda: resample([.5, .5, 0], 3, 0, 'unique'), '2 rows have weight, and 3'),
     (lambda: herd(SYNTHETIC, 5), 'what to follow'), (lambda: herd(SYNTHETIC, 5, np.full(600, 1/600), REAL), 'what to follow'),

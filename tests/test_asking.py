@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from synthlab.asking import TeacherError, TextTeacher, answers
 from synthlab.budget import Budget, Estimate, Prices, Usage
 from synthlab.decoding import Sampling
-from synthlab.replies import Answer, Request, request_key
+from synthlab.requests import Answer, Request, request_key
 
 WREN = {'name': 'wren-7b', 'revision': 'a1', 'base_url': 'http://127.0.0.1:1/v1'}
 

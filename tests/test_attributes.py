@@ -21,18 +21,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from scipy.stats import chi2_contingency, chisquare
 from synthlab.asking import TeacherError, TextTeacher
-from synthlab.attributes import (GENERAL, ORIGINS, Record, attribute_list, attributes_schema, edited, extract, extract_messages, extract_request, extract_requests, make_record, read_records, read_texts,
-                                 recombine, texts_schema, write_messages, write_records, write_request)
+from synthlab.attributes import (GENERAL, ORIGINS, Record, attribute_list, attributes_schema, edited, extract, extract_messages, extract_request, extract_requests, list_schema, make_record, read_records,
+                                 read_texts, recombine, write_messages, write_records, write_request)
 from synthlab.attrprompt import ask_values, draw_records, simprompt_messages, values_of, values_request
 from synthlab.budget import Budget
 from synthlab.calls import CallStore
 from synthlab.chat import ChatTeacher
 from synthlab.data import DataError, demonstration_pool
 from synthlab.inspection import KINDS, _bare, inspect, quotes, value_leaks, words
-from synthlab.replies import Answer
+from synthlab.requests import Answer, json_schema, read_reply
 from synthlab.sampling import Sampling
-from synthlab.structured import json_schema
-from synthlab.structured import reply as read_reply
 from synthlab.util import one_line
 from synthlab.tasks import Label, Task, load_task, task_names
 
@@ -312,13 +310,13 @@ def test_template_code_in_a_task_is_refused_and_in_a_value_is_not_run():
 def test_the_plain_form_is_a_request_like_any_other():
     record = make_record('card', {'tone': 'calm'})
     one, ten = write_request(TICKETS, record), write_request(TICKETS, record, 10)
-    assert one.schema is None and one.cue == 'Question:' and ten.schema is texts_schema(10) and one.seed == ten.seed != write_request(TICKETS, record, seed=1).seed
+    assert one.schema is None and one.cue == 'Question:' and ten.schema is list_schema('texts', 10) and one.seed == ten.seed != write_request(TICKETS, record, seed=1).seed
     assert one.messages[0]['content'].startswith(TICKETS.write_instruction('card')) and 'JSON' not in one.messages[0]['content']
-    check = Draft202012Validator(json_schema(texts_schema(3)))
+    check = Draft202012Validator(json_schema(list_schema('texts', 3)))
     assert check.is_valid({'texts': ['a', 'b', 'c']}) and not check.is_valid({'texts': ['a', 'b']}) and not check.is_valid({'texts': ['a', 'b', 3]})
     for bad in (0, -1):
         with pytest.raises(ValueError, match='at least 1'): write_messages(TICKETS, 'card', {'tone': 'calm'}, bad)
-        with pytest.raises(ValueError, match='at least 1'): texts_schema(bad)
+        with pytest.raises(ValueError, match='at least 1'): list_schema('texts', bad)
     with pytest.raises(ValueError, match="no label 'cart'"): write_messages(TICKETS, 'cart', {'tone': 'calm'})
 
 

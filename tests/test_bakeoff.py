@@ -21,7 +21,7 @@ from synthlab import cells, cli, page as pages
 from synthlab.decoding import Sampling
 from synthlab.page import bake_off
 from synthlab.recipes import Recipe
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import RunError, read_rows
 from synthlab.scores import MEASURES, TABLES, Probe, over_seeds, paired, winner
 from synthlab.tasks import load_task

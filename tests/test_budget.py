@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthlab.budget import Budget, Estimate, Prices, Usage, answer_usage, library_cost, money
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 
 OPENAI = 'https://api.openai.com/v1'
 SIZES = st.tuples(st.integers(0, 400), st.integers(0, 400))

@@ -55,7 +55,7 @@ def test_it_is_a_dictionary_that_sets_a_key_once(tmp_path_factory, steps):
 def test_a_batch_is_stored_whole_or_not_at_all(tmp_path):
     with CallStore(tmp_path/'calls.db') as calls:
         calls['a'] = {'text': 'one'}
-        for wrong, said in (({'b': {}, 'a': {}}, 'the call a is in the store already'), ({'b': {}, 'c': {'when': object()}}, 'JSON cannot hold this'), ({'b': {}, 5: {}}, 'a key is a text, got 5')):
+        for wrong, said in (({'b': {}, 'a': {}}, 'the call a is in the store already'), ({'b': {}, 'c': {'when': object()}}, 'JSON cannot hold this'), ({'b': {}, 5: {}}, 'a key must be a text, got 5')):
             with pytest.raises(ValueError, match=said): calls.update(wrong)
             assert dict(calls) == {'a': {'text': 'one'}}
         calls.update([('b', {}), ('c', {})], d={})

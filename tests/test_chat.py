@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from synthlab.asking import TeacherError
 from synthlab.chat import ChatTeacher, chat_body, error_said, read_completion, redact, server_address
 from synthlab.decoding import Sampling
-from synthlab.replies import Answer, Request, outcome
+from synthlab.requests import Answer, Request, outcome
 
 ROOT = Path(__file__).parents[1]
 KEY = 'sk-planted/0815+4711'
@@ -344,7 +344,7 @@ def run(code, **environment):
 
 ASKING = """
     from synthlab.chat import ChatTeacher
-    from synthlab.replies import Request
+    from synthlab.requests import Request
     teacher = ChatTeacher('owl', {url!r})
     stream = teacher.ask(Request([{{'role': 'user', 'content': f'bird {{n}}'}}]) for n in range(1000))
 """

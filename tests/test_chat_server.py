@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from synthlab.chat import ChatTeacher
 from synthlab.decoding import Sampling
-from synthlab.replies import Request, outcome
+from synthlab.requests import Request, outcome
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from synthlab.align_choices import Aligned, Aligning
 from synthlab.choice import option, register
-from synthlab.correct_choices import Correcting, Verdict
+from synthlab.correction import Verdict
+from synthlab.correct_choices import Correcting
 from synthlab.corrsynth import Decoding
 from synthlab.decoding import DecodePlan
 from synthlab.prompt_choices import Prompting

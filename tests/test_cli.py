@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
-from synthlab import __version__, cli, generation, terminal
+from synthlab import __version__, cli, terminal, writers
 from synthlab import rows as rows_module
 from synthlab.runs import read_rows
 from synthlab.tasks import Task, load_task, task_names
@@ -164,7 +164,7 @@ def test_runs_are_not_overwritten(synthlab):
 
 
 def test_bugs_keep_their_traceback(synthlab, monkeypatch):
-    monkeypatch.setattr(generation, 'make_rows', lambda *_, **__: [][0])
+    monkeypatch.setattr(writers, 'make_rows', lambda *_, **__: [][0])
     with pytest.raises(IndexError): synthlab('generate sst2 --n 2 --out run', SHORT)
 
 

@@ -20,7 +20,7 @@ from synthlab.chat import ChatTeacher
 from synthlab.cli import OPTIONS, _stages
 from synthlab.correct_choices import Correction
 from synthlab.corrsynth import CFG, CorrSynth, FewGen
-from synthlab.production import estimate, export_run, make_teacher, produce, replay, write_recipe
+from synthlab.production import estimate, export_run, make_teacher, produce, replay, make_config
 from synthlab.recipes import PRESETS, Recipe, added_stages, leave_one_out, load_recipe
 from synthlab.runs import open_run, read_rows
 from synthlab.sampling import Sampling
@@ -120,7 +120,7 @@ def test_a_teacher_that_answers_in_text_runs_what_is_independent_and_is_asked_no
         teacher = doubting()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            try: done = made(write_recipe(recipe, SST2, teacher, 4, sampling=SHORT), tmp_path/f'{number}', teacher)
+            try: done = made(make_config(recipe, SST2, teacher, 4, sampling=SHORT), tmp_path/f'{number}', teacher)
             except ValueError as error:
                 assert recipe.decode.name != 'fewgen' and 'decode = "independent"' in str(error) and not teacher.asked
                 ends['refused'] += 1
@@ -130,7 +130,7 @@ def test_a_teacher_that_answers_in_text_runs_what_is_independent_and_is_asked_no
     assert ends == {'ran': 2*9, 'refused': 2*2*6}
 
 
-@pytest.mark.parametrize('decode', ALL['decode'], ids=lambda method: method.name)
+@pytest.mark.parametrize('decode', ALL['decode'], ids=lambda decoder: decoder.name)
 def test_a_model_in_this_process_runs_every_way_of_drawing(tmp_path, pocket, decode):
     ran = 0
     prompts = [FewShot(1), FewShot(0), Attributes(source='drawn'), Simple()]
@@ -138,7 +138,7 @@ def test_a_model_in_this_process_runs_every_way_of_drawing(tmp_path, pocket, dec
         judge = doubting()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            done = made(write_recipe(recipe, SST2, pocket, 4, sampling=Sampling(4, .95, .9), corrector=judge), tmp_path/f'{number}', pocket, corrector=judge)
+            done = made(make_config(recipe, SST2, pocket, 4, sampling=Sampling(4, .95, .9), corrector=judge), tmp_path/f'{number}', pocket, corrector=judge)
         assert sum(done.counts['accepted'].values()) == 4, (recipe, done.counts)
         ran += 1
     assert ran == 5
@@ -152,7 +152,7 @@ COMBINED = {'few-shot': Recipe.combined(shots=1, delta=.5), 'attributes': Recipe
 @pytest.mark.parametrize('name', COMBINED)
 def test_combined_runs_end_to_end_and_every_row_adds_up(tmp_path, gold, pocket, name):                # noqa: F811
     recipe, judge = COMBINED[name], doubting()
-    request = write_recipe(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge, budget=144)
+    request = make_config(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge, budget=144)
     told = estimate(request, pocket, corrector=judge)
     assert not judge.asked and told.calls == 6 + 12 + 6*(name == 'attributes')
     done = made(request, tmp_path/'run', pocket, corrector=judge)
@@ -185,8 +185,8 @@ def stages_pool(gold, label):                                                # n
 
 def test_a_fork_adds_a_stage_and_pays_for_that_stage_only(tmp_path, gold, pocket):                     # noqa: F811
     plain, judge = load_recipe('combined-no-correct').having(shots=1), doubting()
-    made(write_recipe(plain, SST2, pocket, 12, sampling=SHORT, gold=gold), tmp_path/'plain', pocket)
-    request = write_recipe(Recipe.combined(shots=1, policy='flag'), SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge)
+    made(make_config(plain, SST2, pocket, 12, sampling=SHORT, gold=gold), tmp_path/'plain', pocket)
+    request = make_config(Recipe.combined(shots=1, policy='flag'), SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge)
     told = estimate(request, pocket, tmp_path/'plain', corrector=judge)
     done = made(request, tmp_path/'more', pocket, corrector=judge, fork=tmp_path/'plain')
     assert len(judge.asked) == 12 == done.usage.calls and told.calls in (12, 18)             # the plan of another recipe is not relied upon
@@ -196,7 +196,7 @@ def test_a_fork_adds_a_stage_and_pays_for_that_stage_only(tmp_path, gold, pocket
 @pytest.mark.parametrize('recipe', [Recipe.combined(), Recipe.combined(prompt='attributes'), Recipe.cfg()], ids=['few-shot', 'attributes', 'cfg'])
 def test_a_server_is_refused_as_the_writer_before_anything_is_read(recipe):
     with FaultServer() as server:
-        with pytest.raises(ValueError, match='decode = "independent"'): write_recipe(recipe, SST2, ChatTeacher('owl', server.url), 8, gold='nowhere.csv')
+        with pytest.raises(ValueError, match='decode = "independent"'): make_config(recipe, SST2, ChatTeacher('owl', server.url), 8, gold='nowhere.csv')
         assert server.stats()['received'] == 0
 
 
@@ -204,7 +204,7 @@ def test_combined_survives_kills(tmp_path, monkeypatch):
     monkeypatch.setenv('OPENAI_API_KEY', 'none')
     task, rng, kills, tries = load_task('sst2'), random.Random(0), 0, 0
     with FaultServer(delay=.02) as server:
-        request = write_recipe(Recipe.combined(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
+        request = make_config(Recipe.combined(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
                                corrector=ChatTeacher('judge', server.url, concurrency=4))
         start = time.monotonic()
         session(request, tmp_path/'whole', tmp_path/'log')

@@ -7,7 +7,7 @@ from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab.cli import main
 from synthlab.correct_choices import Correction
-from synthlab.production import produce, replay, write_recipe
+from synthlab.production import produce, replay, make_config
 from synthlab.recipes import Recipe
 from synthlab.runs import open_run, read_rows
 from synthlab.sampling import Sampling
@@ -24,7 +24,7 @@ def pocket(): return CausalTeacher('pocket')
 def test_correlated_texts_are_corrected_by_another_teacher(pocket, tmp_path):
     judge = ScriptedTeacher(verdict=lambda asked: 'positive' if len(asked.instance['text']) % 3 else 'negative', name='judge')
     recipe = Recipe.corrsynth(shots=1, correct=Correction(votes=3, show_label=False))
-    request = write_recipe(recipe, load_task('sst2'), pocket, 12, sampling=SHORT, corrector=judge)
+    request = make_config(recipe, load_task('sst2'), pocket, 12, sampling=SHORT, corrector=judge)
     done = produce(request, tmp_path/'run', pocket, corrector=judge)
     rows = list(read_rows(tmp_path/'run', None))
     good = [row for row in rows if row['status'] == 'accepted']
@@ -40,7 +40,7 @@ def test_correlated_texts_are_corrected_by_another_teacher(pocket, tmp_path):
 
 
 def test_a_corrector_without_correction_is_refused(pocket):
-    with pytest.raises(ValueError, match='corrects no labels'): write_recipe(Recipe.fewgen(), load_task('sst2'), pocket, 4, corrector=ScriptedTeacher())
+    with pytest.raises(ValueError, match='corrects no labels'): make_config(Recipe.fewgen(), load_task('sst2'), pocket, 4, corrector=ScriptedTeacher())
 
 
 def test_the_command_asks_a_server_for_the_labels(tmp_path, monkeypatch, capfd):

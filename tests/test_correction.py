@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthlab.asking import TextTeacher
 from synthlab.budget import Budget
-from synthlab.correct_choices import Correction, POLICIES, Verdict
-from synthlab.correction import (
-    CorrectedWriter, SelfCorrection, Share, alarms, apply_policy, correction_messages,
-    correction_requests, correction_schema, repair_rates, tally, transition_matrix)
+from synthlab.correction import Verdict
+from synthlab.correct_choices import Correction, POLICIES
+from synthlab.corrected_writer import CorrectedWriter
+from synthlab.self_correction import SelfCorrection
+from synthlab.correction import apply_policy, correction_messages, correction_requests, correction_schema, tally
 from synthlab.corrsynth import FewGen
 from synthlab.decoding import Sampling
-from synthlab.generation import Generation, Setting, TextWriter
+from synthlab.writers import WriterConfig, TextWriter
+from synthlab.generation import Generation
 from synthlab.measures import wilson_interval
 from synthlab.prompting import FewShotPrompts
-from synthlab.replies import Answer
+from synthlab.requests import Answer, read
 from synthlab.specs import Strategy
-from synthlab.structured import read
 from synthlab.tasks import Label, Task, load_task
+from synthlab.transitions import Share, alarms, repair_rates, transition_matrix
 
 PETS = Task(name='pets', description='which animal it is', instruction='Write about a {{ label }}.', labels=tuple(
     Label(name=name, description=f'It is a {name}.', demonstrations=(f'The {name} slept.',)) for name in ('cat', 'dog', 'hen')))
@@ -225,7 +227,7 @@ def test_rows_of_any_kind():
     assert data_of(corrector.asked[0]) == ({'premise': pair['premise'], 'hypothesis': pair['hypothesis']}, None) and rte.targen.question in corrector.asked[0].messages[0]['content']
 
 
-@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'none of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
+@pytest.mark.parametrize('row, told', [({'label': 'cat'}, 'text'), ({'text': 'x'}, 'no label'), ({'text': 'x', 'label': 0}, 'one of cat, dog, hen'), ({'text': 'x', 'label': 'wolf'}, "'wolf'")])
 def test_rows_that_cannot_be_corrected_are_refused_before_the_first_call(row, told):
     corrector = Corrector(animal)
     with pytest.raises(ValueError, match=told): SelfCorrection(corrector, PETS)([ROW, row])
@@ -246,7 +248,7 @@ def test_an_estimate_asks_nothing_and_is_right():
 @settings(max_examples=100, deadline=None)
 def test_wilson_intervals(k, n):
     k = min(k, n)
-    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(method='wilson'))
+    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(decoder='wilson'))
 
 
 def test_repair_rates_against_counting_by_hand():
@@ -321,8 +323,8 @@ class Scribe(Corrector):
 
 
 def start(scribe, n=12, policy='relabel', calls=None, spending=None, done={}, corrector=None, votes=1, task=PETS, most=100, block=128):
-    setting = Setting(FewGen(), task, scribe, FewShotPrompts(shots=0), Sampling(16))
-    writer = CorrectedWriter(TextWriter(setting), Correction(policy=policy, votes=votes), corrector or scribe, Strategy(PETS), block)
+    config = WriterConfig(FewGen(), task, scribe, FewShotPrompts(shots=0), Sampling(16))
+    writer = CorrectedWriter(TextWriter(config), Correction(policy=policy, votes=votes), corrector or scribe, Strategy(PETS), block)
     return Generation(writer, dict.fromkeys(task.label_names, n//len(task.label_names)), most, done, {} if calls is None else calls, spending or Budget())
 
 
@@ -391,7 +393,7 @@ def test_a_label_of_which_the_run_wants_no_rows():
 
 def test_a_wrapped_writer_is_otherwise_the_writer():
     run = start(Scribe())
-    assert run.writer.size == 1 and run.writer.setting.task is PETS and run.writer.extend({'cat': 2, 'dog': 1, 'hen': 0}) == 3 and len(run.writer.spots) == 3
+    assert run.writer.size == 1 and run.writer.config.task is PETS and run.writer.extend({'cat': 2, 'dog': 1, 'hen': 0}) == 3 and len(run.writer.row_places) == 3
     with pytest.raises(AttributeError): run.writer.nothing_of_the_kind
 
 

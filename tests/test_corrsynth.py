@@ -37,8 +37,8 @@ def test_cfg_and_corrsynth_start_alike_and_part(teacher, mode):
 @pytest.mark.parametrize('mode', ['cross', 'all'])
 def test_no_contrast_is_fewgen(teacher, mode):
     "Property 2, token for token."
-    for method in (CorrSynth(1., 1., 0., mode), CFG(1., 1., 0., mode)):
-        for seed in range(3): assert drawn(teacher, method.plan(PROMPTS, LABELS, seed)) == drawn(teacher, FewGen().plan(PROMPTS, LABELS, seed))
+    for decoder in (CorrSynth(1., 1., 0., mode), CFG(1., 1., 0., mode)):
+        for seed in range(3): assert drawn(teacher, decoder.plan(PROMPTS, LABELS, seed)) == drawn(teacher, FewGen().plan(PROMPTS, LABELS, seed))
 
 
 def test_gamma_without_contrast_is_a_temperature(teacher):
@@ -59,8 +59,8 @@ def test_cfg_is_guidance_scale_of_transformers(teacher, scale):
 
 def test_equal_prompts_give_independent_first_tokens(teacher):
     "Property 16: two rows with one prompt draw their first tokens independently from P^delta."
-    method, groups = CorrSynth(delta=.8, alpha=0.), 1500
-    plans = (method.plan(['one day a'] * 2, ['a', 'b'], seed) for seed in range(groups))
+    decoder, groups = CorrSynth(delta=.8, alpha=0.), 1500
+    plans = (decoder.plan(['one day a'] * 2, ['a', 'b'], seed) for seed in range(groups))
     pairs = torch.tensor([[c.token_ids[0] for c in completions] for _, completions in decode(teacher, plans, Sampling(max_new_tokens=1))])
     probs = (.8 * teacher.next_logits(teacher.encode(['one day a']))[0].double().log_softmax(-1)).softmax(-1)
     counts, likely = pairs.flatten().bincount(minlength=len(probs)), probs * 2 * groups >= 10
@@ -78,8 +78,8 @@ def test_equal_prompts_give_independent_first_tokens(teacher):
 @pytest.mark.parametrize('mode, contrast', [('cross', 2), ('intra', 1), ('hybrid', 3), ('all', 3)])
 def test_forward_rows(teacher, mode, contrast):
     "Property 13: M rows a step for CorrSynth, M(1 + |A|) for CFG."
-    for method, rows in ((FewGen(), 1), (CorrSynth(mode=mode, repeats=2), 1), (CFG(mode=mode, repeats=2), 1 + contrast)):
-        decoding = decode(teacher, [method.plan(PROMPTS, LABELS)], Sampling(max_new_tokens=5))
+    for decoder, rows in ((FewGen(), 1), (CorrSynth(mode=mode, repeats=2), 1), (CFG(mode=mode, repeats=2), 1 + contrast)):
+        decoding = decode(teacher, [decoder.plan(PROMPTS, LABELS)], Sampling(max_new_tokens=5))
         [(_, completions)] = decoding
         assert decoding.stats.forward_rows == rows * sum(c.steps - 1 for c in completions)
         assert decoding.stats.prefill_rows == rows * 4
@@ -96,10 +96,10 @@ def _naive_cfg(prompts, labels, weights):
 @pytest.mark.parametrize('mode', ['cross', 'intra', 'hybrid', 'all'])
 @pytest.mark.parametrize('prompts', [PROMPTS, ['the dog', 'the dog', 'a sad girl', 'a sad girl']])
 def test_merged_contrast_rows_change_nothing(teacher, prompts, mode):
-    method = CFG(delta=.4, alpha=0., mode=mode, repeats=2)
+    decoder = CFG(delta=.4, alpha=0., mode=mode, repeats=2)
     naive = _naive_cfg(prompts, LABELS, contrast_weights(LABELS, 1., .4, mode))
     greedy = Sampling(max_new_tokens=8, temperature=0.)
-    assert drawn(teacher, method.plan(prompts, LABELS), greedy) == drawn(teacher, naive, greedy)
+    assert drawn(teacher, decoder.plan(prompts, LABELS), greedy) == drawn(teacher, naive, greedy)
 
 
 @pytest.mark.parametrize('kind', [CFG, CorrSynth])

@@ -12,8 +12,8 @@ from synthlab.entailment import (CB, ENVIRONMENTS, RTE, AxB, AxG, alike_fault, a
                                  environment_fault, feminine, gendered, people_fault, people_seed_fault, pronoun_fault, shared_fault, shorter_fault, statement_fault,
                                  verb_forms, voice_fault)
 from synthlab.util import plain_words
-from synthlab.specs import Job, Seed, assemble, check_task
-from synthlab.structured import validate
+from synthlab.specs import Job, InstanceSeed, assemble, check_task
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 
 gold = pytest.mark.skipif(not os.environ.get('SYNTHLAB_GOLD'), reason='needs gold data: set SYNTHLAB_GOLD')
@@ -34,7 +34,7 @@ def strategy(name): return MADE[name](load_task(name))
 def jobs(name):
     "One job for each label and layout."
     made = strategy(name)
-    return [Job(n, label, Seed(SEEDS[name], 'a village'), layout) for n, (label, layout) in enumerate((label, layout) for label in made.task.label_names for layout in made.layouts(label))]
+    return [Job(n, label, InstanceSeed(SEEDS[name], 'a village'), layout) for n, (label, layout) in enumerate((label, layout) for label in made.task.label_names for layout in made.layouts(label))]
 
 
 def ending(job):
@@ -85,7 +85,7 @@ def test_text_of_a_seed_is_data(text):
     for name in MADE:
         made = strategy(name)
         for label in made.task.label_names:
-            job = Job(0, label, Seed(parts[name]), made.layouts(label)[0])
+            job = Job(0, label, InstanceSeed(parts[name]), made.layouts(label)[0])
             fields = made.reply_schema(job).model_fields
             rows, _ = assemble(made, job, {key: f'Some words. {text}' for key in fields})
             assert any(text in value for row in rows for value in row.values())
@@ -109,7 +109,7 @@ def test_rows_of_axg_are_twins_and_the_label_names_the_person():
     ('The beekeeper called the neighbour because he was stung.', 'lost his gloves', "the pronoun 'his'"), ('Did the beekeeper call the neighbour when he fell?', 'fell', 'asks a question'),
     ('The beekeeper met the neighbour. Then he fell.', 'fell', '2 sentences')])
 def test_axg_tells_what_is_wrong(premise, predicate, told):
-    job = Job(0, 'entailment', Seed(SEEDS['axg']), {'referent': 'occupation'})
+    job = Job(0, 'entailment', InstanceSeed(SEEDS['axg']), {'referent': 'occupation'})
     assert told in assemble(strategy('axg'), job, {'premise': premise, 'predicate': predicate})[1]
 
 
@@ -157,7 +157,7 @@ def test_what_fits_the_pattern_embeds_the_clause(data):
 
 def test_cb_tells_what_is_wrong():
     clause = SEEDS['cb']['clause']
-    def told(label, place, verb, text): return assemble(strategy('cb'), Job(0, label, Seed(SEEDS['cb']), {'environment': place, 'attitude': verb}), {'ending': text})[1]
+    def told(label, place, verb, text): return assemble(strategy('cb'), Job(0, label, InstanceSeed(SEEDS['cb']), {'environment': place, 'attitude': verb}), {'ending': text})[1]
     assert 'does not have the clause' in told('neutral', 'plain', 'hope', 'They hope that it closed.')
     assert "the verb 'hope' does not stand" in told('neutral', 'plain', 'hope', f'They fear that {clause}.')
     assert 'has no question' in told('neutral', 'question', 'hope', f'They hope that {clause}.')
@@ -172,12 +172,12 @@ def test_cb_tells_what_is_wrong():
 @pytest.mark.parametrize('text, told', [('Its owner moved to Tallinn.', 'copied word for word'), ('Did a mill close?', 'asks a question'), ('Cats sleep a lot.', '0% of its content words'),
                                         ('A mill closed. It was old.', '2 sentences'), ('The premise says that a mill closed.', "the word 'premise'"), (' '.join(['mill']*30) + '.', '30 words and the premise')])
 def test_rte_tells_what_is_wrong(text, told):
-    assert told in assemble(strategy('rte'), Job(0, 'entailment', Seed(SEEDS['rte']), {}), {'hypothesis': text})[1]
+    assert told in assemble(strategy('rte'), Job(0, 'entailment', InstanceSeed(SEEDS['rte']), {}), {'hypothesis': text})[1]
 
 
 @pytest.mark.parametrize('text, told', [(SEEDS['axb']['sentence1'].upper(), 'are the same'), ('Cats sleep a lot in summer.', '0% of their content words'), ('Did every miller in the valley sell most of the flour?', 'asks a question')])
 def test_axb_tells_what_is_wrong(text, told):
-    assert told in assemble(strategy('axb'), Job(0, 'entailment', Seed(SEEDS['axb']), {}), {'sentence2': text})[1]
+    assert told in assemble(strategy('axb'), Job(0, 'entailment', InstanceSeed(SEEDS['axb']), {}), {'sentence2': text})[1]
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,9 +14,9 @@ from scripted_teacher import ScriptedTeacher
 from synthlab import data, production
 from synthlab.asking import TextTeacher
 from synthlab.chat import ChatTeacher
-from synthlab.production import check, code_without_words, derivation, make_teacher, produce, write_recipe
+from synthlab.production import check, code_without_words, derivation, make_teacher, produce, make_config
 from synthlab.recipes import PRESETS, Recipe, generate
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import read_recipe, read_rows
 from synthlab.sampling import Sampling
 from synthlab.screening import make_screen
@@ -113,7 +113,7 @@ def test_gold_is_read_once(tmp_path, monkeypatch, pocket):
 def test_check_gives_what_produce_takes(tmp_path, monkeypatch, pocket):
     FRAME.to_csv(tmp_path/'gold.csv', index=False)
     read = counting(monkeypatch)
-    recipe = write_recipe(Recipe.fewgen(), NEWS, pocket, 4, gold=str(tmp_path/'gold.csv'), sampling=Sampling(9))
+    recipe = make_config(Recipe.fewgen(), NEWS, pocket, 4, gold=str(tmp_path/'gold.csv'), sampling=Sampling(9))
     produce(check(recipe, pocket), tmp_path/'run')
     assert read == {'gold': 2} and len(list(read_rows(tmp_path/'run'))) == 4     # once to write the recipe, once to read it
 
@@ -311,9 +311,9 @@ def test_what_is_no_run_and_no_references_is_told():
 
 def test_a_recipe_that_is_written_by_itself_reads_the_test_rows(tmp_path):
     def parrot(): return Parrot([FOX, 'Rain.', 'Snow.'])
-    recipe = write_recipe(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[FOX], proportions=WORLD)
+    recipe = make_config(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[FOX], proportions=WORLD)
     with pytest.raises(ValueError, match='handed over in Python'): check(recipe, parrot())           # no run keeps them yet
     produce(check(recipe, parrot(), copies=[FOX]), tmp_path/'run')
     assert sorted(row['text'] for row in read_rows(tmp_path/'run')) == ['Rain.', 'Snow.']
     assert produce(read_recipe(tmp_path/'run'), tmp_path/'run', parrot()).rows == 0
-    with pytest.raises(ValueError, match='decontaminate has no rows'): write_recipe(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[])
+    with pytest.raises(ValueError, match='decontaminate has no rows'): make_config(Recipe.simprompt(), NEWS, parrot(), 2, decontaminate=[])

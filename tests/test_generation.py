@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthlab import generation
+from synthlab import writers
 from synthlab.rows import plan_group
 from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.decoding import Completion, DecodeStats, Sampling
@@ -25,13 +25,13 @@ PETS = Task(name='pets', instruction='Write about a {{ label }}.', cue='Story:',
 def rows_of(groups): return [row for group in groups for row in group.rows]
 
 
-@pytest.mark.parametrize('method', [FewGen(), CFG(delta=.5), CorrSynth(delta=.5, repeats=2)], ids=lambda m: m.name)
-def test_a_seed_gives_its_rows_whatever_the_batch_and_however_often_interrupted(teacher, method):
+@pytest.mark.parametrize('decoder', [FewGen(), CFG(delta=.5), CorrSynth(delta=.5, repeats=2)], ids=lambda m: m.name)
+def test_a_seed_gives_its_rows_whatever_the_batch_and_however_often_interrupted(teacher, decoder):
     usual = Sampling(max_new_tokens=8, temperature=.95, top_p=.9)
-    def run(**options): return list(generate(method, PETS, teacher, 14, shots=1, **{'seed': 3, 'max_rows': 64, 'sampling': usual} | options))
+    def run(**options): return list(generate(decoder, PETS, teacher, 14, shots=1, **{'seed': 3, 'max_rows': 64, 'sampling': usual} | options))
     groups = run()
     assert run() == groups
-    assert run(max_rows=len(groups[0].rows) * (3 if method.name == 'cfg' else 1)) == groups
+    assert run(max_rows=len(groups[0].rows) * (3 if decoder.name == 'cfg' else 1)) == groups
     assert rows_of(run(seed=4)) != rows_of(groups)
     assert run(done=groups[:2]) == groups[2:]
     assert sorted(run(done={g: rows for g, rows in groups if g % 2})) == [group for group in groups if group.index % 2 == 0]
@@ -40,10 +40,10 @@ def test_a_seed_gives_its_rows_whatever_the_batch_and_however_often_interrupted(
 
 def test_rows_say_where_they_come_from(teacher):
     run = generate(CorrSynth(repeats=2), PETS, teacher, 6, shots=2, seed=5)
-    rows, asked = rows_of(run), run.writer.setting
+    rows, asked = rows_of(run), run.writer.config
     assert len({row['id'] for row in rows}) == len(rows) == 6
     for row in rows:
-        plan = plan_group(asked.method, teacher, asked.briefs(row['group']), PETS.cue, row['seed'], row['group'])
+        plan = plan_group(asked.decoder, teacher, asked.row_prompts(row['group']), PETS.cue, row['seed'], row['group'])
         assert prompt_hash(plan.prompts[row['member']]) == row['prompt_hash']
         assert plan.labels[row['member']] == row['label'] == row['label_target']
         assert all(demo['text'] in plan.prompts[row['member']] for demo in asked.prompts.pool[row['label']] if demo['id'] in row['demos'])
@@ -90,7 +90,7 @@ def fake_decode(bad, order):
 
 def counted(monkey, bad, order, n, repeats, weights, **options):
     "A finished run on the absent teacher, and its rows."
-    monkey.setattr(generation, 'decode', fake_decode(bad, order))
+    monkey.setattr(writers, 'decode', fake_decode(bad, order))
     run = generate(CorrSynth(repeats=repeats), PETS, Words(), n, shots=1, proportions=dict(zip(PETS.label_names, weights)), **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
@@ -124,7 +124,7 @@ def test_a_shortfall_is_told(monkeypatch):
 
 def test_long_demonstrations_are_cut(monkeypatch):
     pool = {label: [{'id': '0', 'text': 'word ' * 150}] for label in PETS.label_names}
-    monkeypatch.setattr(generation, 'decode', fake_decode(0., 0))
+    monkeypatch.setattr(writers, 'decode', fake_decode(0., 0))
     run = generate(FewGen(), PETS, Words(), 3, shots=1, pool=pool)
     assert run.writer.item(0).prompts[0].count('word') == 8
 
@@ -139,24 +139,24 @@ REFUSED = {
     'label left out': (dict(proportions={'cat': 1}), 'missing'),
     'text-only teacher': (dict(teacher=TEXT_ONLY), r"use a CausalTeacher, such as CausalTeacher\('pocket'\)"),
     'group too large': (dict(max_rows=2), 'a group of corrsynth has 3 rows, and max_rows is 2: raise max_rows'),
-    'CFG group too large': (dict(method=CFG(repeats=4)), 'a group of cfg has 108 rows'),
+    'CFG group too large': (dict(decoder=CFG(repeats=4)), 'a group of cfg has 108 rows'),
     'budget too small': (dict(budget=2), 'raise it to 3 or more'),
     'no room for the text': (dict(task=LONG, shots=0), "context holds 200"),
-    'weights of another group': (dict(method=CorrSynth(mode=torch.eye(2))), r'\(2, 2\)'),
+    'weights of another group': (dict(decoder=CorrSynth(mode=torch.eye(2))), r'\(2, 2\)'),
 }
 
 
 @pytest.mark.parametrize('change, message', REFUSED.values(), ids=REFUSED)
 def test_refused_before_work_starts(change, message):
-    asked = dict(method=CorrSynth(), task=PETS, teacher=Words(), n=3, shots=1) | change
+    asked = dict(decoder=CorrSynth(), task=PETS, teacher=Words(), n=3, shots=1) | change
     with pytest.raises(ValueError, match=message): generate(**asked)
 
 
-@pytest.mark.parametrize('method, hazard', [(CorrSynth(alpha=0.), True), (CFG(alpha=0.), True), (CorrSynth(), False), (CorrSynth(delta=1., alpha=0.), False), (FewGen(), False)])
-def test_the_end_of_text_hazard_is_told_once(method, hazard):
+@pytest.mark.parametrize('decoder, hazard', [(CorrSynth(alpha=0.), True), (CFG(alpha=0.), True), (CorrSynth(), False), (CorrSynth(delta=1., alpha=0.), False), (FewGen(), False)])
+def test_the_end_of_text_hazard_is_told_once(decoder, hazard):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        generate(method, PETS, Words(), 3, shots=1)
+        generate(decoder, PETS, Words(), 3, shots=1)
     assert ['alpha = 0' in str(w.message) for w in caught] == [True] * hazard
 
 

@@ -10,7 +10,6 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from synthlab import metrics
-from synthlab.correction import repair_rates, transition_matrix
 from synthlab.data import DataError, as_rows, as_table, load_gold
 from synthlab.embeddings import Embedder, as_embeddings
 from synthlab.entities import extractor
@@ -20,6 +19,7 @@ from synthlab.lexical import earlier_twins, self_bleu_scores
 from synthlab.students import Student, accuracy, text_and_label, weight_column
 from synthlab.superglue import read_gold
 from synthlab.tasks import Label, Task, load_task
+from synthlab.transitions import repair_rates, transition_matrix
 
 POND = Task(name='pond', instruction='Write about {{ verbalisation }}.', labels=[Label(name='frogs', aliases=['0']), Label(name='herons', aliases=['1'])])
 ROWS = [{'id': '007', 'text': 'They sing.\r\n', 'label': 'frogs'}, {'id': 'b', 'text': 'NA', 'label': 'herons'}, {'id': 'c', 'text': 'nan', 'label': 'frogs'}]

@@ -11,7 +11,7 @@ import pytest
 from fault_server import FaultServer, good_text
 from synthlab import generation
 from synthlab.decoding import Sampling
-from synthlab.production import make_teacher, produce, write_recipe
+from synthlab.production import make_teacher, produce, make_config
 from synthlab.recipes import Recipe
 from synthlab.runs import open_run, read_counts, read_rows
 from synthlab.tasks import load_task
@@ -64,7 +64,7 @@ def same_rows(one, other):
 
 def test_corrsynth_survives_twenty_kills(tmp_path):
     task, rng, kills, tries = load_task('sst2'), random.Random(0), 0, 0
-    recipe = write_recipe(Recipe.corrsynth(delta=.5, repeats=2, shots=1), task, make_teacher({'teacher': {'name': 'pocket'}}), 48, sampling=Sampling(12, .95, .9), machine={'max_rows': 8})
+    recipe = make_config(Recipe.corrsynth(delta=.5, repeats=2, shots=1), task, make_teacher({'teacher': {'name': 'pocket'}}), 48, sampling=Sampling(12, .95, .9), machine={'max_rows': 8})
     start = time.monotonic()
     session(recipe, tmp_path/'whole', tmp_path/'whole.log')
     most = max(1.5, (time.monotonic() - start)/3)
@@ -91,7 +91,7 @@ def served(monkeypatch):
 
 def chat_recipe(server):
     teacher = {'teacher': {'kind': 'chat', 'name': 'owl', 'base_url': server.url}, 'machine': {'chat': {'concurrency': 8}}}
-    return write_recipe(Recipe.fewgen(shots=1), load_task('ag_news'), make_teacher(teacher), 240, machine=teacher['machine'])
+    return make_config(Recipe.fewgen(shots=1), load_task('ag_news'), make_teacher(teacher), 240, machine=teacher['machine'])
 
 
 def test_a_chat_run_survives_twenty_kills(tmp_path, served):

@@ -12,7 +12,7 @@ import torch
 from synthlab import decoding
 from synthlab.contrast import contrast_weights
 from synthlab.decoding import DecodePlan, RowCache, Sampling, decode
-from synthlab.production import produce, write_recipe
+from synthlab.production import produce, make_config
 from synthlab.recipes import Recipe
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
@@ -81,7 +81,7 @@ def test_no_cache_outlives_a_run(teacher, caches, tmp_path):
 
 def test_no_cache_outlives_a_run_that_is_watched_to_an_early_end(teacher, caches, tmp_path):
     "As the bake-off does it, which ends a run when its tokens are spent."
-    request = write_recipe(Recipe.fewgen(shots=1), load_task('ag_news'), teacher, 16, sampling=Sampling(max_new_tokens=12))
+    request = make_config(Recipe.fewgen(shots=1), load_task('ag_news'), teacher, 16, sampling=Sampling(max_new_tokens=12))
     produce(request, tmp_path/'run', teacher, watch=lambda groups, total, before: islice(groups, 1))
     assert not caches()
 

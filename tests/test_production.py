@@ -4,7 +4,7 @@ import warnings
 import pytest
 from fault_server import FaultServer
 from synthlab.asking import TeacherError
-from synthlab.production import estimate, make_teacher, produce, write_recipe
+from synthlab.production import estimate, make_teacher, produce, make_config
 from synthlab.recipes import Recipe
 from synthlab.runs import open_run, read_recipe, read_rows
 from synthlab.tasks import load_task
@@ -13,7 +13,7 @@ from synthlab.tasks import load_task
 def recipe_for(url, n=40, **machine):
     machine = {'chat': {'concurrency': 4, 'attempts': 1}} | machine
     teacher = make_teacher({'teacher': {'kind': 'chat', 'name': 'owl', 'base_url': url}, 'machine': machine})
-    return write_recipe(Recipe.fewgen(shots=1), load_task('ag_news'), teacher, n, machine=machine)
+    return make_config(Recipe.fewgen(shots=1), load_task('ag_news'), teacher, n, machine=machine)
 
 
 def made(recipe, out, **options):

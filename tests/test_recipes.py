@@ -14,7 +14,7 @@ from synthlab.correct_choices import Correction, NoCorrection
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.data import demonstration_pool
 from synthlab.decoding import Sampling
-from synthlab.production import begin, estimate, make_teacher, produce, replay, write_recipe
+from synthlab.production import begin, estimate, make_teacher, produce, replay, make_config
 from synthlab.recipes import PRESETS, Recipe, load_recipe
 from synthlab.runs import RunError, open_run, read_rows, read_status
 from synthlab.sessions import state
@@ -136,7 +136,7 @@ def test_rows_are_kept_by_weight_and_none_twice():
 
 def test_selection_few_shot_and_alignment_on_the_embedded_teacher(tmp_path, gold, pocket, monkeypatch):
     recipe = Recipe.synalign(prompt='few-shot', shots=1, decode='correlated', delta=.5)
-    request = write_recipe(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold)
+    request = make_config(recipe, SST2, pocket, 12, sampling=SHORT, gold=gold)
     done = made(request, tmp_path/'run', pocket)
     with open_run(tmp_path/'run') as run: plan, rows = run.facts['plan'], list(run.rows())
     shown = {label: [row['demos'][0] for row in rows if row['label'] == label] for label in SST2.label_names}
@@ -154,7 +154,7 @@ def test_selection_few_shot_and_alignment_on_the_embedded_teacher(tmp_path, gold
 
 def test_alignment_keeps_the_rows_that_are_wanted_and_accounts_for_the_others(tmp_path, gold, pocket):
     recipe = Recipe.fewgen(shots=1, align=MMDAlignment(keep='rows', candidates=2.))
-    done = made(write_recipe(recipe, SST2, pocket, 10, sampling=SHORT, gold=gold, proportions={'negative': .3, 'positive': .7}), tmp_path/'run', pocket)
+    done = made(make_config(recipe, SST2, pocket, 10, sampling=SHORT, gold=gold, proportions={'negative': .3, 'positive': .7}), tmp_path/'run', pocket)
     assert done.counts['accepted'] == {'negative': 3, 'positive': 7} and not done.shortfall
     assert done.counts['rejected']['left out by alignment'] == 10
     assert done.counts['candidates'] == sum(done.counts['accepted'].values()) + sum(done.counts['rejected'].values())
@@ -181,7 +181,7 @@ def test_it_is_told_when_alignment_makes_labels_less_clear():
 
 
 def test_a_crash_between_alignment_and_the_files_changes_nothing(tmp_path, gold, pocket, monkeypatch):
-    request = write_recipe(Recipe.fewgen(shots=1, align=MMDAlignment(keep='rows', candidates=2.)), SST2, pocket, 6, sampling=SHORT, gold=gold)
+    request = make_config(Recipe.fewgen(shots=1, align=MMDAlignment(keep='rows', candidates=2.)), SST2, pocket, 6, sampling=SHORT, gold=gold)
     made(request, tmp_path/'whole', pocket)
     with monkeypatch.context() as patched:
         patched.setattr(production.Run, 'finish', lambda *_, **__: [][0])
@@ -192,12 +192,12 @@ def test_a_crash_between_alignment_and_the_files_changes_nothing(tmp_path, gold,
 
 
 def test_without_real_rows_it_says_so(pocket):
-    with pytest.warns(UserWarning, match="examples written in the task 'sst2'"): write_recipe(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4)
+    with pytest.warns(UserWarning, match="examples written in the task 'sst2'"): make_config(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4)
 
 
 def test_synalign_with_attributes_in_this_process(tmp_path, gold, pocket):
     pytest.importorskip('llguidance')
-    request = write_recipe(Recipe.synalign(per_record=2), SST2, pocket, 8, sampling=SHORT, gold=gold)
+    request = make_config(Recipe.synalign(per_record=2), SST2, pocket, 8, sampling=SHORT, gold=gold)
     done = made(request, tmp_path/'run', pocket)
     records = read_records(tmp_path/'run'/'attributes.jsonl', SST2)
     with open_run(tmp_path/'run') as run: plan, extraction, rows = run.facts['plan'], run.facts['extraction'], list(run.rows())
@@ -213,7 +213,7 @@ def test_synalign_with_attributes_in_this_process(tmp_path, gold, pocket):
 def synalign(server, gold, n=40, recipe=None, **machine):
     teacher = ChatTeacher('owl', server.url, pause=.005, timeout=2., concurrency=4)
     # The server's answers are short, so some are the same; what is counted here is calls.
-    return write_recipe(recipe or Recipe.synalign(texts=5, per_record=5), SST2, teacher, n, gold=gold, sampling=Sampling(40), machine=machine, duplicates='keep'), teacher
+    return make_config(recipe or Recipe.synalign(texts=5, per_record=5), SST2, teacher, n, gold=gold, sampling=Sampling(40), machine=machine, duplicates='keep'), teacher
 
 
 def test_synalign_with_attributes_on_a_real_server(tmp_path, gold):
@@ -279,8 +279,8 @@ def test_edited_records_are_written_from_and_may_not_change(tmp_path, gold):
 def test_attrprompt_and_simprompt_on_a_server(tmp_path):
     with FaultServer() as server:
         teacher = ChatTeacher('owl', server.url, pause=.005, timeout=2.)
-        drawn = made(write_recipe(Recipe.attrprompt(), SST2, teacher, 6), tmp_path/'attr', teacher)
-        plain = made(write_recipe(Recipe.simprompt(), SST2, teacher, 6), tmp_path/'simple', teacher)
+        drawn = made(make_config(Recipe.attrprompt(), SST2, teacher, 6), tmp_path/'attr', teacher)
+        plain = made(make_config(Recipe.simprompt(), SST2, teacher, 6), tmp_path/'simple', teacher)
         assert server.stats()['received'] == 12 and not drawn.shortfall and not plain.shortfall
     values = {key: attribute.values for key, attribute in SST2.attributes.items()}
     assert all(value in values[key] for row in read_rows(tmp_path/'attr') for key, value in row['attributes'].items())
@@ -320,18 +320,18 @@ def test_rows_of_a_label_that_are_all_alike_are_told_by_label(tmp_path, gold, po
     rows = pd.read_csv(gold)
     rows.loc[rows.label == 'positive', 'text'] = 'A warm cast.'
     rows.to_csv(tmp_path/'alike.csv', index=False)
-    request = write_recipe(Recipe.synalign(prompt='few-shot', shots=1), SST2, pocket, 8, sampling=SHORT, gold=str(tmp_path/'alike.csv'))
+    request = make_config(Recipe.synalign(prompt='few-shot', shots=1), SST2, pocket, 8, sampling=SHORT, gold=str(tmp_path/'alike.csv'))
     with pytest.raises((ValueError, RunError), match="no examples of 'positive' can be selected"): made(request, tmp_path/'run', pocket)
 
 
 def test_few_real_rows_are_told(tmp_path, gold, pocket):
     pd.read_csv(gold).groupby('label').head(5).to_csv(tmp_path/'few.csv', index=False)
-    with pytest.warns(UserWarning, match='few real rows'): write_recipe(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4, gold=str(tmp_path/'few.csv'))
+    with pytest.warns(UserWarning, match='few real rows'): make_config(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4, gold=str(tmp_path/'few.csv'))
 
 
 def test_without_a_grammar_attributes_are_refused_at_once(gold, pocket, monkeypatch):
     monkeypatch.setattr(preparation, 'find_spec', lambda name: None)
-    with pytest.raises(ValueError, match=r'pip install "synthlab-text\[structured\]"'): begin(write_recipe(Recipe.synalign(), SST2, pocket, 4, gold=gold), pocket)
+    with pytest.raises(ValueError, match=r'pip install "synthlab-text\[structured\]"'): begin(make_config(Recipe.synalign(), SST2, pocket, 4, gold=gold), pocket)
 
 
 def test_what_a_server_cannot_do_is_refused_before_the_first_call(gold):
@@ -344,4 +344,4 @@ def test_what_a_server_cannot_do_is_refused_before_the_first_call(gold):
 
 def test_a_label_without_gold_rows_is_refused(tmp_path, gold, pocket):
     pd.read_csv(gold).query("label == 'positive'").to_csv(tmp_path/'half.csv', index=False)
-    with pytest.raises(ValueError, match="no demonstrations for 'negative'"): write_recipe(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4, gold=str(tmp_path/'half.csv'))
+    with pytest.raises(ValueError, match="no demonstrations for 'negative'"): make_config(Recipe.synalign(prompt='few-shot'), SST2, pocket, 4, gold=str(tmp_path/'half.csv'))

@@ -238,52 +238,6 @@ def test_a_fork_begins_with_the_calls_of_another_run(tmp_path):
     assert not (tmp_path/'third').exists()
 
 
-# ---- the first form of the database
-
-OLD_SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE groups (number INTEGER PRIMARY KEY, entry TEXT NOT NULL);
-CREATE VIEW candidates AS
-    SELECT number, item.key AS member, item.value AS row, json_extract(item.value, '$.status') AS status,
-           json_extract(item.value, '$.label') AS label, json_extract(item.value, '$.reason') AS reason
-    FROM groups, json_each(groups.entry) AS item;
-PRAGMA journal_mode = WAL;
-PRAGMA user_version = 1;
-"""
-
-
-def old_run(out, finished):
-    "A run as the first form kept it."
-    with Run(out, RECIPE): pass
-    (out/'run.db').unlink()
-    db = sqlite3.connect(out/'run.db')
-    db.executescript(OLD_SCHEMA)
-    with db:
-        for number in range(3): db.execute('INSERT INTO groups VALUES (?, ?)', [number, json.dumps([row(number, 0, text='naïve 猫'), row(number, 1, status='rejected', reason='surplus')])])
-        if finished: db.execute("INSERT INTO facts VALUES ('finished', 'true')")
-    db.close()
-
-
-@pytest.mark.parametrize('finished', [False, True])
-def test_an_old_run_is_read_as_it_is_and_brought_up_to_date_when_it_goes_on(tmp_path, finished):
-    old_run(tmp_path/'run', finished)
-    before = (tmp_path/'run'/'run.db').read_bytes()
-    expected = [row(number, 0, text='naïve 猫') for number in range(3)]
-    counts = {'candidates': 6, 'accepted': {'pets': 3}, 'rejected': {'surplus': 3}, 'failed': {}}
-    assert list(read_rows(tmp_path/'run')) == expected and read_counts(tmp_path/'run') == counts
-    status = read_status(tmp_path/'run')
-    assert (status['finished'], status['groups'], status['calls']['calls']) == (finished, 3, 0)
-    assert (tmp_path/'run'/'run.db').read_bytes() == before
-    for derivation in ('v1', 'v2'):
-        with Run(tmp_path/'run', RECIPE, derivation=derivation) as run:
-            assert list(run.rows()) == expected and run.counts() == counts and run.finished is finished and len(run.calls) == 0
-            assert len(run.groups[2]) == 2 and run.groups[2][1]['reason'] == 'surplus'
-    with Run(tmp_path/'run', RECIPE) as run:
-        if not finished: run.add(3, group(3))
-        assert run.finish()['candidates'] == (6 if finished else 8)
-    assert list(read_rows(tmp_path/'run'))[:3] == expected
-
-
 # ---- refusals
 
 @pytest.mark.parametrize('change, shown', [
@@ -350,13 +304,15 @@ def test_a_second_process_is_refused(tmp_path):
     fill(tmp_path/'run', [1])
 
 
-def test_a_newer_form_is_left_alone(tmp_path):
+@pytest.mark.parametrize('form, said', [(99, 'a newer synthlab .* update synthlab'), (1, 'an older synthlab .* another folder')])
+def test_another_form_is_left_alone(tmp_path, form, said):
     with Run(tmp_path/'run', RECIPE): pass
-    with sqlite3.connect(tmp_path/'run'/'run.db') as db: db.execute('PRAGMA user_version = 99')
+    with sqlite3.connect(tmp_path/'run'/'run.db') as db: db.execute(f'PRAGMA user_version = {form}')
     db.close()
     before = (tmp_path/'run'/'run.db').read_bytes()
-    with pytest.raises(RunError, match='newer synthlab'), Run(tmp_path/'run', RECIPE): pass
-    with pytest.raises(RunError, match='newer synthlab'): read_status(tmp_path/'run')
+    for recipe in (RECIPE, RECIPE | {'n': 9}):
+        with pytest.raises(RunError, match=said), Run(tmp_path/'run', recipe): pass
+    with pytest.raises(RunError, match=said): read_status(tmp_path/'run')
     assert (tmp_path/'run'/'run.db').read_bytes() == before
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
-from synthlab.classifiers import Decoder, Encoder, Seq2Seq, TrainRecipe, length_batches, load_network, load_reader, row_weights
+from synthlab.classifiers import Decoder, Encoder, Seq2Seq, TrainConfig, length_batches, load_network, load_reader, row_weights
 from synthlab.util import CannotMeasure
 from synthlab.students import (PVI, Cartography, Student, accuracy, calibration, calibration_error, cartography, label_order, pvi, pvi_bits, score_seeds,
                                t_interval, text_and_label, train_on)
@@ -54,7 +54,7 @@ def made(n=64, seed=0, labels=('bad', 'good'), words=('rain', 'sun')):
     return [{'text': text(i % len(labels)), 'label': labels[i % len(labels)]} for i in range(n)]
 
 
-def student(folder, **changes): return Student(folder, **{'recipe': TrainRecipe(**ABLE), **changes})
+def student(folder, **changes): return Student(folder, **{'recipe': TrainConfig(**ABLE), **changes})
 
 
 # ---- the three kinds
@@ -84,7 +84,7 @@ def test_a_prediction_does_not_depend_on_its_neighbours(models, name):
 def test_label_scores_are_sequence_log_probabilities(models, name):
     "One token at a time, one row at a time, no padding."
     reader, config = load_reader(models/name, ['not so good', 'good'], max_length=100, task=load_task('sst2'))
-    model = load_network(models/name, config, reader, TrainRecipe(lr=1, epochs=1)).eval()
+    model = load_network(models/name, config, reader, TrainConfig(lr=1, epochs=1)).eval()
     prompts = reader.tokens(['Dull.', 'The plot is clever, and the actors have fun with it.'])
     def naive(prompt, answer):
         total = 0.
@@ -101,7 +101,7 @@ def test_label_scores_are_sequence_log_probabilities(models, name):
 def test_kinds_can_be_forced_and_dropout_has_many_names(models):
     for name in ('bert', 'distilbert'):
         reader, config = load_reader(models/name, ['a', 'b', 'c'])
-        network = load_network(models/name, config, reader, TrainRecipe(lr=1, epochs=1, dropout=0.))
+        network = load_network(models/name, config, reader, TrainConfig(lr=1, epochs=1, dropout=0.))
         dropouts = [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)]
         assert dropouts and set(dropouts) == {0.}
     assert type(load_reader(models/'llama', ['a', 'b'], kind='encoder')[0]) is Encoder
@@ -111,7 +111,7 @@ def test_kinds_can_be_forced_and_dropout_has_many_names(models):
 @pytest.mark.parametrize('name', ['bert', 'distilbert'])
 def test_frozen_layers_stay_and_the_others_move(models, name, pooling):
     reader, config = load_reader(models/name, ['bad', 'good'])
-    start = load_network(models/name, config, reader, TrainRecipe(lr=1, epochs=1, pooling=pooling)).state_dict()
+    start = load_network(models/name, config, reader, TrainConfig(lr=1, epochs=1, pooling=pooling)).state_dict()
     found = student(models/name, epochs=1, frozen=1, pooling=pooling).fit(made(32)).model_.state_dict()
     moved = {key for key in start if 'classifier' not in key and not torch.equal(start[key], found[key])}
     assert any('layer.1.' in key for key in moved)

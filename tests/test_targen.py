@@ -19,11 +19,11 @@ from scripted_teacher import ScriptedTeacher
 from synthlab import cli
 from synthlab.budget import Budget
 from synthlab.correct_choices import Correction
-from synthlab.correction import SelfCorrection, transition_matrix
+from synthlab.self_correction import SelfCorrection
 from synthlab.entities import RuleExtractor, entity_bias
 from synthlab.lexical import targen_vocab_sum, vocabulary
 from synthlab.recipes import Recipe
-from synthlab.replies import Answer
+from synthlab.requests import Answer
 from synthlab.runs import read_counts, read_rows
 from synthlab.semantic import mean_cosine, row_cosine
 from synthlab.specs import same_text
@@ -31,6 +31,7 @@ from synthlab.students import pvi_bits
 from synthlab.superglue import FEATURES, official_dataset, text_to_text
 from synthlab.targen import TarGEN
 from synthlab.tasks import Task, load_task
+from synthlab.transitions import transition_matrix
 
 TICKETS = Task(name='tickets', description='What a customer asks of a bank', instruction='Write what a customer asks a bank {{ verbalisation }}.', cue='Question:',
                labels=[{'name': 'card', 'verbalisation': 'about a card', 'description': 'The question is about a plastic card.'},

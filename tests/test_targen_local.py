@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from synthlab.chat import ChatTeacher
-from synthlab.specs import Job, Seed
+from synthlab.specs import Job, InstanceSeed
 from synthlab.superglue import FEATURES, official_rows
 from synthlab.targen import TarGEN
 from synthlab.teachers import CausalTeacher
@@ -38,7 +38,7 @@ def look(maker, written, name):
     "Every row has ended, and every accepted one is what it should be."
     assert sum(written.counts.values()) == len(written.rows) > 0
     for row in written.accepted:
-        seed = Seed(json.loads(row['seed_text']), row['context'] or '')
+        seed = InstanceSeed(json.loads(row['seed_text']), row['context'] or '')
         job = Job(row['group'], row['label_target'], seed, row['attributes'] or {})
         assert maker.strategy.fault(job, row['fields']) == '' and row['label'] in maker.task.label_names
         assert not any(value in ('', None) for value in row['fields'].values())

@@ -14,10 +14,9 @@ from synthlab import grammar as grammar_module, teachers as teachers_module
 from synthlab.asking import TeacherError, has_short_context
 from synthlab.decoding import DecodePlan, Sampling, decode
 from synthlab.grammar import StructuredError
-from synthlab.production import find_teacher, make_teacher, write_recipe
+from synthlab.production import find_teacher, make_teacher, make_config
 from synthlab.recipes import Recipe
-from synthlab.replies import Request
-from synthlab.structured import instruct
+from synthlab.requests import Request, instruct
 from synthlab.tasks import Task
 from synthlab.teachers import CausalTeacher, Feed, prompt_ids, request_seed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -175,7 +174,7 @@ def test_a_loaded_model_answers_as_the_same_by_name(writer):
 
 def test_a_run_of_a_loaded_model_goes_on_with_that_model_only(writer, tmp_path):
     task, mine = Task(name='spam', labels=['spam', 'ham']), CausalTeacher(*copy_of(writer), name='mine')
-    recipe = write_recipe(Recipe.fewgen(shots=0), task, mine, 4, sampling=Sampling(max_new_tokens=4), budget=8)
+    recipe = make_config(Recipe.fewgen(shots=0), task, mine, 4, sampling=Sampling(max_new_tokens=4), budget=8)
     assert find_teacher(recipe, given=mine) is mine
     assert find_teacher(recipe, given=CausalTeacher(*copy_of(writer), name='mine')).identity == mine.identity
     with pytest.raises(ValueError, match='the recipe asks for the teacher'):

@@ -15,10 +15,10 @@ from scipy.stats import special_ortho_group
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from synthlab import coverage, selection, system, uncertainty
-from synthlab.coverage import area_ratio, coverage_curve, length_scale_sweep, neighbour_coverage
-from synthlab.selection import (SELECTORS, class_quotas, clusters_around, paper_code, posterior_variance, random_features, select_by_class, select_features, select_gp,
-                                select_in_parts, select_rows, selection_plan)
-from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, memory_needed, nearest_rows, pick, prepare_rows, to_plane
+from synthlab.coverage import area_ratio, coverage_curve, coverage_rate, length_scale_sweep, neighbour_coverage, to_plane
+from synthlab.selection import (SELECTORS, class_quotas, clusters_around, random_features, select_by_class, select_features,
+                                select_gp, select_in_parts, select_rows)
+from synthlab.uncertainty import UncertaintyTracker, median_distance, memory_needed, nearest_rows, pick, prepare_rows
 
 
 def check(*strategies, examples=25):
@@ -276,7 +276,7 @@ def test_the_size_of_a_part_changes_nothing(numbers, monkeypatch):
 def test_small_factor_is_choleskys(seed, noise):
     X = cloud(40, 6, seed)
     K = kernel(X, X, .7)
-    L, before = uncertainty.small_factor(K, noise)
+    L, before = uncertainty._small_factor(K, noise)
     assert L == pytest.approx(np.linalg.cholesky(K + noise*np.eye(40)), abs=1e-6) and before == pytest.approx(np.diag(L)**2 - noise, abs=1e-9)
 
 
@@ -287,7 +287,7 @@ def test_a_copy_observed_beside_its_original_tells_nothing_without_noise():
 
 
 def test_no_variance_is_negative_whatever_the_rounding():
-    factor, variance = uncertainty.condition(np.array([.6, .6 + 1e-9]), np.array([.36, .36]), 0, 0.)
+    factor, variance = uncertainty._condition(np.array([.6, .6 + 1e-9]), np.array([.36, .36]), 0, 0.)
     assert (variance == 0).all() and factor == pytest.approx([1, 1])
 
 
@@ -405,7 +405,7 @@ def test_float32_holds_a_larger_table():
     assert small._rows.dtype == np.float32 and small.observe(range(100)) and large.observe(range(100))
     small.select(100, 2); large.observe(small.observed_)
     assert small.variance_.min() >= 0 and np.abs(small.variance_ - large.variance_).max() < 2e-5
-    exact = posterior_variance(X.astype(np.float64), small.observed_, small.length_scale_)
+    exact = full_solve(X.astype(np.float64), small.observed_, small.length_scale_, 1e-4)
     assert np.abs(large.variance_ - exact).max() < 1e-6
 
 
@@ -485,7 +485,7 @@ def test_every_method_gives_distinct_picks_and_their_clusters(method):
     assert found.shape == (20, 3) and len(set(found[:, 0])) == 20 and found.min() >= 0 and found.max() < 200
     assert (found == clusters_around(prepare_rows(X), found[:, 0], 3)).all()
     assert (found == select_rows(X, 20, method, cluster_size=3, seed=4, **options)).all()
-    if method != 'paper_code': assert select_rows(X, 200, method, **options).shape == (200, 1)
+    assert select_rows(X, 200, method, **options).shape == (200, 1)
     with pytest.raises(ValueError): select_rows(X, 201, method, **options)
     with pytest.raises(ValueError): select_rows(X*math.nan, 5, method, **options)
 
@@ -495,7 +495,7 @@ def test_random_methods_depend_on_the_seed():
     for method in ('random', 'kmeans++', 'stratified'): assert len({tuple(select_rows(X, 20, method, seed=s)[:, 0]) for s in range(3)}) == 3
 
 
-@pytest.mark.parametrize('method', [m for m in SELECTORS if m not in ('paper_code', 'gp-features')])
+@pytest.mark.parametrize('method', [m for m in SELECTORS if m != 'gp-features'])
 def test_copies_stop_no_method(method):
     X = np.repeat(cloud(4), 5, axis=0)
     with warnings.catch_warnings():
@@ -530,23 +530,6 @@ def test_features_pick_nearly_as_well_when_there_are_many():
     assert exact - information(select_features(X, 30, n_features=4096)[:, 0]) < .15*(exact - rival)
 
 
-@check(seeds, noises, examples=10)
-def test_blockwise_variance_is_the_full_solve(seed, noise):
-    X, S = cloud(130, 7, seed), np.random.default_rng(seed).permutation(130)[:15].tolist()
-    assert posterior_variance(X, S, .6, noise, block=17) == pytest.approx(full_solve(X, S, .6, noise), abs=1e-9)
-
-
-def test_the_papers_code_goes_by_the_file_or_loses_its_length_scale():
-    X = cloud(120, 64, unit=False)*5                                              # distances much over 0.1
-    clusters, scales = paper_code(X, 12, cluster_size=1)
-    start = np.random.RandomState(42).randint(120)
-    assert clusters[:, 0].tolist() == [i for i in range(13) if i != start][:12] and scales == pytest.approx(np.full(12, .1))
-    _, scales = paper_code(cloud(120, 2, unit=False), 6)
-    assert scales[2:] == pytest.approx(np.full(4, 1e5))
-    spread = UncertaintyTracker().fit(X).select(12)
-    assert spread.max() > 60
-
-
 def test_nearest_rows_keep_the_row_first_among_copies():
     assert nearest_rows(np.array([0., 0, 0, 1]), 2, 3).tolist() == [2, 0, 1]
 
@@ -559,17 +542,16 @@ def test_each_class_is_selected_by_itself():
     assert list(found) == ['b', 'a'] and {k: len(v) for k, v in found.items()} == {'b': 5, 'a': 7}
     for label, picks in found.items():
         rows = np.flatnonzero(labels == label)
-        assert picks.tolist() == rows[UncertaintyTracker().fit(X[rows]).select(len(picks), 2)].tolist()
+        assert picks[:, 0].tolist() == rows[UncertaintyTracker().fit(X[rows]).select(len(picks), 2)].tolist()
     assert {k: len(v) for k, v in select_by_class(X, labels, 4, method='kmeans++').items()} == {'a': 4, 'b': 4, 'c': 4}
 
 
-def test_a_plan_is_plain_and_replays():
+def test_clusters_by_class_are_plain_numbers_and_replay():
     X, labels = cloud(90), ['a', 'b', 'c']*30
-    plan = selection_plan(X, labels, 6, cluster_size=3, seed=2)
-    assert json.loads(json.dumps(plan)) == plan == selection_plan(X, labels, 6, cluster_size=3, seed=2)
+    plan, again = ({label: found.tolist() for label, found in select_by_class(X, labels, 6, cluster_size=3, seed=2).items()} for _ in range(2))
+    assert json.loads(json.dumps(plan)) == plan == again
     assert all(len(cluster) == 3 and labels[i] == label for label, clusters in plan.items() for cluster in clusters for i in cluster)
-    assert {k: [c[0] for c in v] for k, v in plan.items()} == {k: v.tolist() for k, v in select_by_class(X, labels, 6, cluster_size=3).items()}
-    numbered = selection_plan(X, np.arange(90) % 2, 2)
+    numbered = select_by_class(X, np.arange(90) % 2, 2)
     assert list(numbered) == [0, 1] and type(next(iter(numbered))) is int
 
 

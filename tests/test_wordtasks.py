@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from pydantic import create_model
 from synthlab.grammar import grammar
-from synthlab.specs import Job, Seed, assemble, check_task
-from synthlab.structured import validate
+from synthlab.specs import Job, InstanceSeed, assemble, check_task
+from synthlab.requests import validate
 from synthlab.tasks import load_task
 from synthlab.wordtasks import PRONOUNS, WSC, Copa, WiC, copa_fault, find_form, find_forms, form_pattern, pronoun_form, wic_fault, wic_senses, word_forms, word_places, wsc_fault, wsc_pattern
 
-SEEDS = {'copa': Seed({'premise': 'The gate swung open.'}),
-         'wic': Seed({'word': 'board', 'part_of_speech': 'noun', 'sense1': 'a flat piece of wood', 'sense2': 'a group of people who direct a firm'}),
-         'wsc': Seed({'first': 'the plumbers', 'second': 'the tenants', 'pronoun': 'they', 'situation': 'a pipe bursts'})}
+SEEDS = {'copa': InstanceSeed({'premise': 'The gate swung open.'}),
+         'wic': InstanceSeed({'word': 'board', 'part_of_speech': 'noun', 'sense1': 'a flat piece of wood', 'sense2': 'a group of people who direct a firm'}),
+         'wsc': InstanceSeed({'first': 'the plumbers', 'second': 'the tenants', 'pronoun': 'they', 'situation': 'a pipe bursts'})}
 REPLIES = {'copa': {'plausible': 'The wind was strong.', 'implausible': 'The road was long.'},
            'wic': {'sentence1': 'Two boards were missing from the fence.', 'sentence2': 'She nailed the board to the door.'},
            'wsc': {'text': 'The plumbers warned the tenants by phone before they turned off the water.'}}
@@ -188,7 +188,7 @@ def test_wsc_faults_say_what_to_do(text, told):
 
 
 def test_nouns_from_a_user_are_data_in_the_pattern():
-    odd = Seed({'first': 'C++ (the {{ 2nd }})', 'second': 'a$b|c*', 'pronoun': 'it', 'situation': 'x'})
+    odd = InstanceSeed({'first': 'C++ (the {{ 2nd }})', 'second': 'a$b|c*', 'pronoun': 'it', 'situation': 'x'})
     job, text = Job(0, 'True', odd, {'referent': 'second', 'form': 'object'}), 'We took C++ (the {{ 2nd }}) and a$b|c* apart, then sold it again.'
     assert re.fullmatch(wsc_pattern('C++ (the {{ 2nd }})', 'a$b|c*', 'it'), text)
     value, fault = validate({'text': text}, strategy('wsc').reply_schema(job))

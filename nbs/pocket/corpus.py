@@ -60,7 +60,8 @@ def gold(data, name, part, rows=None):
     if rows: frame = frame.sample(min(rows, len(frame)), random_state=0)
     frame['text'] = frame.text.map(clean)
     frame['label'] = frame.label_text.map(label_names(name)) if 'label_text' in frame else None
-    return frame.loc[(frame.text.str.len() > 0) & (frame.label.notna() | ('label_text' not in frame)), ['text', 'label']]
+    return frame.loc[(frame.text.str.len() > 0) & (frame.label.notna() | ('label_text' not in frame)), ['text',
+        'label']]
 
 
 def cut(name, frame):
@@ -93,7 +94,8 @@ def training_texts(data, name):
 
 
 def test_texts(data, name, rows=1000):
-    return cut(name, gold(data, name, TEST[name], rows)).drop_duplicates('text').sample(frac=1, random_state=0).head(rows)
+    return cut(name, gold(data, name, TEST[name], rows)).drop_duplicates('text').sample(frac=1,
+        random_state=0).head(rows)
 
 
 if __name__ == '__main__':

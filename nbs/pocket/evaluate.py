@@ -1,11 +1,16 @@
-"""Measure `pocket` for its card, prompt by prompt: valid replies, label fidelity, nats a character, agreement with gold labels.
+"""Measure `pocket` for its card, prompt by prompt: valid replies, label fidelity, nats a character, agreement with gold
+labels.
 
-    python nbs/pocket/evaluate.py GOLD CORPUS nbs/pocket/results.json [--model pocket] [--rows 60] [--tasks ag_news,imdb]
+    python nbs/pocket/evaluate.py GOLD CORPUS nbs/pocket/results.json [--model pocket] [--rows 60] [--tasks
+    ag_news,imdb]
     python nbs/pocket/evaluate.py --card nbs/pocket/results.json > synthlab/resources/pocket/README.md
 
-Prompts are those of `prompts.py` on test texts, which no training has seen. A reply is valid when the library's own reader takes it; it is
-drawn twice, held to its schema by a grammar and free. Fidelity is the share of written texts to which a classifier trained on gold data
-gives the label that was asked for; the classifier's accuracy on gold test texts (the ruler) stands beside it, because no measure can be
+Prompts are those of `prompts.py` on test texts, which no training has seen. A reply is valid when the library's own
+reader takes it; it is
+drawn twice, held to its schema by a grammar and free. Fidelity is the share of written texts to which a classifier
+trained on gold data
+gives the label that was asked for; the classifier's accuracy on gold test texts (the ruler) stands beside it, because
+no measure can be
 better than its ruler. One file holds the results; tasks that are in it are not measured again.
 """
 import argparse
@@ -22,9 +27,8 @@ from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.corrsynth import CorrSynth, FewGen
 from synthlab.generation import generate
 from synthlab.instances import fault_of
-from synthlab.replies import Answer
-from synthlab.specs import Job, Seed
-from synthlab.structured import reply
+from synthlab.requests import Answer, read_reply
+from synthlab.specs import Job, InstanceSeed
 from synthlab.tasks import load_task
 from synthlab.teachers import CausalTeacher
 
@@ -64,7 +68,8 @@ def nats_per_char(teacher, pairs):
     nats = chars = 0
     for first in range(0, len(pairs), 20):
         part = pairs[first:first + 20]
-        rows = [([*teacher.encode([prompt])[0]], [*teacher.tokenizer(text, add_special_tokens=False)['input_ids'], teacher.tokenizer.eos_token_id]) for prompt, text in part]
+        rows = [([*teacher.encode([prompt])[0]], [*teacher.tokenizer(text, add_special_tokens=False)['input_ids'],
+                                                  teacher.tokenizer.eos_token_id]) for prompt, text in part]
         ids, is_text = collate([(p + t, [0]*len(p) + [1]*len(t)) for p, t in rows])
         scores = teacher.model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
         nats -= scores.gather(-1, ids[:, 1:, None])[..., 0][is_text[:, 1:]].sum().item()
@@ -73,7 +78,8 @@ def nats_per_char(teacher, pairs):
 
 
 def plain_nats(teacher, task, texts):
-    return nats_per_char(teacher, [(f'{task.write_instruction(label)}\n{task.cue}', text) for text, label in texts[['text', 'label']].values])
+    return nats_per_char(teacher, [(f'{task.write_instruction(label)}\n{task.cue}', text) for text,
+                                   label in texts[['text', 'label']].values])
 
 
 # ---- replies
@@ -85,7 +91,7 @@ def ask(teacher, requests, held):
     "Replies in the requests' shape, with or without the grammar."
     if held: return teacher.complete(requests, repair=False, progress=False)
     answers = teacher.complete([free(r) for r in requests], repair=False, progress=False)
-    return [reply(r, a.answers[-1] if a.answers else Answer(error=a.reason)) for r, a in zip(requests, answers)]
+    return [read_reply(r, a.answers[-1] if a.answers else Answer(error=a.reason)) for r, a in zip(requests, answers)]
 
 
 def items(found):
@@ -96,14 +102,18 @@ def items(found):
 def is_valid(kind, maker, row, found):
     "Whether the library takes a reply; of a list, the share of different items that were asked for."
     if not found.ok: return 0.
-    if kind == 'from seed': return float(not fault_of(found, maker.strategy, Job(0, row['label'], Seed({'subject': subject_of(found.request)}), {}))[1])
+    if kind == 'from seed':
+        return float(not fault_of(found, maker.strategy,
+                                  Job(0, row['label'], InstanceSeed({'subject': subject_of(found.request)}), {}))[1])
     if kind in ('contexts', 'seeds', 'values', 'several from attributes'):
         wanted = found.request.schema.model_json_schema()['properties'].popitem()[1]['minItems']
         return min(1., len({str(item).strip().lower() for item in items(found)} - {''})/wanted)
     return float(bool(found.text.strip()))
 
 
-def subject_of(request): return json.loads(next(line for line in request.messages[-1]['content'].splitlines() if line.startswith('{"subject"')))['subject']
+def subject_of(request):
+    return json.loads(next(line for line in request.messages[-1]['content'].splitlines()
+                           if line.startswith('{"subject"')))['subject']
 
 
 def written(kind, found): return found.value.text if kind == 'from seed' else found.text
@@ -117,8 +127,11 @@ def prompt_report(teacher, maker, kind, model, rows, rng):
     out = {'nats_per_char': nats_per_char(teacher, pairs)}
     for held in (True, False):
         replies = ask(teacher, [request for request, _ in made], held)
-        out['valid' if held else 'valid_free'] = share([is_valid(kind, maker, row, found) for row, found in zip(drawn, replies)])
-        if held and kind in WRITES: good = [(written(kind, f), row['label']) for f, row in zip(replies, drawn) if f.ok]; out['fidelity'] = fidelity(model, *zip(*good))
+        out['valid' if held else 'valid_free'] = share([is_valid(kind, maker, row, found) for row,
+                                                        found in zip(drawn, replies)])
+        if held and kind in WRITES:
+            good = [(written(kind, f), row['label']) for f, row in zip(replies, drawn)
+                    if f.ok]; out['fidelity'] = fidelity(model, *zip(*good))
     return out
 
 
@@ -127,13 +140,17 @@ def prompt_report(teacher, maker, kind, model, rows, rng):
 def correct_requests(maker, rows, told):
     "Questions for the label, blind, with the right one shown, or with a wrong one."
     rng, names = np.random.default_rng(0), maker.task.label_names
-    def given(label): return label if told != 'wrong' else [n for n in names if n != label][rng.integers(len(names) - 1)]
-    return [correction_requests(row | {'label': given(row['label'])}, maker.strategy, Correction(show_label=told != 'blind'), 0, longest=SHORT_REASON)[0] for row in rows]
+    def given(label):
+        return label if told != 'wrong' else [n for n in names if n != label][rng.integers(len(names) - 1)]
+    return [correction_requests(row | {'label': given(row['label'])}, maker.strategy,
+                                Correction(show_label=told != 'blind'), 0, longest=SHORT_REASON)[0] for row in rows]
 
 
 def agreement(teacher, maker, rows):
     "Share of gold test texts to which the corrector gives the gold label."
-    return {told: share([found.ok and found.value.label == row['label'] for found, row in zip(teacher.complete(correct_requests(maker, rows, told), repair=False, progress=False), rows)])
+    return {told: share([found.ok and found.value.label == row['label'] for found,
+                         row in zip(teacher.complete(correct_requests(maker, rows, told), repair=False, progress=False),
+                                    rows)])
             for told in ('blind', 'right', 'wrong')}
 
 
@@ -143,13 +160,15 @@ def label_scores(teacher, task, text):
     return teacher.logprob([ask]*len(task.label_names), list(task.label_names))
 
 
-def own_labels(teacher, task, rows): return share([task.label_names[label_scores(teacher, task, row['text']).argmax()] == row['label'] for row in rows])
+def own_labels(teacher, task, rows):
+    return share([task.label_names[label_scores(teacher, task, row['text']).argmax()] == row['label'] for row in rows])
 
 
 # ---- a task
 
 def texts_of(task, method, teacher, n):
-    rows = [row for group in generate(method, task, teacher, n, seed=0) for row in group.rows if row['status'] == 'accepted']
+    rows = [row for group in generate(method, task, teacher, n, seed=0) for row in group.rows if row['status']
+            == 'accepted']
     return [row['text'] for row in rows], [row['label'] for row in rows]
 
 
@@ -159,12 +178,17 @@ def measure(teacher, data, corpus, name, rows):
     rules = pd.read_parquet(corpus/f'{name}.test.rules.parquet')
     maker = Prompts(name, rules.to_dict('records'))
     known = maker.rows[:150]
-    found = dict(nats_per_char=plain_nats(teacher, task, test_texts(data, name).head(200)), ruler=float(accuracy), own_labels=own_labels(teacher, task, known), correct=agreement(teacher, maker, known),
-                 fidelity_fewgen=fidelity(model, *texts_of(task, FewGen(), teacher, 4*rows)), fidelity_corrsynth=fidelity(model, *texts_of(task, CorrSynth(delta=.5, alpha=.01), teacher, 4*rows)))
-    return found | {'prompts': {kind: prompt_report(teacher, maker, kind, model, 2*rows if kind in WRITES else rows, rng) for kind in ASKED}}
+    found = dict(nats_per_char=plain_nats(teacher, task, test_texts(data, name).head(200)), ruler=float(accuracy),
+                 own_labels=own_labels(teacher, task, known), correct=agreement(teacher, maker, known),
+                 fidelity_fewgen=fidelity(model, *texts_of(task, FewGen(), teacher, 4*rows)),
+                 fidelity_corrsynth=fidelity(model, *texts_of(task, CorrSynth(delta=.5, alpha=.01), teacher, 4*rows)))
+    return found | {'prompts': {kind: prompt_report(teacher, maker, kind, model, 2*rows if kind in WRITES else rows,
+                                                    rng) for kind in ASKED}}
 
 
-def rounded(value): return {k: rounded(v) for k, v in value.items()} if isinstance(value, dict) else value if value is None else round(float(value), 4)
+def rounded(value):
+    return {k: rounded(v) for k, v in value.items()} if isinstance(value,
+        dict) else value if value is None else round(float(value), 4)
 
 
 # ---- the card
@@ -180,17 +204,21 @@ def mean(values): return float(np.mean(values)) if (values := [v for v in values
 
 def card(results):
     "The model card, with the measured figures."
-    tasks = [[name, *map(cell, (r['nats_per_char'], r['fidelity_fewgen'], r['fidelity_corrsynth'], r['ruler'], r['own_labels'], *r['correct'].values()))] for name, r in results.items()]
-    kinds = [[kind, *(cell(mean([r['prompts'][kind].get(c) for r in results.values()])) for c in ('valid', 'valid_free', 'fidelity', 'nats_per_char'))] for kind in ASKED]
+    tasks = [[name, *map(cell, (r['nats_per_char'], r['fidelity_fewgen'], r['fidelity_corrsynth'], r['ruler'],
+                                r['own_labels'], *r['correct'].values()))] for name, r in results.items()]
+    kinds = [[kind, *(cell(mean([r['prompts'][kind].get(c) for r in results.values()])) for c in ('valid', 'valid_free',
+        'fidelity', 'nats_per_char'))] for kind in ASKED]
     def table(rows): return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
     return HEAD.read_text(encoding='utf-8').replace('{tasks}', table(tasks)).replace('{prompts}', table(kinds))
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('gold', type=Path, nargs='?'); a.add_argument('corpus', type=Path, nargs='?'); a.add_argument('out', type=Path)
+    a.add_argument('gold', type=Path, nargs='?'); a.add_argument('corpus', type=Path, nargs='?'); a.add_argument('out',
+        type=Path)
     a.add_argument('--model', default='pocket'); a.add_argument('--rows', type=int, default=60)
-    a.add_argument('--tasks', default=','.join(PARTS)); a.add_argument('--card', action='store_true', help='print the model card from OUT')
+    a.add_argument('--tasks', default=','.join(PARTS)); a.add_argument('--card', action='store_true',
+        help='print the model card from OUT')
     o = a.parse_args()
     results = json.loads(o.out.read_text()) if o.out.exists() else {}
     if o.card: return print(card(results), end='')

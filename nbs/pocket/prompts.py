@@ -1,4 +1,5 @@
-"""Every prompt of the library with an answer to learn from: the package writes the prompt, rules and gold texts the answer."""
+"""Every prompt of the library with an answer to learn from: the package writes the prompt, rules and gold texts the
+answer."""
 import json
 
 from synthlab.attributes import extract_request, make_record, write_request
@@ -7,25 +8,34 @@ from synthlab.correct_choices import Correction
 from synthlab.correction import SHORT_REASON, correction_requests
 from synthlab.instances import instance_request
 from synthlab.models import plain_prompt
-from synthlab.replies import Request
+from synthlab.requests import Request
 from synthlab.sampling import Sampling
 from synthlab.seeds import contexts_request, seeds_request
-from synthlab.specs import Job, Seed
+from synthlab.specs import Job, InstanceSeed
 from synthlab.strategies import find_strategy
 from synthlab.tasks import load_task
 
 # What each kind of prompt takes of the training examples.
-KINDS = {'few-shot': .26, 'classify': .05, 'simprompt': .04, 'attributes': .11, 'from attributes': .14, 'several from attributes': .01, 'values': .02,
+KINDS = {'few-shot': .26, 'classify': .05, 'simprompt': .04, 'attributes': .11, 'from attributes': .14,
+         'several from attributes': .01, 'values': .02,
          'contexts': .03, 'seeds': .06, 'from seed': .16, 'correct': .12}
 
-PLACES = ('a harbour', 'a small town', 'a village in the hills', 'a train station', 'a school', 'a kitchen at home', 'an office', 'a hospital', 'a farm', 'a city market', 'an airport', 'a stadium', 'a library',
-          'a shopping street', 'a factory', 'a theatre', 'a courtroom', 'a university', 'a beach', 'a mountain hut', 'a garden', 'a bus', 'a ferry', 'a museum', 'a workshop', 'a hotel lobby', 'a suburb',
-          'a capital city', 'an island', 'a border town', 'a parking lot', 'a community hall', 'a laboratory', 'a newsroom', 'a barber shop', 'a playground', 'a church', 'a bank', 'a warehouse', 'a cafe')
-TIMES = ('at dawn', 'on a monday morning', 'at lunch time', 'late at night', 'in early spring', 'in the heat of summer', 'in autumn', 'in winter', 'during a storm', 'on a public holiday', 'before an election',
-         'after a long strike', 'at the weekend', 'on the first day of school', 'during a power cut', 'at the end of the month', 'in the rush hour', 'during a festival', 'after closing time', 'on a rainy evening')
-PEOPLE = ('two old friends', 'a young family', 'a retired teacher', 'a student', 'a shop owner', 'a nurse after her shift', 'a group of tourists', 'a local reporter', 'new neighbours', 'a truck driver',
-          'a team of engineers', 'a grandmother', 'a collector', 'a first-time buyer', 'a coach', 'a mayor', 'a musician', 'a night guard', 'a busy parent', 'an expert')
-MANNERS = ('in a hurry', 'with much patience', 'in a cheerful mood', 'full of doubt', 'speaking plainly', 'for the first time', 'for the last time', 'out of habit', 'on the phone', 'in a letter')
+PLACES = ('a harbour', 'a small town', 'a village in the hills', 'a train station', 'a school', 'a kitchen at home',
+          'an office', 'a hospital', 'a farm', 'a city market', 'an airport', 'a stadium', 'a library',
+          'a shopping street', 'a factory', 'a theatre', 'a courtroom', 'a university', 'a beach', 'a mountain hut',
+          'a garden', 'a bus', 'a ferry', 'a museum', 'a workshop', 'a hotel lobby', 'a suburb',
+          'a capital city', 'an island', 'a border town', 'a parking lot', 'a community hall', 'a laboratory',
+          'a newsroom', 'a barber shop', 'a playground', 'a church', 'a bank', 'a warehouse', 'a cafe')
+TIMES = ('at dawn', 'on a monday morning', 'at lunch time', 'late at night', 'in early spring', 'in the heat of summer',
+         'in autumn', 'in winter', 'during a storm', 'on a public holiday', 'before an election',
+         'after a long strike', 'at the weekend', 'on the first day of school', 'during a power cut',
+         'at the end of the month', 'in the rush hour', 'during a festival', 'after closing time', 'on a rainy evening')
+PEOPLE = ('two old friends', 'a young family', 'a retired teacher', 'a student', 'a shop owner',
+          'a nurse after her shift', 'a group of tourists', 'a local reporter', 'new neighbours', 'a truck driver',
+          'a team of engineers', 'a grandmother', 'a collector', 'a first-time buyer', 'a coach', 'a mayor',
+          'a musician', 'a night guard', 'a busy parent', 'an expert')
+MANNERS = ('in a hurry', 'with much patience', 'in a cheerful mood', 'full of doubt', 'speaking plainly',
+           'for the first time', 'for the last time', 'out of habit', 'on the phone', 'in a letter')
 
 
 def some(rng, items): return items[rng.integers(len(items))]
@@ -33,8 +43,10 @@ def some(rng, items): return items[rng.integers(len(items))]
 
 def context(rng):
     "A context put together from our own lists."
-    return (f'{some(rng, PLACES)} {some(rng, TIMES)}', f'{some(rng, PEOPLE)} in {some(rng, PLACES)}', f'{some(rng, PEOPLE)} {some(rng, TIMES)}',
-            f'{some(rng, PEOPLE)} in {some(rng, PLACES)} {some(rng, TIMES)}', f'{some(rng, PEOPLE)}, {some(rng, MANNERS)}')[rng.integers(5)]
+    return (f'{some(rng, PLACES)} {some(rng, TIMES)}', f'{some(rng, PEOPLE)} in {some(rng, PLACES)}',
+            f'{some(rng, PEOPLE)} {some(rng, TIMES)}',
+            f'{some(rng, PEOPLE)} in {some(rng, PLACES)} {some(rng, TIMES)}',
+            f'{some(rng, PEOPLE)}, {some(rng, MANNERS)}')[rng.integers(5)]
 
 
 def distinct(draw, n):
@@ -50,7 +62,8 @@ def answer(**values): return json.dumps(values, ensure_ascii=False)
 class Prompts:
     """Prompt and answer of a training example, for one task.
 
-    A row is a Mapping with `text`, `label`, `own`, `general` (attributes as JSON), `subject` and `reason`, as `rules.py` writes them.
+    A row is a Mapping with `text`, `label`, `own`, `general` (attributes as JSON), `subject` and `reason`, as
+    `rules.py` writes them.
     """
     def __init__(self, name, rows):
         self.task = load_task(name)
@@ -65,11 +78,14 @@ class Prompts:
         "Task and attributes: the task's own, or now and then the general ones that a user's task has."
         return (self.plain, json.loads(row['general'])) if rng.random() < .25 else (self.task, json.loads(row['own']))
 
-    def simprompt(self, row, rng): return Request(simprompt_messages(self.task, row['label']), Sampling(self.task.max_new_tokens, .95, .9), cue=self.task.cue), row['text']
+    def simprompt(self, row, rng):
+        return Request(simprompt_messages(self.task, row['label']), Sampling(self.task.max_new_tokens, .95, .9),
+                       cue=self.task.cue), row['text']
 
     def attributes(self, row, rng):
         task, told = self._attributes(row, rng)
-        return extract_request(task, row['label'], {'id': 'one', 'text': row['text']}, Sampling(24*len(told))), answer(**told)
+        return extract_request(task, row['label'], {'id': 'one', 'text': row['text']},
+                               Sampling(24*len(told))), answer(**told)
 
     def from_attributes(self, row, rng):
         task, told = self._attributes(row, rng)
@@ -78,7 +94,8 @@ class Prompts:
     def several_from_attributes(self, row, rng):
         task, told = self._attributes(row, rng)
         n = int(rng.integers(2, 4))
-        return write_request(task, make_record(row['label'], told), n), answer(texts=[row['text'], *(some(rng, self.by_label[row['label']])['text'] for _ in range(n - 1))])
+        return write_request(task, make_record(row['label'], told), n), answer(texts=[row['text'],
+            *(some(rng, self.by_label[row['label']])['text'] for _ in range(n - 1))])
 
     def for_values(self, row, rng):
         key, n = some(rng, list(self.values)), int(rng.integers(2, 11))
@@ -97,22 +114,28 @@ class Prompts:
         known = int(rng.integers(1, 21)) if rng.random() < .4 else 0
         items = distinct(lambda: some(rng, self.subjects), n + known)
         around = context(rng) if rng.random() < .9 else ''
-        return seeds_request(self.strategy, around, n, [Seed({'subject': s}) for s in items[n:]]), answer(seeds=items[:n])
+        return seeds_request(self.strategy, around, n,
+                             [InstanceSeed({'subject': s}) for s in items[n:]]), answer(seeds=items[:n])
 
     def from_seed(self, row, rng):
         around = context(rng) if rng.random() < .9 else ''
-        if not row['subject']: row = some(rng, [other for other in self.by_label[row['label']] if other['subject']] or [row | {'subject': row['text'].split()[0].lower()}])
-        request = instance_request(self.strategy, Job(0, row['label'], Seed({'subject': row['subject']}, around), {}))
+        if not row['subject']:
+            row = some(rng, [other for other in self.by_label[row['label']] if other['subject']]
+                       or [row | {'subject': row['text'].split()[0].lower()}])
+        request = instance_request(self.strategy, Job(0, row['label'], InstanceSeed({'subject': row['subject']},
+            around), {}))
         return request, answer(text=row['text'])
 
     def correct(self, row, rng):
         blind, right = rng.random() < .3, rng.random() < .6
         given = row['label'] if right else some(rng, self.task.label_names)
         shown = {'text': row['text'], 'label': given}
-        request = correction_requests(shown, self.strategy, Correction(show_label=not blind), int(rng.integers(2**31)), longest=SHORT_REASON)[0]
+        request = correction_requests(shown, self.strategy, Correction(show_label=not blind), int(rng.integers(2**31)),
+                                      longest=SHORT_REASON)[0]
         return request, answer(explanation=row['reason'], label=row['label'].lower())
 
-    makers = {'simprompt': simprompt, 'attributes': attributes, 'from attributes': from_attributes, 'several from attributes': several_from_attributes, 'values': for_values,
+    makers = {'simprompt': simprompt, 'attributes': attributes, 'from attributes': from_attributes,
+              'several from attributes': several_from_attributes, 'values': for_values,
               'contexts': contexts, 'seeds': seeds, 'from seed': from_seed, 'correct': correct}
 
     def make(self, kind, row, rng):

@@ -2,8 +2,10 @@
 
     python nbs/pocket/rules.py CORPUS            # CORPUS/TASK.rules.parquet, five minutes
 
-Length, form and tense are counted; key words have the largest tf-idf weight; names are found by the package's own rules; how strong
-an opinion is comes from a linear classifier's margin. Tone, style and the like take the value, of those that the task lists, whose
+Length, form and tense are counted; key words have the largest tf-idf weight; names are found by the package's own
+rules; how strong
+an opinion is comes from a linear classifier's margin. Tone, style and the like take the value, of those that the task
+lists, whose
 embedding is unusually close to the text's: a weak sign, which teaches the form of an answer and some of its sense.
 """
 import collections
@@ -25,8 +27,10 @@ from synthlab.tasks import load_task
 from corpus import PARTS
 
 WORD = r"(?u)\b[a-z][a-z'-]{2,}\b"
-THING = r"\b(?:the|an?|his|her|its|their|this|that|our|my|your) ((?:[a-z][a-z-]{2,} )?[a-z][a-z-]{2,})(?=[,.;:!?)]| (?:is|are|was|were|has|have|had|will|of|in|on|at|to|for|with|from|by|and|or|but|that|who|which|as)\b|$)"
-STOP = ENGLISH_STOP_WORDS | set("n't don't doesn't didn't isn't wasn't can't won't i'm it's i've you're that's there's he's she's they're".split())
+THING = (r"\b(?:the|an?|his|her|its|their|this|that|our|my|your) ((?:[a-z][a-z-]{2,} )?[a-z][a-z-]{2,})(?=[,.;:!?)]| "
+         r"(?:is|are|was|were|has|have|had|will|of|in|on|at|to|for|with|from|by|and|or|but|that|who|which|as)\b|$)")
+STOP = ENGLISH_STOP_WORDS | set("n't don't doesn't didn't isn't wasn't can't won't i'm it's i've you're that's there's "
+                                "he's she's they're".split())
 PLAIN_TONES = ('neutral', 'enthusiastic', 'critical', 'playful', 'earnest', 'ironic')
 PLAIN_STYLES = ('plain everyday words', 'formal', 'chatty', 'technical and detailed', 'literary, rich in images')
 KEY_WORDS = {'topic', 'aspect', 'product', 'product_info'}
@@ -61,7 +65,9 @@ def length(text, key):
 def tense(text):
     "Tense of most verbs that show one."
     counts = {t: len(re.findall(p, text.lower())) for t, p in
-              dict(past=r'\b(?:was|were|had|did|said|\w{3,}ed)\b', future=r"\b(?:will|shall|going to|plans? to)\b|'ll\b", present=r"\b(?:is|are|has|have|does|do|says)\b|'s\b").items()}
+              dict(past=r'\b(?:was|were|had|did|said|\w{3,}ed)\b',
+                   future=r"\b(?:will|shall|going to|plans? to)\b|'ll\b",
+                   present=r"\b(?:is|are|has|have|does|do|says)\b|'s\b").items()}
     most = max(counts, key=counts.get)
     return f'{most} tense' if counts[most] else 'no verb that shows a tense'
 
@@ -98,13 +104,17 @@ class Words:
     def margin(self, texts, labels):
         "How far a linear classifier is on the side of the label."
         scores = self.model.decision_function(self.tfidf.transform(texts))
-        return scores*np.where(np.asarray(labels) == self.classes[1], 1, -1) if scores.ndim == 1 else scores[np.arange(len(labels)), [self.classes.index(l) for l in labels]]
+        return scores*np.where(np.asarray(labels) == self.classes[1], 1,
+                               -1) if scores.ndim == 1 else scores[np.arange(len(labels)),
+                                   [self.classes.index(l) for l in labels]]
 
     def things(self, text, nouns):
-        "One or two words that name something and do not tell the label: what stands behind an article, or a noun that others put an article before."
+        """One or two words that name something and do not tell the label: what stands behind an article, or a noun that
+        others put an article before."""
         low = text.lower()
         found = [m[1] for m in re.finditer(THING, low)] + [m[0] for m in re.finditer(WORD, low) if m[0] in nouns]
-        return [t for t in dict.fromkeys(found) if not set(t.split()) & STOP and all(self.neutral.get(w, True) for w in t.split())]
+        return [t for t in dict.fromkeys(found) if not set(t.split()) & STOP and all(self.neutral.get(w, True)
+            for w in t.split())]
 
     def subject(self, text, nouns):
         "The one that comes first in the text; empty if there are none."
@@ -136,16 +146,21 @@ def strengths(margins, values):
 def attributes(task, texts, labels, words, vectors, embedder, rng):
     "A value of every attribute for every text; the general attributes for those that a user's own task has."
     lists = {k: a.values for k, a in attribute_list(task).items()}
-    entities = [list(dict.fromkeys(surface for kind, surface in found if kind in KINDS))[:2] for found in RuleExtractor()(texts)]
-    close = {k: nearest(vectors, v, embedder) for k, v in (lists | dict(plain_tone=PLAIN_TONES, plain_style=PLAIN_STYLES)).items() if v and k not in LENGTHS}
-    if 'sentiment_strength' in lists: close['sentiment_strength'] = strengths(words.margin(texts, labels), lists['sentiment_strength'])
+    entities = [list(dict.fromkeys(surface for kind, surface in found if kind in KINDS))[:2]
+                for found in RuleExtractor()(texts)]
+    close = {k: nearest(vectors, v, embedder) for k,
+             v in (lists | dict(plain_tone=PLAIN_TONES, plain_style=PLAIN_STYLES)).items() if v and k not in LENGTHS}
+    if 'sentiment_strength' in lists:
+        close['sentiment_strength'] = strengths(words.margin(texts, labels), lists['sentiment_strength'])
     def value(key, n, special):
         if key in LENGTHS: return length(texts[n], key)
         if key in NAMES and entities[n] and rng.random() < .75: return ', '.join(entities[n]).lower()
-        if key in KEY_WORDS and (special or key not in close or rng.random() < .65): return ', '.join(words.key_words(texts[n])) or 'none'
+        if key in KEY_WORDS and (special or key not in close or rng.random() < .65):
+            return ', '.join(words.key_words(texts[n])) or 'none'
         said = close[f'plain_{key}' if special else key][n]
         return f'{said}, {tense(texts[n])}' if key == 'style' and rng.random() < .4 else said
-    return [({k: value(k, n, False) for k in lists}, {k: value(k, n, True) for k in GENERAL}) for n in range(len(texts))]
+    return [({k: value(k, n, False) for k in lists}, {k: value(k, n, True) for k in GENERAL})
+            for n in range(len(texts))]
 
 
 def annotate(name, frame, nouns, words, rows=2500, seed=0):
@@ -165,6 +180,7 @@ if __name__ == '__main__':
     nouns = noun_list(t for frame in texts.values() for t in frame.text.head(10_000))
     for name, frame in texts.items():
         words = Words(list(frame.text.head(10_000)), list(frame.label.head(10_000)))
-        found, tests = annotate(name, frame, nouns, words), annotate(name, pd.read_parquet(corpus/f'{name}.test.parquet'), nouns, words, 200)
+        found, tests = annotate(name, frame, nouns, words), annotate(name,
+            pd.read_parquet(corpus/f'{name}.test.parquet'), nouns, words, 200)
         found.to_parquet(corpus/f'{name}.rules.parquet'); tests.to_parquet(corpus/f'{name}.test.rules.parquet')
         print(name, len(found), (found.subject != '').mean().round(3), flush=True)

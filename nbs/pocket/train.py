@@ -3,7 +3,8 @@
     python nbs/pocket/corpus.py GOLD CORPUS                       # cleaned texts, a minute or two
     python nbs/pocket/rules.py CORPUS                             # attributes, subjects, reasons, five minutes
     python nbs/pocket/train.py CORPUS WRITER --kinds writing      # an hour: few-shot prompts and labels, from MiniLM
-    python nbs/pocket/train.py CORPUS OUT --start WRITER/model    # an hour: every prompt of the library; OUT/model is the result
+    python nbs/pocket/train.py CORPUS OUT --start WRITER/model    # an hour: every prompt of the library; OUT/model is
+    the result
 
 Stops and goes on: OUT/state.pt is written every `--save` steps. The learning rate is constant, then falls to
 zero over the last `--cooldown` steps, so a run may be lengthened or cut short at any checkpoint.
@@ -29,8 +30,10 @@ WEIGHTS = {'ag_news': .36, 'imdb': .28, 'amazon_category': .14, 'sst2': .08, 'hu
 WRITING = {'few-shot': .88, 'classify': .12}                              # the kinds of the first part
 VOCAB_SIZE, POSITIONS = 12_288, 1024
 SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '\n\n']                              # a blank line ends every text
-JSON = ['{"', '["', '##["', '##"]', '##"]}', '##":', '##",', '##"}', '##."}', '##.",']     # pieces of JSON, one token each
-CAPITALS = [f'{mark}{c}' for mark in ('', '##') for c in 'ABCDEFGHIJKLMNOPQRSTUVWXYZ']   # never read; a JSON schema may want one written
+# Pieces of JSON, one token each.
+JSON = ['{"', '["', '##["', '##"]', '##"]}', '##":', '##",', '##"}', '##."}', '##.",']
+# Never read; a JSON schema may want one written.
+CAPITALS = [f'{mark}{c}' for mark in ('', '##') for c in 'ABCDEFGHIJKLMNOPQRSTUVWXYZ']
 
 
 # ---- tokenizer: MiniLM's own word pieces, spaces kept exactly ("##," is a comma with no space before it)
@@ -77,8 +80,10 @@ def build_tokenizer(texts, weights, rows, size=VOCAB_SIZE):
 def fresh(size):
     "The network with random weights."
     torch.manual_seed(0)
-    return BertLMHeadModel(BertConfig(vocab_size=size, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, is_decoder=True,
-                                      pad_token_id=0, bos_token_id=2, eos_token_id=3, hidden_dropout_prob=0., attention_probs_dropout_prob=0.,
+    return BertLMHeadModel(BertConfig(vocab_size=size, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+                                      intermediate_size=1536, is_decoder=True,
+                                      pad_token_id=0, bos_token_id=2, eos_token_id=3, hidden_dropout_prob=0.,
+                                      attention_probs_dropout_prob=0.,
                                       max_position_embeddings=POSITIONS, tie_word_embeddings=True))
 
 
@@ -91,9 +96,11 @@ def piece_rows(piece, rows):
 
 
 def warm_start(old, tokenizer, rows, bias=None):
-    "A model with the weights of an older one; `rows` are the old embedding's by piece. Positions beyond the old ones start as copies."
+    """A model with the weights of an older one; `rows` are the old embedding's by piece. Positions beyond the old ones
+    start as copies."""
     model = fresh(len(tokenizer))
-    words, places = old.pop('embeddings.word_embeddings.weight').float(), old.pop('embeddings.position_embeddings.weight').float()
+    words, places = (old.pop('embeddings.word_embeddings.weight').float(),
+                     old.pop('embeddings.position_embeddings.weight').float())
     old['embeddings.position_embeddings.weight'] = places.repeat(-(-POSITIONS//len(places)), 1)[:POSITIONS]
     found = model.bert.load_state_dict({k: v.float() for k, v in old.items()}, strict=False)
     assert set(found.missing_keys) == {'embeddings.word_embeddings.weight'}, found
@@ -107,7 +114,9 @@ def warm_start(old, tokenizer, rows, bias=None):
 
 def start_from(folder, tokenizer, minilm_rows, minilm):
     "MiniLM itself, or the pocket in a folder."
-    if folder is None: return warm_start(load_file(minilm/'model.safetensors'), tokenizer, minilm_rows | {'[CLS]': 101, SPECIAL[3]: 102})
+    if folder is None:
+        return warm_start(load_file(minilm/'model.safetensors'), tokenizer, minilm_rows | {'[CLS]': 101,
+            SPECIAL[3]: 102})
     saved = load_file(folder/'model.safetensors')
     model = warm_start({k.removeprefix('bert.'): v for k, v in saved.items() if k.startswith('bert.')}, tokenizer,
                        AutoTokenizer.from_pretrained(folder).get_vocab(), saved['cls.predictions.bias'].float())
@@ -166,12 +175,14 @@ class Stream:
     def few_shot(self, n):
         "Demonstrations of one label, and one more text of it."
         drawn = self._shots(n)
-        return [part for _ in drawn for part in ((self._write(n, drawn[0]), 0), (next(self.cycles[n, drawn[0]]) + [3], 1))]
+        return [part for _ in drawn for part in ((self._write(n, drawn[0]), 0), (next(self.cycles[n, drawn[0]]) + [3],
+            1))]
 
     def label_them(self, n):
         "Texts, each with its label."
         ask, cue = self._ask(n)
-        return [part for label in self._shots(n) for part in ((ask, 0), (next(self.cycles[n, label]), 1), (cue, 0), (self._encode(label) + [3], 1))]
+        return [part for label in self._shots(n) for part in ((ask, 0), (next(self.cycles[n, label]), 1), (cue, 0),
+            (self._encode(label) + [3], 1))]
 
     def answered(self, n, kind):
         "A prompt of another kind, and its answer."
@@ -187,7 +198,8 @@ class Stream:
         p, q = (np.array(v)/sum(v) for v in ([WEIGHTS[n] for n in names], list(self.kinds.values())))
         while True:
             n, kind = names[self.rng.choice(len(names), p=p)], kinds[self.rng.choice(len(kinds), p=q)]
-            parts = [([2], 0), *(self.few_shot(n) if kind == 'few-shot' else self.label_them(n) if kind == 'classify' else self.answered(n, kind))]
+            parts = [([2], 0), *(self.few_shot(n) if kind == 'few-shot' else self.label_them(n) if kind == 'classify'
+                                 else self.answered(n, kind))]
             ids = list(itertools.chain.from_iterable(part for part, _ in parts))
             loss = list(itertools.chain.from_iterable([m]*len(part) for part, m in parts))
             if len(ids) <= 640: yield ids, loss
@@ -213,7 +225,8 @@ def collate(group):
 
 def loss_of(model, ids, is_text, first=0):
     "Mean nats a token over the text tokens; the first token stands at position `first`."
-    hidden = model.bert(ids, position_ids=torch.arange(first, first + ids.shape[1])[None]).last_hidden_state[:, :-1][is_text[:, 1:]]
+    hidden = model.bert(ids, position_ids=torch.arange(first, first + ids.shape[1])[None]).last_hidden_state[:,
+        :-1][is_text[:, 1:]]
     return F.cross_entropy(model.cls(hidden).float(), ids[:, 1:][is_text[:, 1:]])
 
 
@@ -225,7 +238,8 @@ def nats_per_char(model, stream, texts, name, rows=300):
     nats = chars = 0
     for first in range(0, min(rows, len(texts)), 50):
         part = texts.iloc[first:first + 50]
-        examples = [([2] + (p := stream._write(name, l)) + (t := stream._encode(x)) + [3], [0]*(len(p) + 1) + [1]*(len(t) + 1))
+        examples = [([2] + (p := stream._write(name, l)) + (t := stream._encode(x)) + [3],
+                     [0]*(len(p) + 1) + [1]*(len(t) + 1))
                     for x, l in part[['text', 'label']].values]
         ids, is_text = collate(examples)
         with torch.autocast('cpu', torch.bfloat16): nats += loss_of(model, ids, is_text).item() * is_text.sum().item()
@@ -238,7 +252,8 @@ def optimiser_of(model, lr):
     "AdamW with weight decay on matrices only."
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([dict(params=matrices, weight_decay=.05), dict(params=vectors, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)
+    return torch.optim.AdamW([dict(params=matrices, weight_decay=.05), dict(params=vectors, weight_decay=0.)], lr=lr,
+                             betas=(.9, .98), fused=True)
 
 
 def rate(step, steps, warmup, cooldown):
@@ -268,7 +283,8 @@ def arguments():
     a.add_argument('corpus', type=Path); a.add_argument('out', type=Path)
     a.add_argument('--steps', type=int, default=3000); a.add_argument('--cooldown', type=int, default=1200)
     a.add_argument('--warmup', type=int, default=100); a.add_argument('--tokens', type=int, default=4096)
-    a.add_argument('--start', type=Path, help='folder of the model to go on from; MiniLM without'); a.add_argument('--kinds', choices=('all', 'writing'), default='all')
+    a.add_argument('--start', type=Path, help='folder of the model to go on from; '
+                   'MiniLM without'); a.add_argument('--kinds', choices=('all', 'writing'), default='all')
     a.add_argument('--lr', type=float, default=8e-4); a.add_argument('--save', type=int, default=200)
     return a.parse_args()
 
@@ -292,7 +308,8 @@ def read_rules(corpus, texts):
 def vocabulary_texts(texts, prompts, kinds, each=300):
     "What the tokenizer is made for: the training texts, and prompts with their answers."
     rng, more = np.random.default_rng(0), [kind for kind in kinds if kind not in WRITING]
-    asked = [' '.join(maker.make(kind, maker.rows[rng.integers(len(maker.rows))], rng)) for maker in prompts.values() for kind in more for _ in range(each)]
+    asked = [' '.join(maker.make(kind, maker.rows[rng.integers(len(maker.rows))], rng)) for maker in prompts.values()
+             for kind in more for _ in range(each)]
     return {n: list(part.text) for n, part in texts.items()} | ({'prompts': asked} if asked else {})
 
 
@@ -307,17 +324,21 @@ def main():
     model.set_attn_implementation('float32_attention')
     optimiser = optimiser_of(model, o.lr)
     step, log = resume(o.out, model, optimiser)
-    stream, recent, start, first, rng = Stream(texts, tokenizer, step, kinds, prompts), [], time.time(), step, np.random.default_rng(step)
+    stream, recent, start, first, rng = Stream(texts, tokenizer, step, kinds,
+                                               prompts), [], time.time(), step, np.random.default_rng(step)
     model.train()
     for ids, is_text in batches(stream, o.tokens):
         if step >= o.steps: break
         for group in optimiser.param_groups: group['lr'] = o.lr*rate(step, o.steps, o.warmup, o.cooldown)
-        with torch.autocast('cpu', torch.bfloat16): loss = loss_of(model, ids, is_text, shared_positions(ids.shape[1], rng))
+        with torch.autocast('cpu', torch.bfloat16):
+            loss = loss_of(model, ids, is_text, shared_positions(ids.shape[1], rng))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimiser.step(); optimiser.zero_grad()
         step += 1; recent.append(loss.item())
-        if step % 20 == 0: print(f'{step} loss {np.mean(recent[-20:]):.3f} {(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)
+        if step % 20 == 0:
+            print(f'{step} loss {np.mean(recent[-20:]):.3f} '
+                  f'{(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)
         if step % o.save == 0 or step == o.steps:
             nats = {n: round(nats_per_char(model, stream, tests[n], n), 4) for n in PARTS}
             log.append(dict(step=step, tokens=step*o.tokens, loss=float(np.mean(recent[-o.save:])), nats_per_char=nats))

@@ -1,10 +1,12 @@
 """Does SynAlign's selection help, and does its alignment? Coverage, MMD, and what students learn, on four tasks.
 
-    python nbs/tutorials/alignment.py --work runs/alignment                                      all of it: about an hour on one CPU core
+    python nbs/tutorials/alignment.py --work runs/alignment                                      all of it: about an
+    hour on one CPU core
     python nbs/tutorials/alignment.py --work runs/alignment --tasks sst2                         one task
     python nbs/tutorials/alignment.py --work runs/alignment --collect nbs/tutorials/alignment.json
 
-Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped and given again.
+Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped
+and given again.
 Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere; the working folder keeps their embeddings.
 """
 import argparse
@@ -21,6 +23,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from synthlab.alignment import MMDWeights, resample
 from synthlab.rows import clean_text, rejection, shorten
 from synthlab.corrsynth import FewGen
+from synthlab.coverage import coverage_rate, to_plane
 from synthlab.data import load_gold
 from synthlab.decoding import Sampling, decode
 from synthlab.embeddings import Embedder
@@ -30,7 +33,7 @@ from synthlab.students import Student
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task, messages
 from synthlab.teachers import CausalTeacher
-from synthlab.uncertainty import UncertaintyTracker, coverage_rate, median_distance, to_plane
+from synthlab.uncertainty import UncertaintyTracker, median_distance
 
 from steps import balanced, once, rounded
 
@@ -38,7 +41,8 @@ from steps import balanced, once, rounded
 # The Amazon data has 13 of the task's 23 labels.
 TASKS = {'sst2': 'train_sentences', 'ag_news': 'train', 'amazon_category': 'train', 'imdb': 'train'}
 POOL, TEST, TEXTS, TOKENS = 4000, 2000, 1000, 64
-FEW = ('sst2', 'ag_news')                                        # tasks whose texts are also written from a tenth of the demonstrations
+# Tasks whose texts are also written from a tenth of the demonstrations.
+FEW = ('sst2', 'ag_news')
 
 
 @dataclass
@@ -52,7 +56,8 @@ class Gold:
         task = load_task(self.name)
         train, test = (Rows.of(load_gold(None, task, part=part)) for part in (TASKS[self.name], 'test'))
         seen = set(test.texts)
-        return balanced(train.take([i for i, text in enumerate(train.texts) if text not in seen]), POOL), balanced(test, TEST)
+        return balanced(train.take([i for i, text in enumerate(train.texts) if text not in seen]), POOL), balanced(test,
+            TEST)
 
     @property
     def pool(self): return self.parts[0]
@@ -76,7 +81,8 @@ class Gold:
 
 def random_order(gold, n, seed):
     "For each label the places of n random rows of the pool."
-    return {label: np.random.default_rng(derive_seed(seed, 'random', label)).permutation(gold.places(label))[:n] for label in gold.task.label_names}
+    return {label: np.random.default_rng(derive_seed(seed, 'random', label)).permutation(gold.places(label))[:n]
+            for label in gold.task.label_names}
 
 
 def write_texts(gold, teacher, picks, seed=0):
@@ -89,7 +95,8 @@ def write_texts(gold, teacher, picks, seed=0):
     found = {}
     for done, completions in decode(teacher, map(plan, range(min(map(len, picks.values())))), sampling, 64):
         texts = [clean_text(completion.text, task.cue) for completion in completions]
-        found[done.name] = [(text, label, int(picks[label][done.name])) for text, label in zip(texts, task.label_names) if not rejection(text, [demo(label, done.name)])]
+        found[done.name] = [(text, label, int(picks[label][done.name])) for text, label in zip(texts, task.label_names)
+                            if not rejection(text, [demo(label, done.name)])]
     texts, labels, shown = zip(*(row for t in sorted(found) for row in found[t]))
     return {'texts': texts, 'labels': labels, 'shown': shown}
 
@@ -101,7 +108,8 @@ def principal(X, dims):
 
 
 def uncertain_order(gold, n, factor=.5, dims=384, cluster=1, cosine=False):
-    "For each label the places of n rows of the pool, each the most uncertain given those before it; the length scale is so many median distances."
+    """For each label the places of n rows of the pool, each the most uncertain given those before it; the length scale
+    is so many median distances."""
     def order(places):
         X = gold.X[places] if dims == 384 else principal(gold.X[places], dims)
         return places[UncertaintyTracker(scale=factor, normalize=cosine).fit(X).select(n, cluster_size=cluster)]
@@ -109,24 +117,28 @@ def uncertain_order(gold, n, factor=.5, dims=384, cluster=1, cosine=False):
 
 
 def covered(gold, planes, order, n):
-    """What the first n picks of each label cover of its rows, as the mean over labels: the share inside their convex hull in the plane,
+    """What the first n picks of each label cover of its rows, as the mean over labels: the share inside their convex
+    hull in the plane,
     and the cosine of a row to its nearest pick, for the mean row and for the 5% that are farthest off."""
     rows = []
     for label, flat in planes.items():
         places, few = gold.places(label), order[label][:n]
         nearest = (gold.X[places] @ gold.X[few].T).max(1)
-        rows.append((coverage_rate(flat, flat[np.searchsorted(places, few)]), nearest.mean(), np.quantile(nearest, .05)))
+        rows.append((coverage_rate(flat, flat[np.searchsorted(places, few)]), nearest.mean(),
+                     np.quantile(nearest, .05)))
     return np.mean(rows, axis=0).tolist()
 
 
 SCALES = (.2, .3, .5, 1., 2., 5.)
 AXES = (2, 4, 8, 16, 32, 64, 128, 384)
-VARIANTS = {f'{dims}-{factor}': dict(factor=factor, dims=dims) for dims in AXES for factor in (SCALES if dims in (16, 384) else (.5,))} | {
+VARIANTS = {f'{dims}-{factor}': dict(factor=factor, dims=dims) for dims in AXES
+            for factor in (SCALES if dims in (16, 384) else (.5,))} | {
     'cluster': dict(dims=16, cluster=2), 'cosine': dict(dims=16, cosine=True)}
 
 
 def coverage_study(gold, draws=10):
-    "Coverage against the number of picks: by uncertainty in several forms, and by random draws; and what the picks are worth as training rows."
+    """Coverage against the number of picks: by uncertainty in several forms, and by random draws; and what the picks
+    are worth as training rows."""
     labels, most = gold.task.label_names, min(len(gold.places(label)) for label in gold.task.label_names)
     sizes = [int(n) for n in np.unique(np.geomspace(5, most//2, 9).round())]
     planes = {label: to_plane(gold.X[gold.places(label)])[0] for label in labels}
@@ -136,9 +148,11 @@ def coverage_study(gold, draws=10):
         places = np.concatenate([order[label][:n//len(labels)] for label in labels])
         return student_score(gold.X[places], labels_at(gold, places), gold)
     def both(order): return {n: taught(order, n) for n in (100, 300)}
-    return {'sizes': sizes, 'rows': most, 'uncertainty': {name: [covered(gold, planes, order, n) for n in sizes] for name, order in orders.items()},
+    return {'sizes': sizes, 'rows': most, 'uncertainty': {name: [covered(gold, planes, order, n) for n in sizes]
+                                                          for name, order in orders.items()},
             'random': [[covered(gold, planes, order, n) for n in sizes] for order in chance],
-            'taught': {name: both(order) for name, order in orders.items()}, 'taught_random': [both(order) for order in chance]}
+            'taught': {name: both(order) for name, order in orders.items()},
+            'taught_random': [both(order) for order in chance]}
 
 
 def labels_at(gold, places): return [gold.pool.labels[i] for i in places]
@@ -146,7 +160,8 @@ def labels_at(gold, places): return [gold.pool.labels[i] for i in places]
 
 def student_score(X, labels, gold, weights=None):
     "Logistic regression on embeddings, scored on gold test rows: accuracy and macro-F1."
-    student = LogisticRegression(C=10, max_iter=500).fit(X, labels, sample_weight=None if weights is None else np.asarray(weights)*len(weights)/np.sum(weights))
+    student = LogisticRegression(C=10, max_iter=500).fit(X, labels, sample_weight=None if weights is None
+                                                         else np.asarray(weights)*len(weights)/np.sum(weights))
     found = student.predict(gold.T)
     return [float(accuracy_score(gold.test.labels, found)), float(f1_score(gold.test.labels, found, average='macro'))]
 
@@ -159,13 +174,15 @@ class Written:
     E: np.ndarray
     shown: np.ndarray
 
-    def take(self, places): return Written([self.texts[i] for i in places], self.labels[places], self.E[places], self.shown[places])
+    def take(self, places):
+        return Written([self.texts[i] for i in places], self.labels[places], self.E[places], self.shown[places])
     def __len__(self): return len(self.texts)
 
 
 def read_texts(path, embedder):
     found = json.loads(path.read_text(encoding='utf-8'))
-    return Written(found['texts'], np.array(found['labels']), embedder.encode(found['texts'], progress=False), np.array(found['shown']))
+    return Written(found['texts'], np.array(found['labels']), embedder.encode(found['texts'], progress=False),
+                   np.array(found['shown']))
 
 
 def weigh(gold, rows, **options):
@@ -175,11 +192,13 @@ def weigh(gold, rows, **options):
 
 def half_of(rows, rng, share=.5):
     "Places of a random half of the rows of each label."
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(rows.labels == label))[:int(share*(rows.labels == label).sum())] for label in np.unique(rows.labels)]))
+    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(rows.labels == label))[:int(share*(rows.labels
+        == label).sum())] for label in np.unique(rows.labels)]))
 
 
 def resampled(rows, weights, rng):
-    "Places of half of the rows, each drawn at most once: by label, so that labels keep their shares. Rows of no weight fill up where too few have any."
+    """Places of half of the rows, each drawn at most once: by label, so that labels keep their shares. Rows of no
+    weight fill up where too few have any."""
     chosen, weights = [], weights + 1e-3/len(rows)
     for label in np.unique(rows.labels):
         places = np.flatnonzero(rows.labels == label)
@@ -191,10 +210,12 @@ WAYS = ('uniform', 'weights', 'resampled', 'half')
 
 
 def align(rows, way, weights, seed):
-    "Rows in one of four ways, with weights that sum to 1: all alike, weighted, half of them drawn by weight, half of them drawn at random."
+    """Rows in one of four ways, with weights that sum to 1: all alike, weighted, half of them drawn by weight, half of
+    them drawn at random."""
     rng = np.random.default_rng(derive_seed(seed, way))
     if way == 'weights': return rows, weights()
-    places = {'uniform': lambda: np.arange(len(rows)), 'resampled': lambda: resampled(rows, weights(), rng), 'half': lambda: half_of(rows, rng)}[way]()
+    places = {'uniform': lambda: np.arange(len(rows)), 'resampled': lambda: resampled(rows, weights(), rng),
+              'half': lambda: half_of(rows, rng)}[way]()
     return rows.take(places), np.full(len(places), 1/len(places))
 
 
@@ -214,13 +235,15 @@ def with_gold(gold, rows, weights, n, rng):
 
 
 def half_study(gold, rows, seed, mixed):
-    "A random half of the texts, aligned in each way: distance to gold and what students learn, where asked also of a mixture with gold rows."
+    """A random half of the texts, aligned in each way: distance to gold and what students learn, where asked also of a
+    mixture with gold rows."""
     rows, bandwidth = rows.take(half_of(rows, np.random.default_rng(seed))), median_distance(gold.X)
     fit, found = weigh(gold, rows), {}
     for way in WAYS:
         few, weights = align(rows, way, lambda: fit.weights_, seed)
         counts = GOLD_ROWS if mixed and way in ('uniform', 'weights') else (0,)
-        found[way] = {'mmd2': distance(gold, few, weights, bandwidth), 'students': {n: with_gold(gold, few, weights, n, np.random.default_rng(seed)) for n in counts}}
+        found[way] = {'mmd2': distance(gold, few, weights, bandwidth),
+                      'students': {n: with_gold(gold, few, weights, n, np.random.default_rng(seed)) for n in counts}}
     return {'n': len(rows), 'ess': float(fit.ess_), 'ways': found}
 
 
@@ -237,12 +260,14 @@ HALVES, SWEEP_HALVES, MIXED = 10, 5, ('random', 'uncertainty-16')
 
 def halves_study(gold, written):
     "Ten random halves of each set of texts."
-    halves = {name: [half_study(gold, rows, seed, name in MIXED) for seed in range(HALVES)] for name, rows in written.items()}
+    halves = {name: [half_study(gold, rows, seed, name in MIXED) for seed in range(HALVES)] for name,
+              rows in written.items()}
     n = next(iter(halves.values()))[0]['n']
     return {'halves': halves, 'gold': [gold_study(gold, n, seed) for seed in range(HALVES)]}
 
 
-SWEEPS = {'ridge': (0., 1e-4, 1e-3, 1e-2, 1e-1, 1.), 'n_features': (256, 512, 1024, 2048, 4096), 'features': ('rff', 'kernel', 'linear', 'relu'),
+SWEEPS = {'ridge': (0., 1e-4, 1e-3, 1e-2, 1e-1, 1.), 'n_features': (256, 512, 1024, 2048, 4096),
+          'features': ('rff', 'kernel', 'linear', 'relu'),
           'bandwidth': (.25, .5, 1., 2.), 'cap': (1.5, 2., 4., 8.)}
 
 
@@ -253,13 +278,15 @@ def setting_study(gold, rows, seed, **options):
     if 'bandwidth' in options: options['bandwidth'] *= bandwidth
     start = time.perf_counter()
     fit = weigh(gold, few, **options)
-    return {'seconds': time.perf_counter() - start, 'ess': float(fit.ess_), 'mmd2': distance(gold, few, fit.weights_, bandwidth),
+    return {'seconds': time.perf_counter() - start, 'ess': float(fit.ess_), 'mmd2': distance(gold, few, fit.weights_,
+        bandwidth),
             'student': student_score(few.E, few.labels, gold, fit.weights_)}
 
 
 def sweep_study(gold, rows):
     "Ridge, number of features, kind of features, bandwidth in medians, and cap, one at a time."
-    return {option: {str(value): [setting_study(gold, rows, seed, **{option: value}) for seed in range(SWEEP_HALVES)] for value in values} for option, values in SWEEPS.items()}
+    return {option: {str(value): [setting_study(gold, rows, seed, **{option: value}) for seed in range(SWEEP_HALVES)]
+                     for value in values} for option, values in SWEEPS.items()}
 
 
 SEEDS = (0, 1, 2)
@@ -268,9 +295,11 @@ SEEDS = (0, 1, 2)
 def tuned_student(gold, rows, way, seed):
     "A fine-tuned student of all texts, aligned in one way, on gold test rows."
     few, weights = align(rows, way, lambda: weigh(gold, rows).weights_, seed)
-    student = Student('minilm', recipe='quick', seed=seed, max_length=TOKENS).fit(Rows(few.texts, few.labels.tolist()).records(), weights=weights.tolist())
+    student = Student('minilm', recipe='quick', seed=seed, max_length=TOKENS).fit(Rows(few.texts,
+        few.labels.tolist()).records(), weights=weights.tolist())
     score = student.score(gold.test.take(range(1000)).records()).to_dict()
-    return {'accuracy': score['value'], 'macro_f1': score['details']['macro_f1'], 'n': len(few), 'test_rows': score['n'], 'seconds': student.seconds_}
+    return {'accuracy': score['value'], 'macro_f1': score['details']['macro_f1'], 'n': len(few),
+            'test_rows': score['n'], 'seconds': student.seconds_}
 
 
 def echo(gold, rows, seed=0):
@@ -281,12 +310,15 @@ def echo(gold, rows, seed=0):
 
 
 def whole(gold, rows):
-    "All texts: effective sample size of their weights, distances, the share of labels that a judge of gold rows agrees with, and how much of its demonstration a text has."
+    """All texts: effective sample size of their weights, distances, the share of labels that a judge of gold rows
+    agrees with, and how much of its demonstration a text has."""
     fit, bandwidth = weigh(gold, rows), median_distance(gold.X)
     both = np.full(len(rows), 1/len(rows)), fit.weights_
     agree = LogisticRegression(C=10, max_iter=500).fit(gold.X, gold.pool.labels).predict(rows.E) == rows.labels
-    return {'n': len(rows), 'echo': echo(gold, rows), 'ess': float(fit.ess_), 'fitted': [float(fit.mmd_uniform_), float(fit.mmd_)], 'zero': float((fit.weights_ < 1e-9).mean()),
-            'mmd2': [distance(gold, rows, weights, bandwidth) for weights in both], 'fidelity': [float(weights @ agree) for weights in both]}
+    return {'n': len(rows), 'echo': echo(gold, rows), 'ess': float(fit.ess_), 'fitted': [float(fit.mmd_uniform_),
+        float(fit.mmd_)], 'zero': float((fit.weights_ < 1e-9).mean()),
+            'mmd2': [distance(gold, rows, weights, bandwidth) for weights in both],
+            'fidelity': [float(weights @ agree) for weights in both]}
 
 
 def study_task(work, name, embedder, students=True):
@@ -294,14 +326,20 @@ def study_task(work, name, embedder, students=True):
     gold, folder, n = Gold(name, embedder), work/name, TEXTS
     per_label = n//len(gold.task.labels)
     def tenth(order): return {label: np.tile(places[:per_label//10], 12)[:per_label] for label, places in order.items()}
-    orders = {'random': lambda: random_order(gold, per_label, 0), 'uncertainty-16': lambda: uncertain_order(gold, per_label, dims=16),
-              'uncertainty-384': lambda: uncertain_order(gold, per_label), 'cosine-16': lambda: uncertain_order(gold, per_label, dims=16, cosine=True)}
-    if name in FEW: orders |= {f'{select}-few': lambda order=orders[select]: tenth(order()) for select in ('random', 'uncertainty-16')}
+    orders = {'random': lambda: random_order(gold, per_label, 0), 'uncertainty-16': lambda: uncertain_order(gold,
+        per_label, dims=16),
+              'uncertainty-384': lambda: uncertain_order(gold, per_label), 'cosine-16': lambda: uncertain_order(gold,
+                  per_label, dims=16, cosine=True)}
+    if name in FEW:
+        orders |= {f'{select}-few': lambda order=orders[select]: tenth(order()) for select in ('random',
+            'uncertainty-16')}
     once(folder/'coverage.json', lambda: coverage_study(gold))
     for select, order in orders.items():
-        once(folder/f'texts-{select}.json', lambda: write_texts(gold, CausalTeacher('pocket', dtype='bfloat16'), order()))
+        once(folder/f'texts-{select}.json', lambda: write_texts(gold, CausalTeacher('pocket', dtype='bfloat16'),
+            order()))
     written = {select: read_texts(folder/f'texts-{select}.json', embedder) for select in orders}
-    once(folder/'whole.json', lambda: {select: whole(gold, rows) for select, rows in written.items()} | {'judge': student_score(gold.X, gold.pool.labels, gold)})
+    once(folder/'whole.json', lambda: {select: whole(gold, rows) for select, rows in written.items()}
+         | {'judge': student_score(gold.X, gold.pool.labels, gold)})
     once(folder/'halves.json', lambda: halves_study(gold, written))
     once(folder/'sweep.json', lambda: sweep_study(gold, written['random']))
     if students: study_students(folder, gold, written)
@@ -312,7 +350,9 @@ def study_students(folder, gold, written):
     for ways in (('uniform', 'weights'), ('half', 'resampled')):
         for select in MIXED:
             for way in ways:
-                for seed in SEEDS: once(folder/f'student-{select}-{way}-{seed}.json', lambda: tuned_student(gold, written[select], way, seed))
+                for seed in SEEDS:
+                    once(folder/f'student-{select}-{way}-{seed}.json', lambda: tuned_student(gold, written[select], way,
+                        seed))
 
 
 PARTS = ('coverage', 'whole', 'halves', 'sweep')
@@ -324,16 +364,21 @@ def collect(work, path):
     found = {}
     for name in TASKS:
         found[name] = {part: read(work/name/f'{part}.json') for part in PARTS if (work/name/f'{part}.json').exists()}
-        found[name]['students'] = {file.stem.removeprefix('student-'): read(file) for file in sorted((work/name).glob('student-*.json'))}
-    command = 'python nbs/tutorials/alignment.py --work runs/alignment; python nbs/tutorials/alignment.py --work runs/alignment --collect nbs/tutorials/alignment.json'
-    path.write_text(json.dumps(rounded({'command': command, 'tasks': found}, digits=6), allow_nan=False), encoding='utf-8')
+        found[name]['students'] = {file.stem.removeprefix('student-'): read(file)
+                                   for file in sorted((work/name).glob('student-*.json'))}
+    command = ('python nbs/tutorials/alignment.py --work runs/alignment; python nbs/tutorials/alignment.py --work '
+               'runs/alignment --collect nbs/tutorials/alignment.json')
+    path.write_text(json.dumps(rounded({'command': command, 'tasks': found}, digits=6), allow_nan=False),
+                    encoding='utf-8')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, default=Path('runs/alignment'), help='folder for embeddings, texts and results')
+    parser.add_argument('--work', type=Path, default=Path('runs/alignment'),
+                        help='folder for embeddings, texts and results')
     parser.add_argument('--tasks', default=','.join(TASKS), help='tasks, with commas between')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for the notebook')
+    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for '
+                        'the notebook')
     args = parser.parse_args()
     if args.collect: return collect(args.work, args.collect)
     args.work.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""When does self-correction help? Wrong labels of a known share in gold rows, correctors of known accuracy, on two tasks.
+"""When does self-correction help? Wrong labels of a known share in gold rows, correctors of known accuracy, on two
+tasks.
 
-    python nbs/tutorials/correction.py --work runs/correction                                       all of it: about half an hour on two busy CPU cores
+    python nbs/tutorials/correction.py --work runs/correction                                       all of it: about
+    half an hour on two busy CPU cores
     python nbs/tutorials/correction.py --work runs/correction --collect nbs/tutorials/correction.json
 
-Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped and given again.
+Every step leaves a file in the working folder and is passed over when the file is there, so the command may be stopped
+and given again.
 Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere; the working folder keeps their embeddings.
 """
 import argparse
@@ -17,24 +20,31 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from synthlab.asking import TextTeacher
-from synthlab.correction import SelfCorrection, repair_rates
+from synthlab.self_correction import SelfCorrection
 from synthlab.data import load_gold
 from synthlab.embeddings import Embedder, GoldClassifier
 from synthlab.evaluation import Rows
-from synthlab.replies import Answer, request_key
+from synthlab.requests import Answer, request_key
 from synthlab.util import derive_seed
 from synthlab.tasks import load_task
+from synthlab.transitions import repair_rates
 
 from steps import balanced, once, rounded
 
 TASKS, TOKENS = ('ag_news', 'imdb'), 128
-TRAIN, ROWS, TEST = 4000, 2000, 2000                             # gold rows that the best corrector learns from; that are corrected; that students are tested on
+# Gold rows that the best corrector learns from; that are corrected; that students are tested on.
+TRAIN, ROWS, TEST = 4000, 2000, 2000
 NOISE = (0., .02, .05, .1, .2, .3, .4)
-FEW = (8, 20, 60, 4000)                                          # correctors that have learnt from so many rows: an error is the same whenever they are asked
-SLIPS = (.1, .2, .3, .4)                                         # the last of these, with so many of its answers replaced: an error is a slip, made anew in each vote
-STRONG = (.02, .06)                                              # correctors stronger than any classifier here: the gold labels, with so many answers replaced
-HARD = 1000                                                      # gold rows of the classifier that says which wrong labels are plausible
-ANCHOR = .5                                                      # how often a corrector that is shown the label repeats it without looking
+# Correctors that have learnt from so many rows: an error is the same whenever they are asked.
+FEW = (8, 20, 60, 4000)
+# The last of these, with so many of its answers replaced: an error is a slip, made anew in each vote.
+SLIPS = (.1, .2, .3, .4)
+# Correctors stronger than any classifier here: the gold labels, with so many answers replaced.
+STRONG = (.02, .06)
+# Gold rows of the classifier that says which wrong labels are plausible.
+HARD = 1000
+# How often a corrector that is shown the label repeats it without looking.
+ANCHOR = .5
 WAYS = {f'{"shown" if shown else "blind"}-{votes}': (shown, votes) for shown in (False, True) for votes in (1, 3)}
 
 
@@ -74,11 +84,14 @@ class Gold:
 class ClassifierTeacher(TextTeacher):
     """A classifier that answers correction requests.
 
-    It finds the text in the prompt and gives the classifier's label; a share `slips` of its answers is replaced by another label at random. When it is shown the current label, it repeats
-    that with probability `anchor` and does not look. All draws depend on the request alone, so the same request has the same answer, and each vote its own.
+    It finds the text in the prompt and gives the classifier's label; a share `slips` of its answers is replaced by
+    another label at random. When it is shown the current label, it repeats
+    that with probability `anchor` and does not look. All draws depend on the request alone, so the same request has the
+    same answer, and each vote its own.
     """
 
-    def __init__(self, name, known, labels, slips=0., anchor=0.): self.name, self.known, self.labels, self.slips, self.anchor = name, known, labels, slips, anchor
+    def __init__(self, name, known, labels, slips=0., anchor=0.):
+        self.name, self.known, self.labels, self.slips, self.anchor = name, known, labels, slips, anchor
 
     @property
     def identity(self): return {'name': self.name, 'revision': None}
@@ -94,7 +107,9 @@ class ClassifierTeacher(TextTeacher):
 
     def ask(self, requests):
         for place, request in enumerate(requests):
-            if request is not None: yield place, Answer(json.dumps({'explanation': '', 'label': self.label(request)}), prompt_tokens=0, completion_tokens=0)
+            if request is not None:
+                yield place, Answer(json.dumps({'explanation': '', 'label': self.label(request)}), prompt_tokens=0,
+                                    completion_tokens=0)
 
 
 def teachers(gold):
@@ -104,7 +119,8 @@ def teachers(gold):
     best = known(TRAIN)
     return {f'rows-{n}': ClassifierTeacher(f'rows-{n}', known(n), labels, anchor=ANCHOR) for n in FEW} | {
         f'slips-{share}': ClassifierTeacher(f'slips-{share}', best, labels, share, ANCHOR) for share in SLIPS} | {
-        f'strong-{share}': ClassifierTeacher(f'strong-{share}', dict(zip(texts, gold.parts[1].labels)), labels, share, ANCHOR) for share in STRONG}
+        f'strong-{share}': ClassifierTeacher(f'strong-{share}', dict(zip(texts, gold.parts[1].labels)), labels, share,
+                                             ANCHOR) for share in STRONG}
 
 
 def planted(gold, share, seed=0):
@@ -122,7 +138,8 @@ def counted(gold, rows):
     rates, labels = repair_rates(rows, gold.parts[1].labels), np.array([row['label'] for row in rows])
     kept = np.array([not row['flipped'] for row in rows])
     shares = {name: [getattr(rates, name).k, getattr(rates, name).n] for name in ('fix', 'break_', 'kept')}
-    return shares | {'students': {'relabel': gold.student(gold.vectors[1], labels), 'drop': gold.student(gold.vectors[1][kept], labels[kept])}}
+    return shares | {'students': {'relabel': gold.student(gold.vectors[1], labels),
+                                  'drop': gold.student(gold.vectors[1][kept], labels[kept])}}
 
 
 def corrector_study(gold, teacher):
@@ -131,26 +148,30 @@ def corrector_study(gold, teacher):
     for way, (shown, votes) in WAYS.items():
         correct = SelfCorrection(teacher, gold.task, show_label=shown, votes=votes, calls=calls, progress=False)
         found[way] = {str(share): counted(gold, correct(planted(gold, share))) for share in NOISE}
-    right = [row['label'] == label for row, label in zip(SelfCorrection(teacher, gold.task, show_label=False, calls=calls, progress=False)(planted(gold, 0.)), gold.parts[1].labels)]
+    right = [row['label'] == label for row, label in zip(SelfCorrection(teacher, gold.task, show_label=False,
+        calls=calls, progress=False)(planted(gold, 0.)), gold.parts[1].labels)]
     return {'accuracy': float(np.mean(right)), 'ways': found}
 
 
 def hard(gold, share):
-    "Rows of which a share has a wrong label where a classifier of other rows thinks it likeliest: the mistakes of somebody who knows the task, not of chance."
+    """Rows of which a share has a wrong label where a classifier of other rows thinks it likeliest: the mistakes of
+    somebody who knows the task, not of chance."""
     judge, rows = gold.classifier(HARD), gold.parts[1]
     probs, names = judge.predict_proba(gold.vectors[1]), judge.labels
     right = np.array([names.index(label) for label in rows.labels])
     others = probs.copy()
     others[np.arange(len(right)), right] = -1
     wrong = set(np.argsort(probs[np.arange(len(right)), right] - others.max(1))[:round(share*len(right))].tolist())
-    return [{'text': text, 'label': names[others[n].argmax()] if n in wrong else label} for n, (text, label) in enumerate(zip(rows.texts, rows.labels))]
+    return [{'text': text, 'label': names[others[n].argmax()] if n in wrong else label} for n,
+            (text, label) in enumerate(zip(rows.texts, rows.labels))]
 
 
 def hard_study(gold):
     "All correctors, asked blind, where wrong labels are plausible ones."
     def one(teacher):
         calls = {}
-        return {str(share): counted(gold, SelfCorrection(teacher, gold.task, show_label=False, calls=calls, progress=False)(hard(gold, share))) for share in NOISE}
+        return {str(share): counted(gold, SelfCorrection(teacher, gold.task, show_label=False, calls=calls,
+                                                         progress=False)(hard(gold, share))) for share in NOISE}
     return {name: one(teacher) for name, teacher in teachers(gold).items()} | {'uncorrected': {
         str(share): gold.student(gold.vectors[1], [row['label'] for row in hard(gold, share)]) for share in NOISE}}
 
@@ -168,15 +189,18 @@ def collect(work, path):
     "Everything that the notebook shows, in one file."
     def read(file): return json.loads(file.read_text(encoding='utf-8'))
     found = {name: {file.stem: read(file) for file in sorted((work/name).glob('*.json'))} for name in TASKS}
-    command = 'python nbs/tutorials/correction.py --work runs/correction; python nbs/tutorials/correction.py --work runs/correction --collect nbs/tutorials/correction.json'
-    path.write_text(json.dumps(rounded({'command': command, 'rows': ROWS, 'anchor': ANCHOR, 'tasks': found}, digits=5), allow_nan=False), encoding='utf-8')
+    command = ('python nbs/tutorials/correction.py --work runs/correction; python nbs/tutorials/correction.py --work '
+               'runs/correction --collect nbs/tutorials/correction.json')
+    path.write_text(json.dumps(rounded({'command': command, 'rows': ROWS, 'anchor': ANCHOR, 'tasks': found}, digits=5),
+                               allow_nan=False), encoding='utf-8')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, default=Path('runs/correction'), help='folder for embeddings and results')
     parser.add_argument('--tasks', default=','.join(TASKS), help='tasks, with commas between')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for the notebook')
+    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for '
+                        'the notebook')
     args = parser.parse_args()
     if args.collect: return collect(args.work, args.collect)
     args.work.mkdir(parents=True, exist_ok=True)

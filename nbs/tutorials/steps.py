@@ -12,7 +12,8 @@ def once(path, make):
         start, part = time.perf_counter(), path.with_suffix('.part')
         part.write_text(json.dumps(make(), allow_nan=False), encoding='utf-8')
         part.replace(path)
-        print(f'{time.strftime("%H:%M:%S")} {path.parent.name}/{path.stem}: {time.perf_counter() - start:.1f} s', flush=True)
+        print(f'{time.strftime("%H:%M:%S")} {path.parent.name}/{path.stem}: {time.perf_counter() - start:.1f} s',
+              flush=True)
     return json.loads(path.read_text(encoding='utf-8'))
 
 
@@ -26,4 +27,5 @@ def balanced(rows, n, seed=0):
 def rounded(value, digits):
     "The same with all numbers rounded to so many digits after the point."
     if isinstance(value, dict): return {key: rounded(v, digits) for key, v in value.items()}
-    return [rounded(v, digits) for v in value] if isinstance(value, list) else round(value, digits) if isinstance(value, float) else value
+    return [rounded(v, digits) for v in value] if isinstance(value, list) else round(value, digits) if isinstance(value,
+        float) else value

@@ -1,10 +1,12 @@
 """Students on gold SuperGLUE parts: single-task, with an instruction, and one student for six tasks.
 
-    python nbs/tutorials/superglue.py --work runs/superglue                                          all of it: about 50 minutes on one CPU core
+    python nbs/tutorials/superglue.py --work runs/superglue                                          all of it: about 50
+    minutes on one CPU core
     python nbs/tutorials/superglue.py --work runs/superglue --forms plain --seeds 0                  one form, one seed
     python nbs/tutorials/superglue.py --work runs/superglue --collect nbs/tutorials/superglue.json
 
-Every student leaves a file in the working folder and is passed over when the file is there, so the command may be stopped and given again.
+Every student leaves a file in the working folder and is passed over when the file is there, so the command may be
+stopped and given again.
 Gold data is found through SYNTHLAB_GOLD. No gold text is written anywhere.
 """
 import argparse
@@ -21,8 +23,10 @@ from synthlab.util import derive_seed
 from steps import once
 
 # Train part, rows of it, epochs, test part. The official train part of BoolQ is not at hand: its validation part is cut in two by passage.
-TASKS = {'cb': ('train', 250, 5, 'validation'), 'rte': ('train', 500, 3, 'validation'), 'copa': ('train', 400, 5, 'validation'),
-         'wic': ('train', 800, 3, 'validation'), 'wsc': ('train', 554, 4, 'validation'), 'boolq': ('dev_as_train', 400, 3, 'dev_as_test')}
+TASKS = {'cb': ('train', 250, 5, 'validation'), 'rte': ('train', 500, 3, 'validation'),
+         'copa': ('train', 400, 5, 'validation'),
+         'wic': ('train', 800, 3, 'validation'), 'wsc': ('train', 554, 4, 'validation'), 'boolq': ('dev_as_train', 400,
+             3, 'dev_as_test')}
 FORMS = {'plain': 160, 'multi': 160, 'instruction': 256}                     # the longest input, in tokens
 MULTI_EPOCHS, TEST_ROWS, SEEDS = 3, 300, (0, 1, 2)
 
@@ -39,24 +43,28 @@ def parts(task):
     return some(load_superglue(task, train), n, task), some(load_superglue(task, test), TEST_ROWS, task)
 
 
-def brief(student, rows):
+def row_prompt(student, rows):
     "What is kept of a student's score."
     score = student.score(rows)
-    return {'accuracy': float(score), 'macro_f1': score.details['macro_f1'], 'test_rows': score.n, 'train_rows': student.n_, 'seconds': student.seconds_}
+    return {'accuracy': float(score), 'macro_f1': score.details['macro_f1'], 'test_rows': score.n,
+            'train_rows': student.n_, 'seconds': student.seconds_}
 
 
 def single(task, form, seed):
     "A student of one task."
     train, test = (learner_rows(text_to_text(rows, task, instruction=form == 'instruction')) for rows in parts(task))
     student = Student('minilm', recipe='quick', seed=seed, epochs=TASKS[task][2], max_length=FORMS[form]).fit(train)
-    return brief(student, test)
+    return row_prompt(student, test)
 
 
 def joint(seed):
     "A student of all six tasks, scored on each; an answer of another task counts as wrong."
     every = {task: parts(task) for task in TASKS}
-    student = Student('minilm', recipe='quick', seed=seed, epochs=MULTI_EPOCHS, max_length=FORMS['multi']).fit(learner_rows(multi_task({task: train for task, (train, _) in every.items()})))
-    return {task: brief(student, learner_rows(text_to_text(test, task, prefix=True))) | {'answers_of_other_tasks': strays(student, task, test)} for task, (_, test) in every.items()}
+    student = Student('minilm', recipe='quick', seed=seed, epochs=MULTI_EPOCHS,
+                      max_length=FORMS['multi']).fit(learner_rows(multi_task({task: train for task,
+                          (train, _) in every.items()})))
+    return {task: row_prompt(student, learner_rows(text_to_text(test, task, prefix=True)))
+            | {'answers_of_other_tasks': strays(student, task, test)} for task, (_, test) in every.items()}
 
 
 def strays(student, task, test):
@@ -70,7 +78,8 @@ def baseline(task):
     "Rows and the share of the likeliest label: of the train part, on the test part."
     train, test = (Counter(row['label'] for row in rows) for rows in parts(task))
     guess = train.most_common(1)[0][0]
-    return {'train_rows': sum(train.values()), 'test_rows': sum(test.values()), 'guess': guess, 'accuracy': test[guess]/sum(test.values())}
+    return {'train_rows': sum(train.values()), 'test_rows': sum(test.values()), 'guess': guess,
+            'accuracy': test[guess]/sum(test.values())}
 
 
 def study(work, forms, seeds):
@@ -89,8 +98,11 @@ def collect(work, path):
     found = {'baseline': {task: read(f'baseline/{task}.json') for task in TASKS}}
     joints = [result for seed in SEEDS if (result := read(f'multi/all-{seed}.json'))]
     found['multi'] = {task: [result[task] for result in joints] for task in TASKS}
-    for form in ('plain', 'instruction'): found[form] = {task: [result for seed in SEEDS if (result := read(f'{form}/{task}-{seed}.json'))] for task in TASKS}
-    settings = {'tasks': TASKS, 'forms': FORMS, 'multi_epochs': MULTI_EPOCHS, 'seeds': SEEDS, 'student': 'minilm', 'recipe': 'quick'}
+    for form in ('plain', 'instruction'):
+        found[form] = {task: [result for seed in SEEDS if (result := read(f'{form}/{task}-{seed}.json'))]
+                       for task in TASKS}
+    settings = {'tasks': TASKS, 'forms': FORMS, 'multi_epochs': MULTI_EPOCHS, 'seeds': SEEDS, 'student': 'minilm',
+                'recipe': 'quick'}
     path.write_text(json.dumps({'settings': settings} | found, allow_nan=False, indent=1), encoding='utf-8')
 
 
@@ -99,7 +111,8 @@ def main():
     parser.add_argument('--work', type=Path, default=Path('runs/superglue'), help='folder for results')
     parser.add_argument('--forms', default=','.join(FORMS), help='forms, with commas between')
     parser.add_argument('--seeds', default=','.join(map(str, SEEDS)), help='seeds, with commas between')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for the notebook')
+    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for '
+                        'the notebook')
     args = parser.parse_args()
     if args.collect: return collect(args.work, args.collect)
     Student.progress = False

@@ -5,11 +5,11 @@
 First one fit, with its time divided among the features of the real side, those of the synthetic side and the solver; the steps it
 took and the gap it reached; and the ratio of a step's processor time to that of its two matrix-vector products alone, with the same
 features in the same run. Then the same objective by scipy's SLSQP at a size that it can take. Then growth with the number of
-rows, and the exponent of the last step of the growth (1: linear). Before each fit the memory of the features is told, and one that does not
+rows, and the exponent of the last step of the growth (1: linear). Before each fit the memory of the features is printed, and one that does not
 fit into free memory is left out. `--growth 10000,100000,1000000 --growth-features 512` takes some minutes.
 
 Vectors are a made mixture of 40 clusters on the unit sphere, in other proportions on the synthetic side, with a tenth of junk in
-one place, so that the numbers do not depend on a download. The load of the machine is told, for neighbours slow the products down; the number of threads is that
+one place, so that the numbers do not depend on a download. The load of the machine is printed, since other processes slow the products down; the number of threads is that
 of numpy's BLAS (OPENBLAS_NUM_THREADS).
 """
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
-from synthlab.alignment import BlockProblem, MMDWeights, choose_storage, feature_memory
+from synthlab.alignment import BlockProblem, MMDWeights, choose_storage
 from synthlab.mmd import draw_features, mean_features
 from synthlab.simplex import fista
 
@@ -62,7 +62,7 @@ def step_and_bare_step(problem, ridge=1e-3, steps=15, repeats=5):
     "Processor time of a step of the solver, and of its two matrix-vector products alone, in float32 by numpy where features are kept so."
     w, r = np.random.default_rng(0).random(problem.n).astype(np.float32), np.random.default_rng(1).random(len(problem.mu)).astype(np.float32)
     def bare():
-        if problem.kept is not None and problem.kept.dtype == np.float32: w @ problem.kept; problem.kept @ r
+        if problem.kept is not None: w @ problem.kept; problem.kept @ r
         else: problem.residual(w.astype(float)); problem.pull(r.astype(float))
     def solve(n):
         with warnings.catch_warnings(action='ignore'): fista(problem, ridge=ridge, tol=1e-15, max_iter=n)
@@ -72,7 +72,7 @@ def step_and_bare_step(problem, ridge=1e-3, steps=15, repeats=5):
 
 def one_fit(rows, n_features, dimensions, storage, tol, max_iter, real_rows=20_000):
     way = choose_storage(rows, n_features, storage)
-    needed, free = feature_memory(rows, n_features, way), os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    needed, free = 4*rows*n_features if way == 'float32' else 0, os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
     print(f'{rows:,} rows, {n_features} features, {way}: features take {needed/2**30:.2f} GiB, vectors {4*rows*dimensions/2**30:.2f} GiB, '
           f'free are {free/2**30:.1f} GiB', flush=True)
     if needed + 8*rows*dimensions > .8*free: print('  left out: not enough memory'); return None
@@ -120,7 +120,7 @@ def main():
     parser.add_argument('--dimensions', type=int, default=384)
     parser.add_argument('--tol', type=float, default=1e-3, help='gap at which to stop, relative to equal weights')
     parser.add_argument('--max-iter', type=int, default=2000)
-    parser.add_argument('--storage', default='auto', help='float32, float16, recompute or auto')
+    parser.add_argument('--storage', default='auto', help='float32, recompute or auto')
     parser.add_argument('--peer', type=int, default=300, help='rows for SLSQP; 0 for none')
     parser.add_argument('--growth', default='5000,20000', help='row counts, separated by commas; empty for none')
     parser.add_argument('--growth-features', type=int, default=2048)

@@ -4,7 +4,8 @@
 
 A server in a process of its own answers every call after `--delay` seconds. The ideal is requests/concurrency x delay: all slots busy, and no
 time spent on anything but waiting. Contestants take turns, each asks the same questions: ChatTeacher from a warm start (its level is at
-the ceiling, as in any longer job) and from a cold one; the bare AsyncOpenAI client with its own transport and with aiohttp's; bare aiohttp.
+the ceiling, as in any longer job) and from a cold one, and warm with the client that `openai` brings for aiohttp in place of its own; the bare
+AsyncOpenAI client with its own transport and with aiohttp's; bare aiohttp.
 The table gives the median wall time over the ideal, and the processor time of this process per request.
 """
 import argparse
@@ -19,10 +20,13 @@ from pathlib import Path
 import aiohttp
 import httpx2
 import openai
+from synthlab import chat
 from synthlab.chat import ChatTeacher
 from synthlab.decoding import Sampling
-from synthlab.replies import Request
+from synthlab.requests import Request
+from synthlab.throttle import retry_after
 
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 SERVER = Path(__file__).parents[1]/'tools'/'fault_server.py'
 
 
@@ -36,6 +40,37 @@ def ours(url, n, concurrency, cold=False):
         yield
         assert all(answer.text for _, answer in teacher.ask(questions(n)))
         yield
+
+
+class LibraryWire(openai.DefaultAioHttpClient):
+    "The library's client on aiohttp, with the throttle, the limit on a reply, and the removal of the key that ChatTeacher needs."
+
+    def __init__(self, address, throttle, timeout, clean):
+        super().__init__(follow_redirects=False, timeout=None, limits=LIMITS)
+        self.throttle, self.seconds, self.clean = throttle, timeout, clean
+
+    async def send(self, request, **options):
+        call = chat._this_call.get()
+        async with self.throttle(call.tokens) as slot:
+            call.sent += 1
+            async with asyncio.timeout(self.seconds):
+                reply, body = await super().send(request, stream=True), bytearray()
+                try:
+                    async for piece in reply.aiter_bytes():
+                        body += piece
+                        if len(body) > chat.LARGEST: raise ValueError('the reply is too large')
+                finally: await reply.aclose()
+            if reply.status_code < 300: slot.success()
+            elif reply.status_code == 429: slot.refused(retry_after(reply.headers))
+        data = self.clean(body.decode('latin1')).encode('latin1')
+        headers = {name: reply.headers[name] for name in chat._HEADERS if name in reply.headers}
+        return httpx2.Response(reply.status_code, headers=headers, content=data, request=request)
+
+
+def on_library_wire(*arguments):
+    own, chat._Wire = chat._Wire, LibraryWire
+    try: yield from ours(*arguments)
+    finally: chat._Wire = own
 
 
 def looped(program):
@@ -79,8 +114,8 @@ async def bare_aiohttp(url, n, concurrency):
         yield
 
 
-LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-CONTESTANTS = {'ChatTeacher': ours, 'ChatTeacher, cold': lambda *a: ours(*a, cold=True), 'AsyncOpenAI': openai_client(lambda: openai.DefaultAsyncHttpxClient(limits=LIMITS)),
+CONTESTANTS = {'ChatTeacher': ours, 'ChatTeacher, cold': lambda *a: ours(*a, cold=True), "on DefaultAioHttpClient": on_library_wire,
+               'AsyncOpenAI': openai_client(lambda: openai.DefaultAsyncHttpxClient(limits=LIMITS)),
                'AsyncOpenAI on aiohttp': openai_client(lambda: openai.DefaultAioHttpClient(limits=LIMITS)), 'aiohttp': looped(bare_aiohttp)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, RootModel
 
-from synthlab.replies import Request
+from synthlab.requests import Request
 from synthlab.sampling import Sampling
 
 _shapes: dict[str, type[BaseModel]] = {}

@@ -10,12 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 from synthlab import grammar as grammar_module
-from synthlab import structured
+from synthlab import requests
 from synthlab.contrast import contrast_weights
 from synthlab.decoding import DecodePlan, Sampling, decode
-from synthlab.replies import Answer, Request, request_key
+from synthlab.requests import Answer, Request, find_json, instruct, json_schema, parse_value, read, read_reply, repair_request, request_key
 from synthlab.grammar import grammar
-from synthlab.structured import find_json, instruct, json_schema, parse_value, read, repair_request, reply
 
 
 class Item(BaseModel):
@@ -84,7 +83,7 @@ def test_no_text_raises(text):
         value, fault = read(text, schema)
         assert isinstance(value, schema) if value is not None else fault
         for part in find_json(text): assert part.end > 0
-    outcome = reply(Request([{'role': 'user', 'content': 'x'}], schema=Item), Answer(text)).outcome
+    outcome = read_reply(Request([{'role': 'user', 'content': 'x'}], schema=Item), Answer(text)).outcome
     assert outcome in ('ok', 'malformed', 'empty')
     repair_request(Request([{'role': 'user', 'content': 'x'}], schema=Item), text, text)              # always a request that can be sent
 
@@ -197,8 +196,8 @@ def test_tokens_that_are_read_grow_with_the_length(monkeypatch):
             nonlocal matched
             matched += 1
             return token.match(*args)
-    token = structured._TOKEN
-    monkeypatch.setattr(structured, '_TOKEN', Counting())
+    token = requests._TOKEN
+    monkeypatch.setattr(requests, '_TOKEN', Counting())
     for unit in BRACKETS:
         matched = 0
         list(find_json(unit*20_000))
@@ -227,7 +226,7 @@ def test_schema_agrees_with_the_strict_form_of_openai():
     def bare(node, named=False):
         if isinstance(node, list): return [bare(part) for part in node]
         if not isinstance(node, dict): return node
-        return {k: bare(v, k in ('properties', '$defs')) for k, v in node.items() if named or k not in structured.NOT_SENT}
+        return {k: bare(v, k in ('properties', '$defs')) for k, v in node.items() if named or k not in requests._NOT_SENT}
     class Described(BaseModel):
         first: Item = Field(description='the first')
         rest: list[Item]
@@ -258,10 +257,10 @@ def test_repair_keeps_what_decides_the_call():
 @pytest.mark.parametrize('answer, outcome', [(Answer('{"text": "x"}'), 'ok'), (Answer('x'), 'malformed'), (Answer('{"text": "x"}', 'length'), 'truncated'), (Answer(' '), 'empty'),
                                              (Answer(refusal='no'), 'refused'), (Answer('{"text": "x"}', 'content_filter'), 'filtered'), (Answer(error='timeout'), 'failed')])
 def test_replies(answer, outcome):
-    found = reply(Request([{'role': 'user', 'content': 'q'}], schema=Text), answer, cached=True)
+    found = read_reply(Request([{'role': 'user', 'content': 'q'}], schema=Text), answer, cached=True)
     assert (found.outcome, found.value, found.text, found.cached) == (outcome, Text(text='x') if outcome == 'ok' else None, answer.text, 1)
     assert bool(found.reason) == (outcome != 'ok')
-    assert reply(Request([{'role': 'user', 'content': 'q'}]), Answer('x')).value == 'x'
+    assert read_reply(Request([{'role': 'user', 'content': 'q'}]), Answer('x')).value == 'x'
 
 
 # -- grammars
