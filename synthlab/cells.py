@@ -29,7 +29,7 @@ from .decoding import Sampling
 from .embeddings import EmbedderError
 from .evaluation import Rows, sample_places, sample_rows, samples, write_record
 from .export import write_jsonl
-from .production import check, describe_teacher, produce, write_recipe
+from .production import check, describe_teacher, make_config, produce
 from .recipes import load_recipe
 from .runs import RunError, open_run, plain_recipe, recipe_difference
 from .stages import Stages
@@ -138,7 +138,7 @@ def _why(counts: Mapping[str, Any]) -> str:
 
 # %% ../nbs/17b_cells.ipynb #d8d2bbe4
 class Gold(NamedTuple):
-    """Real rows by use: to score students on; to teach the judge of labels; to show and to mix; whether these two are `apart`."""
+    """Real rows by use: to score on, to teach the judge, to show and mix; `apart` if the judge sees none of the last."""
     test: Rows
     lessons: Rows
     pool: Rows
@@ -154,7 +154,7 @@ def split_gold(test: Any, train: Any, mixed: int = 100, most: int = 1000) -> Gol
 
 # %% ../nbs/17b_cells.ipynb #564675c3
 def find_shown(show: int | str, task: Task, gold: Any, rows: Gold, out: Path) -> str | None:
-    """Choose the real rows that recipes may show, describe or align with: what `gold` of `write_recipe` takes.
+    """Choose the real rows that recipes may show, describe or align with: what `gold` of `make_config` takes.
 
     `show` is a number of rows of the pool, written to a file in `out`, or a path or Hub name; 0, or no `gold` rows
     to draw from, leaves the texts written by hand in the task.
@@ -198,9 +198,9 @@ class Contest:
         return self.corrector if self.recipes[recipe].correct.choice != 'none' else None
 
     def request(self, recipe: str, seed: int, n: int) -> dict[str, Any]:
-        """Return the request of n rows for a cell, as `write_recipe` makes it."""
+        """Return the request of n rows for a cell, as `make_config` makes it."""
         stages = self.recipes[recipe]
-        return write_recipe(stages, self.task, self.teacher, n, sampling=self.sampling, seed=seed, machine=self.machine,
+        return make_config(stages, self.task, self.teacher, n, sampling=self.sampling, seed=seed, machine=self.machine,
                             gold=self.shown if stages.needs_real else None, corrector=self.corrector_of(recipe),
                             budget=20*n*max(1, math.ceil(stages.align.candidates)),
                             candidate_tokens=self.budget, made_by='synthlab bake-off')
@@ -254,10 +254,13 @@ def agree(out: Path, asked: Mapping[str, Any]) -> None:
     Raises RunError if the folder holds something else, or a bake-off that was asked for something else.
     """
     path = out/'request.toml'
-    if out.exists() and not out.is_dir(): raise RunError(f'{out} is a file, and a bake-off needs a folder: choose another name')
+    if out.exists() and not out.is_dir():
+        raise RunError(f'{out} is a file, and a bake-off needs a folder: choose another name')
+    # what a call that was killed early may leave
     own = ('shown.jsonl', 'request.toml.part')
     if out.exists() and not path.exists() and (other := sorted(p.name for p in out.iterdir() if p.name not in own)):
-        raise RunError(f"{out} holds {', '.join(other[:3])}, which is no bake-off: it stays as it is; choose another folder")
+        raise RunError(f"{out} holds {', '.join(other[:3])}, which is no bake-off: "
+                       'it stays as it is; choose another folder')
     there = tomllib.loads(path.read_text(encoding='utf-8')) if path.exists() else asked
     shared = there['recipes'].keys() & asked['recipes'].keys()
     def comparable(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,9 +324,11 @@ def read_cell(out: Path, contest: Contest, recipe: str, seed: int) -> tuple[dict
     if not place.exists(): return cell | {'error': noted.get('error') or 'not written yet'}, Rows([], [])
     with open_run(place) as run: rows, totals, counts = list(run.rows()), run.calls.totals(), run.counts()
     if not rows: cell['error'] = f'no row was accepted: {_why(counts)}'
-    teacher, used = describe_teacher(contest.teacher), {name: totals[name] for name in ('calls', 'prompt_tokens', 'completion_tokens')}
+    used = {name: totals[name] for name in ('calls', 'prompt_tokens', 'completion_tokens')}
+    teacher = describe_teacher(contest.teacher)
     prices = Prices(contest.machine.get('prices', {}), base_url=teacher.get('base_url', ''))
     tokens = _Meter(contest.budget, _token_counter(contest.teacher)).recall(place).tokens
     cost = {'candidate_tokens': tokens, **used, 'seconds': noted.get('seconds', 0.),
             'money': prices.cost(teacher['name'], used['prompt_tokens'], used['completion_tokens'])}
-    return cell | {'counts': counts, 'cost': cost, 'samples': samples(rows, contest.task.label_names, 3, 400)}, Rows.of(rows)
+    few = samples(rows, contest.task.label_names, 3, 400)
+    return cell | {'counts': counts, 'cost': cost, 'samples': few}, Rows.of(rows)

@@ -54,7 +54,7 @@ class Rows:
 
     @classmethod
     def of(cls, rows: Any) -> 'Rows':
-        """Collect the texts and labels of rows in any form that `as_rows` takes, and `weight` where each has one; None has no rows."""
+        """Take rows in any form that `as_rows` takes, with their weights if each has a `weight`; None has no rows."""
         found = [(row['text'], row['label'], row.get('weight')) for row in ([] if rows is None else as_rows(rows))]
         texts, labels, weights = map(list, zip(*found)) if found else ([], [], [])
         return cls(texts, labels, None if None in weights or not found else weights)
@@ -68,9 +68,9 @@ class Rows:
     def __len__(self) -> int: return len(self.texts)
 
     def __add__(self, other: 'Rows') -> 'Rows':
-        weights = None
-        if self.weights or other.weights: weights = [weight for rows in (self, other) for weight in rows.weights or [1.]*len(rows)]
-        return Rows(self.texts + other.texts, self.labels + other.labels, weights)
+        weighted = self.weights or other.weights
+        weights = [weight for rows in (self, other) for weight in rows.weights or [1.]*len(rows)]
+        return Rows(self.texts + other.texts, self.labels + other.labels, weights if weighted else None)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries with `text`, `label`, and `weight` where there are weights."""
@@ -131,7 +131,7 @@ class Material:
     most, seed : int
         Limit on the rows for measures that look at pairs of rows; random seed of samples and intervals.
     pairs : int or None
-        Pairs of neighbouring words for `distinct_2`; None takes all. Long texts have more pairs and repeat more of them.
+        Pairs of neighbouring words for `distinct_2`; None takes all. Longer texts have more and repeat more of them.
     intervals : bool
         Whether to take the intervals that repeat a costly measure.
     """
@@ -276,7 +276,8 @@ def take(material: Material, names: Iterable[str], left_out: Mapping[str, str] =
     return [entry(name) for asked in names for name in _SECTIONS.get(asked, [asked])]
 
 # %% ../nbs/14a_evaluation.ipynb #f2d5c021
-def projection(sets: Mapping[str, Rows], embedder: Embedder, most: int = 500, method: str = 'tsne', seed: int = 0) -> dict[str, Any]:
+def projection(sets: Mapping[str, Rows], embedder: Embedder, most: int = 500, method: str = 'tsne',
+               seed: int = 0) -> dict[str, Any]:
     """Lay at most `most` texts of each named set in one plane by `'tsne'` or `'pca'`; empty sets are left out.
 
     Returns `method` and `sets`, each with its `name`, the coordinates `x` and `y`, and `label`.
@@ -289,8 +290,9 @@ def projection(sets: Mapping[str, Rows], embedder: Embedder, most: int = 500, me
     return {'method': method, 'sets': [points(name) for name in few]}
 
 # %% ../nbs/14a_evaluation.ipynb #5b33a537
-def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int = 50, longest: int = 2000) -> dict[str, list[dict[str, Any]]]:
-    """Pick the first `each` rows of each label, with `id`, `text` and `group`; a text of more than `longest` characters is cut."""
+def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int = 50,
+            longest: int = 2000) -> dict[str, list[dict[str, Any]]]:
+    """Pick the first `each` rows of each label: `id`, `group`, and `text`, cut after `longest` characters."""
     found = {label: [] for label in labels}
     for row in rows:
         if row['label'] not in found or len(found[row['label']]) == each: continue
@@ -324,11 +326,12 @@ def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any =
     sections = {section: take(m, names, left_out) for section, names in bar}
     of_gold = take(replace(m, rows=yardstick), ['diversity']) if enough else ()
     sections['diversity'] = with_yardstick(sections['diversity'], of_gold)
-    counted = {'asked': None, 'candidates': len(ours), 'accepted': dict(Counter(ours.labels)), 'rejected': {}, 'failed': {}}
+    accepted = dict(Counter(ours.labels))
+    counted = {'asked': None, 'candidates': len(ours), 'accepted': accepted, 'rejected': {}, 'failed': {}}
+    sizes = {'rows': len(ours), 'gold_test': len(test), 'gold_train': len(train), 'compared': min(len(ours), most)}
     return {'schema': 1, 'synthlab': __version__, 'name': name, 'task': task.name, 'labels': list(task.label_names),
-            'counts': dict(counts or counted),
-            'sizes': {'rows': len(ours), 'gold_test': len(test), 'gold_train': len(train), 'compared': min(len(ours), most)},
-            'sections': sections, 'projection': _map(m), 'samples': samples(rows, task.label_names),
+            'counts': dict(counts or counted), 'sizes': sizes, 'sections': sections, 'projection': _map(m),
+            'samples': samples(rows, task.label_names),
             'provenance': {**provenance, 'seconds': round(time.perf_counter() - start, 1),
                            'embedder': _identity(m.embedder), 'student': repr(student) if student else None}}
 
@@ -372,33 +375,37 @@ def verdicts(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     best = max(known, key=lambda i: sign*metrics[i]['value'])
     def reach(i: int, side: int) -> float: return abs(metrics[i]['interval'][side > 0] - metrics[i]['value'])
     def verdict(i: int) -> str:
-        gap = abs(metrics[best]['value'] - metrics[i]['value'])
-        return 'best' if i == best else 'within noise' if gap <= math.hypot(reach(best, -sign), reach(i, sign)) else 'worse'
+        if i == best: return 'best'
+        gap, noise = abs(metrics[best]['value'] - metrics[i]['value']), math.hypot(reach(best, -sign), reach(i, sign))
+        return 'within noise' if gap <= noise else 'worse'
     return [verdict(i) if i in known else '' for i in range(len(metrics))]
 
 # %% ../nbs/14a_evaluation.ipynb #4e194baa
 def side_by_side(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lay the measures of several records side by side, a row for each measure; ValueError if they are of different tasks.
+    """Lay the measures of several records side by side, a row for each measure.
 
     A row has `section`, `name`, `better`, `entries` (the metric of each record, or why it was skipped), `verdicts`, and
-    `note` where the numbers of rows differ.
+    `note` where the numbers of rows differ. Raises ValueError if the records are of different tasks.
     """
     tasks = list(dict.fromkeys(record['task'] for record in records))
-    if len(tasks) > 1: raise ValueError(f"these are of different tasks ({', '.join(tasks)}): only datasets of one task can be compared")
-    found = dict.fromkeys((section, entry['name']) for record in records for section, entries in record['sections'].items() for entry in entries)
-    def entry(record: Mapping[str, Any], section: str, name: str) -> dict[str, Any]:
+    if len(tasks) > 1:
+        raise ValueError(f"these are of different tasks ({', '.join(tasks)}): only datasets of one task can be compared")
+    known = [{(section, entry['name']): entry for section, entries in record['sections'].items() for entry in entries}
+             for record in records]
+    def line(section: str, name: str) -> dict[str, Any]:
         absent = {'skipped': 'not measured in this record', 'name': name}
-        return next((e for e in record['sections'].get(section, ()) if e['name'] == name), absent)
-    return [_side_by_side(section, name, [entry(record, section, name) for record in records]) for section, name in found]
+        return _side_by_side(section, name, [entries.get((section, name), absent) for entries in known])
+    return [line(*place) for place in dict.fromkeys(place for entries in known for place in entries)]
 
 
 def _side_by_side(section: str, name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     "One row of a comparison."
     measured = [entry for entry in entries if 'value' in entry]
-    sizes = sorted({entry['n'] for entry in measured})
-    note = f"not on equal numbers of rows ({', '.join(map(str, sizes))}): the values cannot be compared" if len(sizes) > 1 else ''
-    better = measured[0]['better'] if measured else ''
-    return {'section': section, 'name': name, 'better': better, 'entries': entries, 'verdicts': verdicts(entries), 'note': note}
+    better, sizes, note = measured[0]['better'] if measured else '', sorted({entry['n'] for entry in measured}), ''
+    if len(sizes) > 1:
+        note = f"not on equal numbers of rows ({', '.join(map(str, sizes))}): the values cannot be compared"
+    return {'section': section, 'name': name, 'better': better, 'entries': entries,
+            'verdicts': verdicts(entries), 'note': note}
 
 # %% ../nbs/14a_evaluation.ipynb #db557d34
 def write_record(record: Mapping[str, Any], path: str | Path) -> Path:
@@ -412,6 +419,8 @@ def write_record(record: Mapping[str, Any], path: str | Path) -> Path:
 def read_record(path: str | Path) -> dict[str, Any]:
     """Read a record that `write_record` wrote; ValueError if the file holds none, or one of another version."""
     try: record = json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error: raise ValueError(f'{path} is no record of measures: {error}; evaluate the run again') from error
-    if not isinstance(record, dict) or record.get('schema') != 1: raise ValueError(f'{path} is a record of another version: evaluate the run again')
+    except ValueError as error:
+        raise ValueError(f'{path} is no record of measures: {error}; evaluate the run again') from error
+    if not isinstance(record, dict) or record.get('schema') != 1:
+        raise ValueError(f'{path} is a record of another version: evaluate the run again')
     return record

@@ -57,12 +57,14 @@ def _mean_view(found: Mapping[str, Any] | None, name: str, best: bool = False, s
 
 
 def result_tables(record: Mapping[str, Any], differences: bool = False) -> list[dict[str, Any]]:
-    """Lay out the measures, or their differences to the first recipe, as tables with `title`, `note`, `heads` and `lines`."""
+    """Lay out the measures, or their differences to the first recipe: tables with `title`, `note`, `heads`, `lines`."""
     summary, recipes = record['summary'], list(record['recipes'])
     references = list(dict.fromkeys(cell['recipe'] for cell in record['references']))
+    def cell(recipe: str, name: str) -> dict[str, Any]:
+        if differences: return _mean_view(summary['differences'][name].get(recipe), name, signed=True)
+        return _mean_view(summary['means'][name].get(recipe), name, best=summary['best'][name] == recipe)
     def line(recipe: str, measures: Sequence[str]) -> dict[str, Any]:
-        means = {name: summary['differences' if differences else 'means'][name].get(recipe) for name in measures}
-        cells = [_mean_view(found, name, not differences and summary['best'][name] == recipe, differences) for name, found in means.items()]
+        cells = [cell(recipe, name) for name in measures]
         return {'name': recipe, 'gold': recipe in references, 'cells': cells}
     names, note = (recipes[1:], f'minus {recipes[0]}, paired by seed') if differences else (recipes + references, '')
     return [{'title': title, 'note': note, 'heads': [_heading(name) for name in measures],
@@ -79,7 +81,8 @@ def _plot(record: Mapping[str, Any], name: str) -> Callable[[Any], None]:
         for place, recipe in enumerate(names):
             mean, look = means[recipe], {'color': ACCENT if recipe in record['recipes'] else GREY}
             if mean['interval']:
-                axes.plot([scale*min(max(end, low), high) for end in mean['interval']], [place, place], linewidth=1.6, **look)
+                ends = [scale*min(max(end, low), high) for end in mean['interval']]
+                axes.plot(ends, [place, place], linewidth=1.6, **look)
             seeds = [scale*value for value in found[recipe].values()]
             axes.scatter(seeds, [place]*len(seeds), s=9, alpha=.5, linewidths=0, **look)
             axes.scatter([scale*mean['mean']], [place], s=26, linewidths=0, **look)
@@ -96,8 +99,9 @@ def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
     size = (3.4, .9 + .22*len(means['rows']))
     panels = [('', figure(_plot(record, name), meaning_of(name)['title'], meaning_of(name)['meaning'], size))
               for name in MEASURES if means[name]]
-    return {'kind': 'figures', 'wide': True, 'title': 'Every seed, mean and interval', 'panels': panels, 'key': [('own', 'recipes'), ('gold', 'gold rows')],
-            'note': 'Small points are seeds, the large one is their mean, the line its 95% interval, as far as the measure goes.'}
+    note = 'Small points are seeds, the large one is their mean, the line its 95% interval, as far as the measure goes.'
+    return {'kind': 'figures', 'wide': True, 'title': 'Every seed, mean and interval', 'panels': panels, 'note': note,
+            'key': [('own', 'recipes'), ('gold', 'gold rows')]}
 
 # %% ../nbs/17d_page.ipynb #33a458dc
 _COST = ('candidate_tokens', 'calls', 'prompt_tokens', 'completion_tokens', 'seconds', 'money')
@@ -121,14 +125,16 @@ def _count_line(record: Mapping[str, Any], recipe: str) -> dict[str, str]:
     "How the texts of a cell of a recipe ended on average, by column."
     counts = [cell['counts'] for cell in _finished(record, recipe)]
     def mean(values: Iterable[int]) -> str: return f'{np.mean(list(values)):,.0f}' if counts else '–'
-    ended = {status: mean(sum(count[status].values()) for count in counts) for status in ('accepted', 'rejected', 'failed')}
+    ended = {status: mean(sum(count[status].values()) for count in counts)
+             for status in ('accepted', 'rejected', 'failed')}
     most = ', '.join(f'{reason} ({number/len(counts):,.1f})' for reason, number in frequent_reasons(counts))
     return {'texts': mean(count['candidates'] for count in counts), **ended, 'most frequent reasons': most or '–'}
 
 
 def _faults(record: Mapping[str, Any]) -> list[str]:
     "A sentence for each cell that failed."
-    return [f"{cell['recipe']}, seed {cell['seed']}, failed: {cell['error']}" for cell in record['cells'] if cell['error']]
+    return [f"{cell['recipe']}, seed {cell['seed']}, failed: {cell['error']}"
+            for cell in record['cells'] if cell['error']]
 
 
 def in_words(record: Mapping[str, Any]) -> str:
@@ -151,16 +157,19 @@ def bakeoff_html(record: Mapping[str, Any]) -> str:
     def choices(recipe: str) -> dict[str, str]:
         return {stage: options['choice'] for stage, options in record['recipes'][recipe].items() if stage != 'name'}
     skipped = {f"{cell['recipe']}, {name}": {'reason': why} for cell in cells for name, why in cell['skipped'].items()}
-    facts = {'kind': 'facts', 'pairs': [(key, str(value)) for key, value in (record['asked'] | record['sizes']).items()]}
+    facts = [(key, str(value)) for key, value in (record['asked'] | record['sizes']).items()]
+    provenance = [table('Recipes', choices), {'kind': 'facts', 'pairs': facts}]
+    if skipped: provenance.append(table_block('Not measured', skipped, 'cell'))
     return page_html('bakeoff.html', {
         'title': f"{record['task']}: {len(recipes)} recipes at {record['budget']:,} tokens", 'record': record,
         'contents': [(name, name.capitalize()) for name in ('results', 'differences', 'cost', 'samples', 'provenance')],
         'words': in_words(record), 'faults': _faults(record), 'figures': _figures(record),
         'tables': result_tables(record), 'differences': result_tables(record, differences=True) if recipes[1:] else [],
-        'cost': [table('Cost of a cell', partial(cost_line, record)), table('Texts of a cell', partial(_count_line, record))],
+        'cost': [table('Cost of a cell', partial(cost_line, record)),
+                 table('Texts of a cell', partial(_count_line, record))],
         'samples': [{'name': label, 'recipes': [(recipe, texts(recipe, label)) for recipe in recipes]}
                     for label in record['labels'][:12]],
-        'provenance': [table('Recipes', choices), facts, *([table_block('Not measured', skipped, 'cell')] if skipped else [])]})
+        'provenance': provenance})
 
 # %% ../nbs/17d_page.ipynb #2c042ea9
 class BakeOff:
@@ -184,7 +193,8 @@ class BakeOff:
     def __repr__(self): return '\n'.join([in_words(self.record), *self.failed])
 
     def _repr_html_(self) -> str:
-        return fragment('bakeoff_view.html', {'words': in_words(self.record), 'faults': self.failed, 'tables': result_tables(self.record)})
+        view = {'words': in_words(self.record), 'faults': self.failed, 'tables': result_tables(self.record)}
+        return fragment('bakeoff_view.html', view)
 
     def plot(self, name: str = 'student_synthetic', ax: Any = None) -> Any:
         """Draw a measure: each seed a point, mean and interval of each recipe.
@@ -211,8 +221,11 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
              seeds: int | Sequence[int] = 3, out: str | Path = 'runs/bakeoff', teacher: Any = 'pocket', *,
              gold_train: str | Path | None = None, show: int | str = 500, mixed: int = 100, student: str = 'probe',
              sampling: Sampling | None = None, machine: Mapping[str, Any] | None = None, corrector: Any = None,
-             embedder: Embedder | None = None, tell: Callable[[str, float], None] | None = None, command: str = '') -> BakeOff:
-    """Give recipes the same number of candidate tokens, and measure their rows; what an earlier call finished is not repeated.
+             embedder: Embedder | None = None, tell: Callable[[str, float], None] | None = None,
+             command: str = '') -> BakeOff:
+    """Give recipes the same number of candidate tokens, and measure their rows.
+
+    What an earlier call has finished is not repeated.
 
     Parameters
     ----------
@@ -233,7 +246,8 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
     gold_train : str, Path or None
         Real rows to learn from, where `gold` has no part train.
     show : int or str
-        Number of real training rows that recipes may show, describe or align with, the same for all, or a file of such rows; 0 takes the texts written by hand in the task.
+        Number of real training rows that recipes may show, describe or align with, the same for all, or a file of such
+        rows; 0 takes the texts written by hand in the task.
     mixed : int
         Gold rows that the second student gets beside the synthetic ones.
     student : str
@@ -241,7 +255,7 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
     sampling : Sampling or None
         How tokens are drawn; None takes the usual.
     machine : Mapping or None
-        As for `write_recipe`.
+        As for `make_config`.
     corrector : CausalTeacher, TextTeacher or None
         Who corrects labels, in recipes that do; None is the teacher.
     embedder : Embedder or None
@@ -283,14 +297,16 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
     with contextlib.nullcontext(tell) if tell else _bar() as tell:
         write_cells(out, contest, tell)
         record = make_record(out, contest, material, tell)
-    again = f'bake_off({task.name!r}, {list(stages)}, {budget}, gold={gold and str(gold)!r}, seeds={list(seeds)}, out={str(out)!r})'
+    again = (f'bake_off({task.name!r}, {list(stages)}, {budget}, gold={gold and str(gold)!r}, '
+             f'seeds={list(seeds)}, out={str(out)!r})')
     return _write(BakeOff(record | {'command': command or again}, out))
 
 
 def _check_numbers(budget: int, seeds: Sequence[int], mixed: int) -> None:
     "Refuse numbers with which nothing can be compared."
     if budget < 1: raise ValueError(f'budget must be a number of tokens from 1, got {budget}')
-    if not seeds or len(set(seeds)) < len(seeds): raise ValueError(f'a bake-off needs one seed or more, none twice, got {list(seeds)}')
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f'a bake-off needs one seed or more, none twice, got {list(seeds)}')
     if mixed < 0: raise ValueError(f'mixed must be a number of rows from 0, got {mixed}')
 
 

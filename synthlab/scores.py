@@ -49,11 +49,12 @@ class Probe(GoldClassifier):
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Metric:
         """Return the accuracy on real rows, as `students.accuracy` measures it."""
         test = Rows.of(rows)
-        return accuracy(self.predict_proba(self.embedder.encode(test.texts)), test.labels, self.labels, {'model': repr(self)})
+        probs = self.predict_proba(self.embedder.encode(test.texts))
+        return accuracy(probs, test.labels, self.labels, {'model': repr(self)})
 
 
 def find_student(name: str, embedder: Any) -> Probe | Student | None:
-    """Make an untrained student by name: "probe", "quick" (MiniLM, fine-tuned), "paper" (DistilBERT, as in CorrSynth), "none".
+    """Make an untrained student: "probe", "quick" (MiniLM), "paper" (DistilBERT, trained as in CorrSynth), or "none".
 
     Any other name is a folder or Hub name of a model, trained as in CorrSynth.
     """
@@ -66,7 +67,8 @@ def find_student(name: str, embedder: Any) -> Probe | Student | None:
 TABLES = {
     'What a student learns': {'student_synthetic': 'accuracy', 'student_synthetic_f1': 'macro-F1',
                               'student_mixed': 'accuracy, mixed', 'student_mixed_f1': 'macro-F1, mixed'},
-    'Labels and likeness': {'label_preservation': 'labels kept', 'mmd': 'MMD² ×10³', 'coverage': 'coverage', 'rows': 'rows'},
+    'Labels and likeness': {'label_preservation': 'labels kept', 'mmd': 'MMD² ×10³',
+                            'coverage': 'coverage', 'rows': 'rows'},
     'Diversity': {'self_bleu': 'self-BLEU', 'distinct_2': 'distinct-2', 'entity_entropy': 'entities, bits',
                   'vendi_score': 'Vendi'}}
 MEASURES = {name: heading for table in TABLES.values() for name, heading in table.items()}
@@ -87,34 +89,42 @@ def common_size(sets: Sequence[Rows]) -> tuple[int, int]:
 
 # %% ../nbs/17c_scores.ipynb #3d544cbf
 def make_material(contest: Contest) -> Material:
-    """Put together what all cells are measured with: gold rows, embedded, which may show a bar, and a judge that learned from them."""
+    """Put together what all cells are measured with: gold rows, a judge that learned from them, and the student.
+
+    Embeds the gold rows, which may show a bar.
+    """
     gold, embedder = contest.gold, contest.embedder
     embedder.encode([*gold.test.texts, *gold.lessons.texts])
     teachable = len(set(gold.lessons.labels)) > 1
     judge = gold_classifier(gold.lessons.texts, gold.lessons.labels, embedder) if teachable else None
-    return Material(embedder=embedder, test=gold.test, train=gold.lessons, judge=judge, student=contest.student, intervals=False)
+    return Material(embedder=embedder, test=gold.test, train=gold.lessons, judge=judge, student=contest.student,
+                    intervals=False)
 
 
-def measure(rows: Rows, seed: int, contest: Contest, material: Material, compared: int, real: bool = False) -> dict[str, dict[str, Any]]:
-    """Take all measures of a cell, those of diversity and coverage on `compared` rows: `measures`, and `skipped` with the reasons.
+def measure(rows: Rows, seed: int, contest: Contest, material: Material, compared: int,
+            real: bool = False) -> dict[str, dict[str, Any]]:
+    """Take all measures of a cell: `measures` by name, and `skipped` with the reasons.
 
-    `seed` is that of the student and of the gold rows mixed in. `real` rows are gold themselves: none are mixed in, and
-    only a judge that has not seen them judges them.
+    Diversity and coverage are measured on `compared` rows; `seed` is that of the student and of the gold rows mixed in.
+    `real` rows are gold themselves: none are mixed in, and only a judge that has not seen them judges them.
     """
     mixed = Rows([], []) if real else sample_rows(contest.gold.pool, contest.mixed, seed)
     # no limit on the rows: how many a recipe makes of its tokens counts
     m = replace(material, rows=rows, lessons=mixed, seeds=(seed,), most=len(rows))
     left_out = {} if contest.student else dict.fromkeys(_STUDENTS, 'no student was asked for')
     if not len(mixed): left_out['student_both'] = 'no gold rows are mixed in'
-    if real and not contest.gold.apart: left_out['label_preservation'] = 'the judge of labels has learnt from these rows'
-    if len(rows) < compared: left_out |= dict.fromkeys(_ON_EQUALLY_MANY, f'{len(rows)} rows, and {compared} of each are compared')
+    if real and not contest.gold.apart:
+        left_out['label_preservation'] = 'the judge of labels has learnt from these rows'
+    if len(rows) < compared:
+        left_out |= dict.fromkeys(_ON_EQUALLY_MANY, f'{len(rows)} rows, and {compared} of each are compared')
     # computed once and without a bar; without an embedder each measure says so itself
     with contextlib.suppress(EmbedderError): contest.embedder.encode(rows.texts + mixed.texts, progress=False)
-    taken = take(m, _ON_ALL_ROWS, left_out) + take(replace(m, rows=sample_rows(rows, compared)), _ON_EQUALLY_MANY, left_out)
-    # the gold rows beside are a few, not as many: another measure, with another name
-    found = {entry['name'].replace('_both', '_mixed'): entry for entry in taken}
+    few = replace(m, rows=sample_rows(rows, compared))
+    # `student_both` has as many gold rows; here they are a few, so the measure has another name
+    found = {entry['name'].replace('_both', '_mixed'): entry
+             for entry in take(m, _ON_ALL_ROWS, left_out) + take(few, _ON_EQUALLY_MANY, left_out)}
     values = {name: entry['value'] for name, entry in found.items() if 'value' in entry} | {'rows': len(rows)}
-    values |= {f'{name}_f1': found[name]['details']['macro_f1'][0] for name in ('student_synthetic', 'student_mixed') if name in values}
+    values |= {f'{name}_f1': found[name]['details']['macro_f1'][0] for name in values if name.startswith('student')}
     return {'measures': {name: values[name] for name in MEASURES if name in values},
             'skipped': {name: entry['skipped'] for name, entry in found.items() if 'skipped' in entry}}
 
@@ -157,15 +167,16 @@ def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
 
     `means` of each recipe, `differences` of each to the first one of `recipes`, and `best`, the recipe that stands out.
     """
-    every = {name: values_of([*record['cells'], *record['references']], name) for name in MEASURES}
-    own = {name: {recipe: values[recipe] for recipe in record['recipes'] if recipe in values} for name, values in every.items()}
     first, *others = record['recipes']
-    def to_first(values: Mapping[str, Any]) -> dict[str, Any]:
-        gaps = {recipe: paired(values[recipe], values.get(first, {})) for recipe in others if recipe in values}
-        return {recipe: gap for recipe, gap in gaps.items() if gap}
-    return {'means': {name: {recipe: over_seeds(seeds.values()) for recipe, seeds in values.items()} for name, values in every.items()},
-            'differences': {name: to_first(values) for name, values in own.items()},
-            'best': {name: winner(values, find_measure(name).better) for name, values in own.items()}}
+    summary: dict[str, Any] = {'means': {}, 'differences': {}, 'best': {}}
+    for name in MEASURES:
+        own = values_of(record['cells'], name)
+        every = own | values_of(record['references'], name)
+        gaps = {recipe: paired(own[recipe], own.get(first, {})) for recipe in others if recipe in own}
+        summary['means'][name] = {recipe: over_seeds(values.values()) for recipe, values in every.items()}
+        summary['differences'][name] = {recipe: gap for recipe, gap in gaps.items() if gap}
+        summary['best'][name] = winner(own, find_measure(name).better)
+    return summary
 
 
 def tidy(record: Mapping[str, Any]) -> list[tuple[str, int, str, float]]:
@@ -176,35 +187,37 @@ def tidy(record: Mapping[str, Any]) -> list[tuple[str, int, str, float]]:
 
 # %% ../nbs/17c_scores.ipynb #fc07dd2f
 def make_record(out: Path, contest: Contest, material: Material, tell: Callable[[str, float], None]) -> dict[str, Any]:
-    """Measure the cells that are written, and gold rows in the same way, and sum up: the record of a bake-off, plain data.
+    """Measure the cells that are written, and gold rows in the same way, and sum up: the record, plain data.
 
     `tell` is called with words and the share done.
     """
     read = [read_cell(out, contest, recipe, seed) for recipe, seed in contest.cells]
     compared, pairs = common_size([rows for _, rows in read if len(rows)])
     measured = partial(_measured, contest=contest, material=replace(material, pairs=pairs or None), compared=compared)
-    cells, sizes, gold = [], {}, contest.gold
+    cells, numbers, gold = [], {}, contest.gold
     for cell, rows in read:
         tell(f"measuring {cell['recipe']}, seed {cell['seed']}", 1.)
         path = out/cell['recipe']/f"{cell['seed']}"/'measures.json'
         cells.append(cell | (measured(path, rows, cell['seed']) if len(rows) else {}))
-        if len(rows): sizes.setdefault(cell['seed'], []).append(len(rows))
-    sizes = {seed: int(np.median(found)) for seed, found in sizes.items()}
+        if len(rows): numbers.setdefault(cell['seed'], []).append(len(rows))
+    as_many = {seed: int(np.median(found)) for seed, found in numbers.items()}
+    sizes = {'test': len(gold.test), 'mixed': min(contest.mixed, len(gold.pool)), 'judge': len(gold.lessons),
+             'compared': compared}
     shown = Path(contest.shown).name if contest.shown else 'written by hand in the task'
     record = {'schema': 1, 'synthlab': __version__, 'task': contest.task.name, 'labels': list(contest.task.label_names),
               'budget': contest.budget, 'recipes': {name: stages.table for name, stages in contest.recipes.items()},
               'asked': {'teacher': describe_teacher(contest.teacher)['name'], 'student': repr(contest.student),
                         'seeds': ', '.join(map(str, contest.seeds)), 'shown rows': shown},
-              'sizes': {'test': len(gold.test), 'mixed': min(contest.mixed, len(gold.pool)), 'judge': len(gold.lessons), 'compared': compared},
-              'cells': cells, 'references': _references(out, contest, sizes, measured)}
+              'sizes': sizes, 'cells': cells, 'references': _references(out, contest, as_many, measured)}
     return record | {'summary': summarise(record)}
 
 
-def _references(out: Path, contest: Contest, sizes: Mapping[int, int], measured: Callable[..., dict]) -> list[dict[str, Any]]:
+def _references(out: Path, contest: Contest, as_many: Mapping[int, int],
+                measured: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
     "Gold rows as cells: for each seed those that are mixed in, and as many as recipes have, where there are enough."
     pool, found = contest.gold.pool, []
     few = min(contest.mixed, len(pool))
-    for name, wanted in ((f'gold, {few:,}', dict.fromkeys(sizes, few)), ('gold, as many', sizes)):
+    for name, wanted in ((f'gold, {few:,}', dict.fromkeys(as_many, few)), ('gold, as many', as_many)):
         for seed, n in wanted.items():
             if not 1 < n <= len(pool): continue
             taken = measured(out/'gold'/f'{n}-{seed}.json', sample_rows(pool, n, seed), seed, real=True)
@@ -212,7 +225,8 @@ def _references(out: Path, contest: Contest, sizes: Mapping[int, int], measured:
     return found
 
 
-def _measured(path: Path, rows: Rows, seed: int, contest: Contest, material: Material, compared: int, real: bool = False) -> dict[str, Any]:
+def _measured(path: Path, rows: Rows, seed: int, contest: Contest, material: Material, compared: int,
+              real: bool = False) -> dict[str, Any]:
     "The measures of a cell: read from their file where they were taken of the same, else taken."
     key = digest([__version__, asdict(rows), seed, digest([asdict(part) for part in contest.gold[:3]]), contest.mixed,
                   repr(contest.student), str(getattr(contest.embedder, 'name', '')), [compared, material.pairs or 0]])

@@ -19,6 +19,8 @@ from scipy import stats
 from scripted_teacher import ScriptedTeacher
 from synthlab import cells, cli, page as pages
 from synthlab.decoding import Sampling
+from synthlab.evaluation import Rows, matched, sample_rows
+from synthlab.metrics import mmd, self_bleu, vendi_score
 from synthlab.page import bake_off
 from synthlab.recipes import Recipe
 from synthlab.requests import Answer
@@ -129,6 +131,21 @@ def test_a_probe_is_logistic_regression():
     X = Hashed().encode(texts)
     expected = LogisticRegression(C=3., max_iter=2000).fit(X, labels, weights).score(X, labels)
     assert Probe(Hashed()).fit(rows).score(rows) == expected
+
+
+def test_a_cell_is_measured_as_its_rows_are_by_hand(done, gold):
+    from sklearn.linear_model import LogisticRegression
+    cell = done.record['cells'][0]
+    rows = Rows.of(read_rows(done.out/cell['recipe']/str(cell['seed'])))
+    test = Rows.of(map(json.loads, (gold/'test.jsonl').read_text().splitlines()))
+    few = sample_rows(rows, done.record['sizes']['compared'])
+    encode = Hashed().encode
+    student = LogisticRegression(C=3., max_iter=2000).fit(encode(rows.texts), rows.labels)
+    assert cell['measures']['student_synthetic'] == student.score(encode(test.texts), test.labels)
+    assert cell['measures']['self_bleu'] == self_bleu(few.texts)
+    assert cell['measures']['vendi_score'] == vendi_score(few.texts, embedder=Hashed())
+    ours, real = matched(rows, test)
+    assert cell['measures']['mmd'] == mmd(real.texts, ours.texts, embedder=Hashed())
 
 
 def test_the_tables_say_what_the_cells_say(done):
