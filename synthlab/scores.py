@@ -117,7 +117,7 @@ def measure(rows: Rows, seed: int, contest: Contest, material: Material, compare
         left_out['label_preservation'] = 'the judge of labels has learnt from these rows'
     if len(rows) < compared:
         left_out |= dict.fromkeys(_ON_EQUALLY_MANY, f'{len(rows)} rows, and {compared} of each are compared')
-    # computed once and without a bar; without an embedder each measure says so itself
+    # computed once and without a bar; without an embedder each measure is skipped with the reason
     with contextlib.suppress(EmbedderError): contest.embedder.encode(rows.texts + mixed.texts, progress=False)
     few = replace(m, rows=sample_rows(rows, compared))
     # `student_both` has as many gold rows; here they are a few, so the measure has another name
@@ -165,7 +165,7 @@ def winner(values: Mapping[str, Mapping[int, float]], better: str) -> str:
 def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
     """Sum up the `cells` and `references` of a bake-off, for each measure.
 
-    `means` of each recipe, `differences` of each to the first one of `recipes`, and `best`, the recipe that stands out.
+    `means` of each recipe, `differences` of each to the first one of `recipes`, and `best`, the winner.
     """
     first, *others = record['recipes']
     summary: dict[str, Any] = {'means': {}, 'differences': {}, 'best': {}}
