@@ -138,7 +138,8 @@ def _why(counts: Mapping[str, Any]) -> str:
 
 # %% ../nbs/17b_cells.ipynb #d8d2bbe4
 class Gold(NamedTuple):
-    """Real rows by use: to score on, to teach the judge, to show and mix; `apart` if the judge sees none of the last."""
+    """Real rows by use: to score on, to teach the judge, to show and mix; `apart` if the judge sees none of the
+    last."""
     test: Rows
     lessons: Rows
     pool: Rows

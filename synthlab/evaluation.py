@@ -389,7 +389,8 @@ def side_by_side(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     tasks = list(dict.fromkeys(record['task'] for record in records))
     if len(tasks) > 1:
-        raise ValueError(f"these are of different tasks ({', '.join(tasks)}): only datasets of one task can be compared")
+        raise ValueError(f"these are of different tasks ({', '.join(tasks)}): only datasets of one task "
+                         f"can be compared")
     known = [{(section, entry['name']): entry for section, entries in record['sections'].items() for entry in entries}
              for record in records]
     def line(section: str, name: str) -> dict[str, Any]:
