@@ -351,7 +351,7 @@ def _identity(embedder: Any) -> str:
 
 
 def _known(how: Any) -> Any:
-    "The extractor itself; only its name where its library is missing, so that its measures are skipped with the reason."
+    "The extractor; only its name if its library is missing, so that its measures are skipped with the reason."
     try: return find_extractor(how)
     except ImportError: return how
 
