@@ -138,7 +138,7 @@ def times(n=192):
 KEPT = ('matrix', 'precision', 'recall', 'density', 'judge', 'noise_floor', 'by_type', 'per_label')
 
 
-def row_prompt(entry):
+def short_entry(entry):
     "A measure without its long details."
     if 'value' not in entry: return entry
     return {'value': round(entry['value'], 5), 'interval': entry['interval']
@@ -152,7 +152,7 @@ def run_summary(folder):
     measures = json.loads((folder/'measures.json').read_text()) if (folder/'measures.json').exists() else {}
     students = [json.loads(path.read_text()) for path in sorted(folder.glob('student-*.json'))]
     rows = list(read_rows(folder, None)) if (folder/'run.db').exists() else []
-    return {'measures': {entry['name']: row_prompt(entry) for section in measures.values() for entry in section},
+    return {'measures': {entry['name']: short_entry(entry) for section in measures.values() for entry in section},
             'students': [{'accuracy': s['value'], 'macro_f1': s['details']['macro_f1'], 'test_rows': s['n'],
                           'recall': {label: row['recall'] for label, row in s['details']['per_class'].items()}}
                           for s in students],
@@ -195,7 +195,7 @@ def collect(out, path, embedder):
             for name, values in maps.items()}
     changed = {task: promoted(texts_of(out/task/'corrsynth-cross-0.5'), texts_of(out/task/'fewgen')) for task in runs}
     real = {task: sample_rows(gold_rows(load_task(task))[0], N) for task in runs}
-    yardsticks = {task: {entry['name']: row_prompt(entry)
+    yardsticks = {task: {entry['name']: short_entry(entry)
                          for entry in take(Material(embedder=embedder, rows=rows), ['diversity'])}
                   for task, rows in real.items()}
     found = {'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane,
