@@ -4,7 +4,6 @@ import dataclasses
 import json
 import random
 import re
-import time
 import warnings
 import zlib
 from collections import Counter
@@ -30,7 +29,7 @@ from synthlab.prompt_choices import Attributes, FewShot, Simple, Targeted
 from synthlab.select_choices import NoSelection, plan_entries, RandomSelection, SpreadSelection, UncertaintySelection
 from synthlab.correct_choices import NoCorrection
 from synthlab.tasks import load_task
-from test_kills import killed, same_rows, session, started
+from test_kills import killed, same_rows, session
 from test_recipes import SHORT, SST2, Letters, gold, made                    # noqa: F401 (gold is a fixture)
 
 
@@ -207,11 +206,11 @@ def test_combined_survives_kills(tmp_path, monkeypatch):
         request = write_recipe(Recipe.combined(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
                                corrector=ChatTeacher('judge', server.url, concurrency=4))
         session(request, tmp_path/'whole', tmp_path/'log')
-        most = started(tmp_path/'log')//3
+        def judged(log): return server.answered.total()
         while kills < 3:
             tries, out, alive = tries + 1, tmp_path/f'run{tries}', True
             while alive:
-                alive = killed(request, out, tmp_path/'log', rng, most)
+                alive = killed(request, out, tmp_path/'log', rng, 5, judged)
                 kills += alive
             same_rows(out, tmp_path/'whole')
 
