@@ -12,15 +12,15 @@ LIMIT ?= 800
 bin := .venv/bin
 limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
 
-test notebooks bench: export HF_HUB_OFFLINE ?= 1
-test notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
-test notebooks bench: export TOKENIZERS_PARALLELISM = false
+test test-long notebooks bench: export HF_HUB_OFFLINE ?= 1
+test test-long notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
+test test-long notebooks bench: export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test notebooks export readme bench wheel clean
+.PHONY: help install demo test test-long notebooks export readme bench wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: .venv/installed ## create .venv and install synthlab in it
 
@@ -30,7 +30,10 @@ demo: .venv/installed ## write a small dataset twice, plainly and with a choice 
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
 	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
-	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal tests --ignore tests/test_sync.py
+	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal -m 'not long' tests --ignore tests/test_sync.py
+
+test-long: .venv/installed-dev ## run the larger sizes of slow tests, which `make test` holds in a smaller size
+	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal -m long tests
 
 notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLAGS="..." for flagged cells), export, render
 	$(MAKE) --no-print-directory export

@@ -17,6 +17,10 @@ settings.register_profile('explore', derandomize=False)
 settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'same'))
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'long: a larger size of a case that the normal run holds too (make test-long)')
+
+
 @pytest.fixture(scope='module', params=['stories260K', 'pocket'])
 def teacher(request):
     "A small model that others trained, where there is one, and the embedded one."

@@ -2,11 +2,14 @@
 
     with LocalServer(CausalTeacher(folder)) as server: ... server.url
 
-It speaks as much of the OpenAI protocol as a chat teacher needs. Requests wait in a queue; the model answers all that are there together.
+It speaks as much of the OpenAI protocol as a chat teacher needs. Requests wait in a queue; the model answers many of them together.
 """
 import asyncio
 import json
+import queue
 import threading
+import time
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -42,38 +45,46 @@ def completion_of(answer):
 class LocalServer:
     "Serves a teacher of this process for as long as the `with` block lasts."
 
-    def __init__(self, teacher): self.teacher, self.asked, self.ready = teacher, 0, threading.Event()
+    def __init__(self, teacher): self.teacher, self.asked, self.ready = teacher, Counter(), threading.Event()
 
-    async def _work(self):
-        "Answer what is in the queue, many at a time."
+    def _feed(self, sent):
+        "Requests as they come; None while others are being answered and none waits."
         while True:
-            batch = [await self.queue.get()]
-            await asyncio.sleep(.02)
-            while not self.queue.empty() and len(batch) < self.teacher.max_rows: batch.append(self.queue.get_nowait())
-            found = await asyncio.to_thread(lambda: dict(self.teacher.ask([request for request, _ in batch])))
-            for place, (_, future) in enumerate(batch): future.done() or future.set_result(found[place])
+            if not any(sent): time.sleep(.02)                      # those that come together begin together
+            found = None if any(sent) and self.queue.empty() else self.queue.get()
+            if found == 'over': return
+            sent.append(found)
+            yield found and found[0]
+
+    def _work(self):
+        "Answer what is in the queue, many at a time; the next joins when another's answer is done."
+        sent = []
+        for place, answer in self.teacher.ask(self._feed(sent)):
+            (_, future), sent[place] = sent[place], None
+            self.loop.call_soon_threadsafe(lambda future, answer: future.done() or future.set_result(answer), future, answer)
 
     async def _complete(self, http):
         body = await http.json()
-        self.asked += 1
+        self.asked[body['model']] += 1
         future = asyncio.get_running_loop().create_future()
-        await self.queue.put((request_of(body), future))
+        self.queue.put((request_of(body), future))
         reply = completion_of(await future)
         return web.json_response(reply, status=400 if 'error' in reply else 200)
 
     async def _serve(self):
-        self.queue, self.over = asyncio.Queue(), asyncio.Event()
+        self.queue, self.over = queue.SimpleQueue(), asyncio.Event()
         app = web.Application(client_max_size=2**24)
         app.router.add_post('/v1/chat/completions', self._complete)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, '127.0.0.1', 0)
         await site.start()
-        self.loop, worker = asyncio.get_running_loop(), asyncio.create_task(self._work())
+        self.loop, worker = asyncio.get_running_loop(), asyncio.create_task(asyncio.to_thread(self._work))
         self.url = f'http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1'
         self.ready.set()
         await self.over.wait()
-        worker.cancel()
+        self.queue.put('over')
+        await worker
         await runner.cleanup()
 
     def __enter__(self):
