@@ -1,10 +1,13 @@
 "Limits hold over sessions, also where a server tells no tokens; a run that has nothing yet takes another recipe."
+import re
+import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from fault_server import FaultServer
 from synthlab.asking import TeacherError
-from synthlab.production import estimate, make_teacher, produce, make_config
+from synthlab.production import estimate, make_config, make_teacher, produce, show_progress
 from synthlab.recipes import Recipe
 from synthlab.runs import open_run, read_recipe, read_rows
 from synthlab.tasks import load_task
@@ -74,3 +77,12 @@ def test_a_server_that_has_moved_is_not_paid_again(tmp_path):
         done = made(moved, tmp_path/'run')
         assert not done.shortfall and server.stats()['received'] == 7 and done.usage.calls == 12
     assert read_recipe(tmp_path/'run')['teacher']['base_url'] == recipe['teacher']['base_url']
+
+
+def test_a_bar_of_accepted_rows_is_shown_after_two_seconds(capsys):
+    def groups(pause):
+        time.sleep(pause)
+        for status in ('accepted', 'rejected', 'accepted'): yield SimpleNamespace(rows=[{'status': status, 'tokens': 5}])
+    assert len(list(show_progress(groups(0), 6, 4))) == 3 and capsys.readouterr().err == ''
+    list(show_progress(groups(2.1), 6, 4))
+    assert re.search(r'6/6 \[[^]]*row/s, \d+ tokens/s\]', capsys.readouterr().err)
