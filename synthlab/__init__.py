@@ -1,24 +1,28 @@
 """Write labelled text datasets with a language model, and see whether they are any good.
 
 >>> import synthlab
->>> rows = synthlab.generate('ag_news', n=4, recipe='corrsynth', out='runs/first')     # the embedded teacher: no network, key or GPU
+>>> rows = synthlab.generate('ag_news', n=4, recipe='corrsynth', out='runs/first')   # the embedded teacher: no key, no GPU
 >>> rows.column_names[:3]
 ['id', 'text', 'label']
 
-`dir(synthlab)` lists the names that a user needs; each is loaded when it is first used. `__init__.pyi` tells editors and type checkers the same.
+`dir(synthlab)` lists the names that a user needs; each is loaded when it is first used. `__init__.pyi` is for editors and
+type checkers.
 """
 import lazy_loader
 
 __version__ = "0.1.0"
-DISTRIBUTION = 'synthlab-text'             # name on the package index, where `synthlab` is somebody else's project; settings.ini has it too
+# The name on the package index, where `synthlab` is somebody else's project; settings.ini has it too.
+DISTRIBUTION = 'synthlab-text'
 
 _HOMES = {
-    'alignment': ['MMDWeights', 'resample'], 'bakeoff': ['bake_off'], 'chat': ['ChatTeacher'], 'contrast': ['contrast_weights', 'correlate', 'live_weights'],
+    'alignment': ['MMDWeights', 'resample'], 'chat': ['ChatTeacher'],
+    'contrast': ['contrast_weights', 'correlate', 'live_weights'],
     'self_correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'coverage': ['coverage_rate'],
     'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'],
     'util': ['CannotMeasure'], 'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'],
     'recipes': ['Recipe', 'generate', 'load_recipe'], 'report': ['show_run'], 'requests': ['Request'],
-    'runs': ['read_rows'], 'sampling': ['Sampling'], 'semantic': ['label_cosine', 'novelty', 'vendi_score'],
+    'page': ['bake_off'], 'runs': ['read_rows'], 'sampling': ['Sampling'],
+    'semantic': ['label_cosine', 'novelty', 'vendi_score'],
     'students': ['Student'], 'targen': ['TarGEN'], 'tasks': ['Label', 'Task', 'load_task'],
     'teachers': ['CausalTeacher'], 'uncertainty': ['UncertaintyTracker']}
 _load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

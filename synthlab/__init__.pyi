@@ -1,7 +1,7 @@
 "The public names of the package, for editors and type checkers; `__init__.py` loads each when it is first used."
 from .alignment import MMDWeights as MMDWeights
 from .alignment import resample as resample
-from .bakeoff import bake_off as bake_off
+from .page import bake_off as bake_off
 from .chat import ChatTeacher as ChatTeacher
 from .contrast import contrast_weights as contrast_weights
 from .contrast import correlate as correlate

@@ -70,6 +70,13 @@ class Aligning(Choice):
     """How rows are weighted: the base of the choices of the align stage.
 
     A subclass has `align`, and `candidates` where it keeps some of more texts.
+
+    Attributes
+    ----------
+    candidates : float
+        Texts written for each row that is kept.
+    embedder : str
+        Sentence encoder.
     """
 
     candidates = 1.

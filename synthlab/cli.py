@@ -47,7 +47,7 @@ _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab rec
                                'seeds, then with a second look at every label. combined: all of it. attrprompt, '
                                'simprompt: baselines. NAME-no-STAGE leaves a stage out, as in combined-no-align.',
                                metavar='NAME')]
-_N = Annotated[int, _what('Rows that the dataset shall have. Texts that are rejected are replaced.', min=1,
+_N = Annotated[int, _what('Number of rows. Rejected texts are replaced.', min=1,
                           metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a '
                              'folder under SYNTHLAB_GOLD, or a Hub name. '
@@ -82,13 +82,13 @@ def _escaped(text: str) -> str:
 
 
 def _word_or_number(text: str | None) -> str | float | None:
-    "The number that a text stands for, or the text."
+    "A text as a number if it is one."
     try: return text if text is None else float(text)
     except ValueError: return text
 
 
 def _value_type(part: dataclasses.Field) -> tuple[Any, dict[str, Any]]:
-    "Type of an option's value on the command line, and what typer is told of its range."
+    "Type of an option's value on the command line, and its range for typer."
     kind, among, low = str(part.type), [word for word in part.metadata['among'] if word], part.metadata['least']
     if 'bool' in kind: return bool, {}
     if among and part.metadata['above'] is None: return Literal[tuple(among)], {'metavar': 'NAME'}
@@ -99,7 +99,7 @@ def _value_type(part: dataclasses.Field) -> tuple[Any, dict[str, Any]]:
 
 
 def _option_parameter(stage: str, kind: type, part: dataclasses.Field) -> inspect.Parameter:
-    "The option of the command line that a field of a choice stands for."
+    "The command-line option of a field of a choice."
     value, more = _value_type(part)
     known = '' if part.default == '' or isinstance(part.default, bool) else rf' [dim]\[{part.default}][/dim]'
     info = option(_panel(stage), _escaped(meanings(kind)[part.name]) + known, FLAGS[part.name], show_default=False,
@@ -173,7 +173,7 @@ _spend = partial(option, 'Spending')
 _Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], '
                                         'then prompt = 0.15 and completion = 0.60.', metavar='FILE',
                                         show_default=False)]
-_Estimate = Annotated[bool, _spend('Only tell what it would take, and ask for nothing.', '--estimate')]
+_Estimate = Annotated[bool, _spend('Only estimate calls, tokens and cost, and ask for nothing.', '--estimate')]
 
 _run = partial(option, 'Run')
 _Out = Annotated[Path, _run('Folder for the dataset and all that belongs to it. Work that was interrupted '
@@ -264,7 +264,7 @@ def _read_proportions(text: str, task: Any) -> dict[str, float] | None:
 
 
 def _number(text: str) -> float:
-    "The share that a text stands for."
+    "A share as a number."
     try: return float(text)
     except ValueError: raise ValueError(f'--proportions has {text.strip()!r} where a number should be') from None
 
@@ -334,7 +334,7 @@ def _request(asked: SimpleNamespace) -> Any:
 
 # %% ../nbs/19_cli.ipynb #0273558a
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
-    "Write the dataset that is asked for; tells what came of it, and the recipe."
+    "Write the requested dataset; return the result and the config."
     with user_errors(): request = _request(asked)
     recipe = request.recipe
     done = carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork,
@@ -605,7 +605,7 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
     for path in report_files(out): say(str(path))
 
 
-_COMPARE = """Lay datasets of one task side by side, runs or files, all measured on as many rows as the smallest has.
+_COMPARE = """Compare datasets of one task side by side, runs or files, all measured on as many rows as the smallest has.
 
 [b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out \
 compare.html[/cyan]
@@ -642,8 +642,8 @@ under SYNTHLAB_GOLD:
 [cyan]synthlab bake-off ag_news --recipes fewgen,corrsynth,my-recipe.toml --budget 20000 --gold agnews --seeds 3 \
 --out runs/bakeoff[/cyan]
 
-Tokens count that the teacher writes for rows, whether a row is then accepted, rejected or left out by alignment; \
-all other calls are told as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
+The budget counts the tokens that the teacher writes for rows, whether a row is then accepted, rejected or left out by \
+alignment; all other calls are reported as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
 a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; \
 recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
 2 a request that cannot be met."""
@@ -674,7 +674,7 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
 
 def _show_contest(done: Any) -> None:
     "Print the tables of a bake-off."
-    from synthlab.bakeoff import cost_line, in_words, result_tables
+    from synthlab.page import cost_line, in_words, result_tables
     for table in result_tables(done.record):
         lines = grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads'])))
         for line in table['lines']:
@@ -728,7 +728,7 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
         request = _contest_of(asked)
-        from synthlab.bakeoff import bake_off
+        from synthlab.page import bake_off
         with telling() as tell: done = bake_off(**request, tell=tell, command=_repeated(ctx, task))
         _show_contest(done)
     if done.failed: raise typer.Exit(1)
@@ -796,7 +796,7 @@ def _show_next() -> None:
 
 @app.command('demo', help='Watch the embedded teacher write a small news dataset twice: as plainly as can be (fewgen), '
              'and with a choice at every stage (combined). Both are measured.')
-def _demo(n: Annotated[int, typer.Option(help='Rows that each of the two datasets shall have.', min=8)] = 96,
+def _demo(n: Annotated[int, typer.Option(help='Number of rows of each of the two datasets.', min=8)] = 96,
           out: Annotated[Path, typer.Option(help='The runs are FOLDER-fewgen and FOLDER-combined, the comparison '
                                             'FOLDER-compare.html.', metavar='FOLDER')] = Path('runs/demo'),
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,

@@ -26,6 +26,17 @@ class Correcting(Choice):
     """How labels are checked: the base of the choices of the correct stage.
 
     A subclass has `verdict`, and `requests` if it asks a teacher.
+
+    Attributes
+    ----------
+    asks : bool
+        Whether a teacher is asked.
+    votes : int
+        Requests for each row.
+    policy : str
+        What becomes of a row whose label changes: "relabel", "drop" or "flag".
+    show_explanation : bool
+        Whether the writer's explanation is shown, so that the prompt must ask for one.
     """
 
     asks = False

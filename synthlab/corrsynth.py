@@ -94,9 +94,18 @@ def add_contrast_rows(prompts: Sequence[str], labels: Sequence[Hashable],
 class Decoding(Choice):
     """How tokens are drawn: the base of the choices of the decode stage.
 
-    A subclass has `plan`. `mixes` says whether it mixes the distributions of several rows, which takes a teacher that
-    shows its
-    logits; `name` is the recipe's name in rows where it has no other.
+    A subclass has `plan`.
+
+    Attributes
+    ----------
+    name : str
+        Name of the recipe in rows, where it has no other; empty for `choice`.
+    mixes : bool
+        Whether distributions of several rows are mixed, which takes a teacher that shows its logits.
+    repeats : int
+        Texts of each label in a group.
+    alpha : float
+        Plausibility threshold.
     """
 
     name = ''

@@ -297,10 +297,10 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
                  folder: str | Path | None = None) -> Resolved:
     """Make the objects that a recipe describes, and refuse a recipe that is no longer what it was."""
     if not isinstance(recipe, Mapping):
-        raise ValueError(f'a recipe is a table, got {recipe!r}: make one with write_recipe(stages, task, teacher, n)')
+        raise ValueError(f'a recipe is a table, got {recipe!r}: make one with make_config(stages, task, teacher, n)')
     missing = [part for part in ('task', 'method', 'teacher', 'sampling', 'n', 'seed') if part not in recipe]
     if missing:
-        raise ValueError(f"a recipe needs {', '.join(missing)}: make one with write_recipe(stages, task, teacher, n)")
+        raise ValueError(f"a recipe needs {', '.join(missing)}: make one with make_config(stages, task, teacher, n)")
     stages, task, teacher = Stages.from_table(recipe['method']), Task(**recipe['task']), find_teacher(recipe,
         given=teacher)
     teacher = _with_rows(teacher, recipe.get('machine', {}).get('max_rows'))

@@ -19,9 +19,22 @@ from .util import did_you_mean
 class Prompting(Choice):
     """What the teacher is asked: the base of the choices of the prompt stage.
 
-    A subclass writes a prompt of its own with `messages`, or does more with `prompts`. `shots` is the number of real
-    examples that a prompt uses; where it is above 0, `unused`
-    and `bare` complete the messages about examples that are not used or not there.
+    A subclass writes a prompt of its own with `messages`, or does more with `prompts`.
+
+    Attributes
+    ----------
+    shots : int
+        Real examples that a prompt uses.
+    extracts : bool
+        Whether examples are used at all, shown or described.
+    explain : bool
+        Whether the teacher explains the label of a row.
+    files : mapping of str to str
+        Files that rows depend on, by what is in them.
+    unused : tuple of str and str
+        Completes the message about chosen examples that are not used: why, and what to change.
+    bare : str
+        What to change where examples are used and there are none.
     """
 
     shots = 0

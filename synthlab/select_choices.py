@@ -22,6 +22,17 @@ class Selecting(Choice):
     """How examples are chosen: the base of the choices of the select stage.
 
     A subclass that chooses examples before the first call has `plans = True` and `pick`.
+
+    Attributes
+    ----------
+    plans : bool
+        Whether examples are chosen before the first call.
+    cluster : int
+        Rows that `pick` returns for each pick.
+    show : str
+        "picks" shows picks that follow one another in a prompt, "cluster" a pick and its cluster.
+    embedder : str
+        Sentence encoder whose embeddings `pick` sees.
     """
 
     plans = False

@@ -135,7 +135,7 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
 
 # %% ../nbs/18b_sessions.ipynb #904a73d4
-@commands.command('status', help='Tell how far a run is, what it cost, and who is writing it. It may be '
+@commands.command('status', help='Show how far a run is, what it cost, and who is writing it. It may be '
                   'running meanwhile.')
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
@@ -226,7 +226,7 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
     if done.shortfall: raise typer.Exit(1)
 
 # %% ../nbs/18b_sessions.ipynb #ecbb7a62
-@commands.command('replay', help='Write one row again from where it came, and compare. Row ids stand in the column id '
+@commands.command('replay', help='Write one row again from where it came, and compare. Row ids are in the column id '
                   'of the dataset. Exit status 1 means that it differs.')
 def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.', show_default=False)], *,
             ask: Annotated[bool | None, option('Teacher', 'Ask the teacher again. Without it, a local one is asked and '
@@ -247,7 +247,7 @@ def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.',
     if not found.same: raise typer.Exit(1)
 
 # %% ../nbs/18b_sessions.ipynb #776e88c0
-@commands.command('export', help='Hand a dataset on: as a file with its card, or to the Hugging Face Hub (token from '
+@commands.command('export', help='Export a dataset: as a file with its card, or to the Hugging Face Hub (token from '
                   'HF_TOKEN or hf auth login).')
 def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'text-to-text', 'superglue', 'hub'],
                                             option('Export', 'parquet, jsonl, csv, text-to-text (input and output, '

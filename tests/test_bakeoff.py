@@ -17,12 +17,15 @@ import pytest
 from bs4 import BeautifulSoup
 from scipy import stats
 from scripted_teacher import ScriptedTeacher
-from synthlab import bakeoff, cli
-from synthlab.bakeoff import Probe, bake_off, over_seeds, paired, winner
+from synthlab import cells, cli, page as pages
 from synthlab.decoding import Sampling
+from synthlab.evaluation import Rows, matched, sample_rows
+from synthlab.metrics import mmd, self_bleu, vendi_score
+from synthlab.page import bake_off
 from synthlab.recipes import Recipe
 from synthlab.requests import Answer
 from synthlab.runs import RunError, read_rows
+from synthlab.scores import MEASURES, TABLES, Probe, over_seeds, paired, winner
 from synthlab.tasks import load_task
 
 BUDGET = 600
@@ -47,7 +50,7 @@ class Hashed:
 def contest(out, recipes='fewgen,simprompt', budget=BUDGET, teacher=None, task='ag_news', page=False, **others):
     "A bake-off by a teacher that answers at once; its page is drawn only where it is looked at."
     options = {'seeds': 2, 'embedder': Hashed(), 'tell': lambda *_: None} | others
-    with nullcontext() if page else patch.object(bakeoff, 'bakeoff_html', return_value=''): return bake_off(task, recipes, budget, out=out, teacher=teacher or ScriptedTeacher(), **options)
+    with nullcontext() if page else patch.object(pages, 'bakeoff_html', return_value=''): return bake_off(task, recipes, budget, out=out, teacher=teacher or ScriptedTeacher(), **options)
 
 
 def comparable(done):
@@ -130,10 +133,25 @@ def test_a_probe_is_logistic_regression():
     assert Probe(Hashed()).fit(rows).score(rows) == expected
 
 
+def test_a_cell_is_measured_as_its_rows_are_by_hand(done, gold):
+    from sklearn.linear_model import LogisticRegression
+    cell = done.record['cells'][0]
+    rows = Rows.of(read_rows(done.out/cell['recipe']/str(cell['seed'])))
+    test = Rows.of(map(json.loads, (gold/'test.jsonl').read_text().splitlines()))
+    few = sample_rows(rows, done.record['sizes']['compared'])
+    encode = Hashed().encode
+    student = LogisticRegression(C=3., max_iter=2000).fit(encode(rows.texts), rows.labels)
+    assert cell['measures']['student_synthetic'] == student.score(encode(test.texts), test.labels)
+    assert cell['measures']['self_bleu'] == self_bleu(few.texts)
+    assert cell['measures']['vendi_score'] == vendi_score(few.texts, embedder=Hashed())
+    ours, real = matched(rows, test)
+    assert cell['measures']['mmd'] == mmd(real.texts, ours.texts, embedder=Hashed())
+
+
 def test_the_tables_say_what_the_cells_say(done):
     cells, means = done.record['cells'], done.record['summary']['means']
     assert [(cell['recipe'], cell['seed']) for cell in cells] == [(recipe, seed) for seed in range(3) for recipe in ('fewgen', 'simprompt', 'kept')]
-    for name in [name for name in bakeoff.MEASURES if name != 'entity_entropy']:                # the words are nobody's names
+    for name in [name for name in MEASURES if name != 'entity_entropy']:                # the words are nobody's names
         for recipe in done.record['recipes']:
             values = [cell['measures'][name] for cell in cells if cell['recipe'] == recipe]
             assert means[name][recipe]['mean'] == pytest.approx(np.mean(values)) and means[name][recipe]['n'] == 3, name
@@ -163,13 +181,13 @@ def test_the_files_hold_every_number(done):
 def test_the_page_shows_them(done):
     soup = BeautifulSoup((done.out/'report.html').read_text(), 'html.parser')
     tables = soup.select('table.bakeoff')
-    assert len(tables) == 2*len(bakeoff.TABLES) and soup.h1.text == 'ag_news: 3 recipes at 600 tokens'
+    assert len(tables) == 2*len(TABLES) and soup.h1.text == 'ag_news: 3 recipes at 600 tokens'
     heads, lines = [th.text for th in tables[0].select('thead th')], {tr.th.text: [td.text for td in tr.select('td')] for tr in tables[0].select('tbody tr')}
     assert heads == ['recipe', 'accuracy ↑', 'macro-F1 ↑', 'accuracy, mixed ↑', 'macro-F1, mixed ↑']
     assert list(lines) == ['fewgen', 'simprompt', 'kept', 'gold, 40', 'gold, as many']
     mean = done.record['summary']['means']['student_synthetic']['fewgen']
     assert lines['fewgen'][0] == f"{100*mean['mean']:.1f}% ± {100*(mean['interval'][1] - mean['interval'][0])/2:.1f}"
-    assert len(soup.select('figure svg')) == len(bakeoff.MEASURES) and 'http' not in soup.get_text()
+    assert len(soup.select('figure svg')) == len(MEASURES) and 'http' not in soup.get_text()
     assert done.record['command'] in soup.text and all(recipe in done._repr_html_() for recipe in done.record['recipes'])
 
 
@@ -327,12 +345,12 @@ def test_ctrl_c_and_failures_have_their_status(synthlab, monkeypatch):
     line = 'bake-off sst2 --recipes simprompt --budget 100 --seeds 1 --max-new-tokens 8 --out runs/one'
     def interrupted(*_, **__): raise KeyboardInterrupt
     with monkeypatch.context() as changed:
-        changed.setattr(bakeoff, 'produce', interrupted)
+        changed.setattr(cells, 'produce', interrupted)
         status, _, err = synthlab(line)
         assert status == 130 and '0 cells are finished in runs/one; the same command goes on' in err
     def failing(*_, **__): raise RunError('the disk is full')
     with monkeypatch.context() as changed:
-        changed.setattr(bakeoff, 'produce', failing)
+        changed.setattr(cells, 'produce', failing)
         status, _, err = synthlab(line)
         assert status == 1 and 'simprompt, seed 0, failed: the disk is full' in err
     assert synthlab(line)[0] == 0

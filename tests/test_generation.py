@@ -25,7 +25,7 @@ PETS = Task(name='pets', instruction='Write about a {{ label }}.', cue='Story:',
 def rows_of(groups): return [row for group in groups for row in group.rows]
 
 
-@pytest.mark.parametrize('method', [FewGen(), CFG(delta=.5), CorrSynth(delta=.5, repeats=2)], ids=lambda m: m.name)
+@pytest.mark.parametrize('decoder', [FewGen(), CFG(delta=.5), CorrSynth(delta=.5, repeats=2)], ids=lambda m: m.name)
 def test_a_seed_gives_its_rows_whatever_the_batch_and_however_often_interrupted(teacher, decoder):
     usual = Sampling(max_new_tokens=8, temperature=.95, top_p=.9)
     def run(**options): return list(generate(decoder, PETS, teacher, 14, shots=1, **{'seed': 3, 'max_rows': 64, 'sampling': usual} | options))
@@ -152,7 +152,7 @@ def test_refused_before_work_starts(change, message):
     with pytest.raises(ValueError, match=message): generate(**asked)
 
 
-@pytest.mark.parametrize('method, hazard', [(CorrSynth(alpha=0.), True), (CFG(alpha=0.), True), (CorrSynth(), False), (CorrSynth(delta=1., alpha=0.), False), (FewGen(), False)])
+@pytest.mark.parametrize('decoder, hazard', [(CorrSynth(alpha=0.), True), (CFG(alpha=0.), True), (CorrSynth(), False), (CorrSynth(delta=1., alpha=0.), False), (FewGen(), False)])
 def test_the_end_of_text_hazard_is_told_once(decoder, hazard):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')

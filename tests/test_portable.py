@@ -28,7 +28,7 @@ for name in modules: importlib.import_module(name)
 """
 GENERATE = WITHOUT_POSIX + """
 from scripted_teacher import ScriptedTeacher
-from synthlab.production import produce, write_recipe
+from synthlab.production import make_config, produce
 from synthlab.recipes import Recipe
 from synthlab.runs import read_status
 from synthlab.tasks import load_task
@@ -38,7 +38,7 @@ def watch(groups, *_):
     for group in groups:
         holders.append(read_status(sys.argv[1])['holder'])
         yield group
-done = produce(write_recipe(Recipe.fewgen(shots=1), load_task('sst2'), teacher, 6), sys.argv[1], teacher, watch=watch)
+done = produce(make_config(Recipe.fewgen(shots=1), load_task('sst2'), teacher, 6), sys.argv[1], teacher, watch=watch)
 print(json.dumps([len(modules), done.counts['accepted'], holders, read_status(sys.argv[1])['holder']]))
 """
 

@@ -175,7 +175,7 @@ def test_without_a_task_the_labels_make_one(tmp_path):
     gold = [{'text': 'A new kind.', 'label': 'Weather'}, *rows]
     assert 'Weather' in evaluate(rows, gold=gold, **QUICK)['labels']
     with pytest.raises(DataError, match='not a column of labels; name the right one with label='): evaluate([{'text': str(n), 'label': f'{n}'} for n in range(300)], **QUICK)
-    with pytest.raises(DataError, match="the labels do not make a task: .*'yes' stands for 2 labels"): evaluate([{'text': 'a', 'label': 'yes'}, {'text': 'b', 'label': 'Yes'}], **QUICK)
+    with pytest.raises(DataError, match="the labels do not make a task: .*'yes' is a name of 2 labels"): evaluate([{'text': 'a', 'label': 'yes'}, {'text': 'b', 'label': 'Yes'}], **QUICK)
 
 
 def test_rows_with_several_fields_and_rows_that_are_written_out():

@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from synthlab.bakeoff import bake_off
+from synthlab.page import bake_off
 from synthlab.data import load_gold
 from synthlab.recipes import PRESETS, leave_one_out
 from synthlab.sessions import kept_embedder

@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from synthlab.corrsynth import CFG, CorrSynth, FewGen
 from synthlab.generation import generate as make
 from synthlab.data import load_gold, written_rows
 from synthlab.embeddings import Embedder
-from synthlab.evaluation import Rows, distribution, diversity, fidelity, memorisation, projection, sample_rows
+from synthlab.evaluation import Material, Rows, projection, sample_rows, take
 from synthlab.lexical import words
 from synthlab.metrics import label_cosine
 from synthlab.runs import read_rows
@@ -94,10 +94,12 @@ def gold_rows(task):
 
 def measure(rows, test, train, shown, embedder):
     "The intrinsic measures, all on the same number of rows."
-    references, few = {'demonstrations': shown.texts, 'train': train.texts}, sample_rows(test, N)
-    return {'diversity': diversity(rows, embedder), 'fidelity': fidelity(rows, train, few, embedder, most=N),
-            'distribution': distribution(rows, test, embedder, most=N), 'memorisation': memorisation(rows, references,
-                embedder)}
+    compared = Material(embedder=embedder, rows=rows, test=test, train=train, shown=shown.texts, most=N)
+    # the judge is judged on fewer rows
+    judged = replace(compared, test=sample_rows(test, N))
+    return {'diversity': take(compared, ['diversity']), 'fidelity': take(judged, ['fidelity']),
+            'distribution': take(compared, ['distribution']),
+            'memorisation': take(compared, ['novelty_demonstrations', 'novelty_train'])}
 
 
 def train_student(rows, test, seed, record=False):
@@ -136,7 +138,7 @@ def times(n=192):
 KEPT = ('matrix', 'precision', 'recall', 'density', 'judge', 'noise_floor', 'by_type', 'per_label')
 
 
-def row_prompt(entry):
+def short_entry(entry):
     "A measure without its long details."
     if 'value' not in entry: return entry
     return {'value': round(entry['value'], 5), 'interval': entry['interval']
@@ -150,7 +152,7 @@ def run_summary(folder):
     measures = json.loads((folder/'measures.json').read_text()) if (folder/'measures.json').exists() else {}
     students = [json.loads(path.read_text()) for path in sorted(folder.glob('student-*.json'))]
     rows = list(read_rows(folder, None)) if (folder/'run.db').exists() else []
-    return {'measures': {entry['name']: row_prompt(entry) for section in measures.values() for entry in section},
+    return {'measures': {entry['name']: short_entry(entry) for section in measures.values() for entry in section},
             'students': [{'accuracy': s['value'], 'macro_f1': s['details']['macro_f1'], 'test_rows': s['n'],
                           'recall': {label: row['recall'] for label, row in s['details']['per_class'].items()}}
                           for s in students],
@@ -192,9 +194,10 @@ def collect(out, path, embedder):
     maps = {name: {key: np.round(value, 3).tolist() for key, value in vars(cartography(np.array(values))).items()}
             for name, values in maps.items()}
     changed = {task: promoted(texts_of(out/task/'corrsynth-cross-0.5'), texts_of(out/task/'fewgen')) for task in runs}
-    yardsticks = {task: {entry['name']: row_prompt(entry)
-                         for entry in diversity(sample_rows(gold_rows(load_task(task))[0], N), embedder)}
-                         for task in runs}
+    real = {task: sample_rows(gold_rows(load_task(task))[0], N) for task in runs}
+    yardsticks = {task: {entry['name']: short_entry(entry)
+                         for entry in take(Material(embedder=embedder, rows=rows), ['diversity'])}
+                  for task, rows in real.items()}
     found = {'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane,
              'maps': maps, 'promoted': changed}
     path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')

@@ -43,7 +43,7 @@ def parts(task):
     return some(load_superglue(task, train), n, task), some(load_superglue(task, test), TEST_ROWS, task)
 
 
-def row_prompt(student, rows):
+def scores_of(student, rows):
     "What is kept of a student's score."
     score = student.score(rows)
     return {'accuracy': float(score), 'macro_f1': score.details['macro_f1'], 'test_rows': score.n,
@@ -54,7 +54,7 @@ def single(task, form, seed):
     "A student of one task."
     train, test = (learner_rows(text_to_text(rows, task, instruction=form == 'instruction')) for rows in parts(task))
     student = Student('minilm', recipe='quick', seed=seed, epochs=TASKS[task][2], max_length=FORMS[form]).fit(train)
-    return row_prompt(student, test)
+    return scores_of(student, test)
 
 
 def joint(seed):
@@ -63,7 +63,7 @@ def joint(seed):
     student = Student('minilm', recipe='quick', seed=seed, epochs=MULTI_EPOCHS,
                       max_length=FORMS['multi']).fit(learner_rows(multi_task({task: train for task,
                           (train, _) in every.items()})))
-    return {task: row_prompt(student, learner_rows(text_to_text(test, task, prefix=True)))
+    return {task: scores_of(student, learner_rows(text_to_text(test, task, prefix=True)))
             | {'answers_of_other_tasks': strays(student, task, test)} for task, (_, test) in every.items()}
 
 
