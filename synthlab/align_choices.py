@@ -26,10 +26,9 @@ class Aligned(NamedTuple):
     kept : ndarray
         Whether a row is kept, shape (rows,).
     summary : dict
-        `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`, how many
-        equal rows they are worth; `real`, how many real rows there were; `labels_uniform` and `labels`,
-        the share of texts in which a judge that learnt from the real rows finds the label that was asked for, before
-        and after.
+        Required: `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`,
+        the effective number of rows; `real`, the number of real rows. Optional: `labels_uniform` and `labels`, the
+        share of texts in which a classifier trained on the real rows finds the requested label, before and after.
     """
 
     weights: np.ndarray

@@ -1,36 +1,38 @@
-"The README's own task, from an empty folder: what a reader copies works, and what it promises is there."
+"The task in the guide, from an empty folder: what a reader copies works, and what it promises is there."
 import json
 import re
 from pathlib import Path
 
 import pytest
 from datasets import load_dataset
+from execnb.nbio import read_nb
 from synthlab.cli import main
 from synthlab.specs import check_task
 from synthlab.tasks import load_task
 from synthlab.strategies import find_strategy
 from fault_server import FaultServer
 
-README = (Path(__file__).parents[1]/'README.md').read_text(encoding='utf-8')
-[EXAMPLE] = [block for block in re.findall(r'```toml\n(.*?)```', README, re.S) if '[targen]' in block]
+GUIDE = read_nb(Path(__file__).parents[1]/'nbs'/'guide'/'03_without_examples.ipynb')
+TEXT = '\n'.join(cell.source for cell in GUIDE.cells if cell.cell_type == 'markdown')
+[EXAMPLE] = [block for block in re.findall(r'```toml\n(.*?)```', TEXT, re.S) if '[targen]' in block]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    "An empty folder with the README's task in it."
+    "An empty folder with the guide's task in it."
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('OPENAI_API_KEY', 'none')
     (tmp_path/'mine.toml').write_text(EXAMPLE, encoding='utf-8')
     return tmp_path
 
 
-def test_the_task_of_the_readme_is_sound(folder):
+def test_the_task_of_the_guide_is_sound(folder):
     task = load_task('mine.toml')
     check_task(task, find_strategy(task))
     assert task.fields == ('message', 'reply') and task.targen.vary['tone'] == ('friendly', 'short', 'formal')
 
 
-def test_the_task_of_the_readme_runs_from_an_empty_folder(folder, capfd):
+def test_the_task_of_the_guide_runs_from_an_empty_folder(folder, capfd):
     with FaultServer(faults=.2) as server:
         asked = ['generate', 'mine.toml', '--recipe', 'targen', '--base-url', server.url, '--teacher', 'birds', '--whole-schema', '--n', '12', '--correct', 'none', '--out', 'runs/mine']
         assert main([*asked, '--estimate']) == 0
