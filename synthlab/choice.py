@@ -54,6 +54,8 @@ def register(stage: str) -> Callable[[type], type]:
     def add(kind: type) -> type:
         if not getattr(kind, 'choice', ''):
             raise ValueError(f"{kind.__name__} has no name: add `choice = 'a-name'`")
+        if 'choice' in getattr(kind, '__annotations__', {}):
+            raise ValueError(f"{kind.__name__}: its name is no option: write choice = 'a-name', without a type")
         there = CHOICES[stage].get(kind.choice, kind)
         # A notebook cell or a file may be run twice, and defines the same class anew.
         if there.__qualname__ != kind.__qualname__:

@@ -21,12 +21,10 @@ from .choice import Choice, option, register
 class Selecting(Choice):
     """How examples are chosen: the base of the choices of the select stage.
 
-    A subclass that chooses examples before the first call has `plans = True` and `pick`.
+    A subclass that chooses examples before the first call has `pick`.
 
     Attributes
     ----------
-    plans : bool
-        Whether examples are chosen before the first call.
     cluster : int
         Rows that `pick` returns for each pick.
     show : str
@@ -35,10 +33,14 @@ class Selecting(Choice):
         Sentence encoder whose embeddings `pick` sees.
     """
 
-    plans = False
     cluster = 1
     show = 'picks'
     embedder = 'minilm'
+
+    @property
+    def plans(self) -> bool:
+        """Whether examples are chosen before the first call."""
+        return type(self).pick is not Selecting.pick
 
     def pick(self, X: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Pick rows of one label.
@@ -55,7 +57,7 @@ class Selecting(Choice):
         Returns
         -------
         ndarray
-            Row numbers of the picks in order, each with the rows of its cluster behind it, shape (n, cluster).
+            Row numbers of the picks in order, shape (n,) or, each with the rows of its cluster behind it, (n, cluster).
         """
         raise NotImplementedError(f'{type(self).__name__} has no method pick(X, n, seed)')
 
@@ -130,7 +132,6 @@ class UncertaintySelection(Selecting):
 
     choice = 'uncertainty'
     papers = ('synalign',)
-    plans = True
     length_scale: float | str = option('median', above=0, among=('median',))
     scale: float = option(.5, above=0)
     noise: float = option(1e-4, above=0)
@@ -168,7 +169,6 @@ class SpreadSelection(Selecting):
     """
 
     choice = 'spread'
-    plans = True
     way: str = option('farthest', among=WAYS)
     embedder: str = option('minilm')
 
@@ -192,8 +192,10 @@ def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool:
             raise ValueError(f'label {label!r} has {len(texts)} examples, and a prompt shows {shots}: give more gold '
                              f'rows, or lower shots')
         n = min(number*each, max(each, len(texts)//selection.cluster))
-        try: plan[label] = plan_entries(selection.pick(encoder.encode(texts), n, seed), shots, selection.show)[:number]
+        try:
+            picks = np.asarray(selection.pick(encoder.encode(texts), n, seed))
+            plan[label] = plan_entries(picks.reshape(len(picks), -1), shots, selection.show)[:number]
         except ValueError as error:
-            raise ValueError(f'no examples of {label!r} can be selected: {error}. Mend the real rows, or take '
+            raise ValueError(f'no examples of {label!r} can be selected: {error}. Correct the real rows, or take '
                              f'select = "random"') from error
     return plan

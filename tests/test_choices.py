@@ -35,7 +35,6 @@ class Latest(Selecting):
     """
 
     choice = 'latest'
-    plans = True
     skip: int = option(0, least=0)
 
     def pick(self, X, n, seed): return np.arange(len(X) - 1 - self.skip, -1, -1)[:n, None]

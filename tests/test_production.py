@@ -85,4 +85,4 @@ def test_a_bar_of_accepted_rows_is_shown_after_two_seconds(capsys):
         for status in ('accepted', 'rejected', 'accepted'): yield SimpleNamespace(rows=[{'status': status, 'tokens': 5}])
     assert len(list(show_progress(groups(0), 6, 4))) == 3 and capsys.readouterr().err == ''
     list(show_progress(groups(2.1), 6, 4))
-    assert re.search(r'6/6 \[[^]]*row/s, \d+ tokens/s\]', capsys.readouterr().err)
+    assert re.search(r'6/6 \[[^]]*row, \d+ tokens/s\]', capsys.readouterr().err)
