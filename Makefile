@@ -43,6 +43,7 @@ notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLA
 export: .venv/installed-dev ## clean the notebooks and export them to synthlab/
 	$(bin)/nbdev_clean
 	$(bin)/nbdev_export
+	$(bin)/python tests/tools/folder_faces.py
 
 readme: .venv/installed-dev ## render nbs/index.ipynb to README.md
 	$(bin)/python tests/tools/render_readme.py

@@ -34,7 +34,7 @@ setup(
     license_files=['LICENSE', 'NOTICE'],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[lib, f'{lib}.*']),
-    package_data={lib: ['py.typed', '__init__.pyi', 'resources/**/*']},
+    package_data={lib: ['py.typed', '__init__.pyi', '*/__init__.pyi', 'resources/**/*']},
     include_package_data=False,
     install_requires=shlex.split(cfg['requirements']),
     extras_require={key.removesuffix(extra): shlex.split(value) for key, value in cfg.items() if key.endswith(extra)},

@@ -15,16 +15,16 @@ __version__ = "0.1.0"
 DISTRIBUTION = 'synthlab-text'
 
 _HOMES = {
-    'alignment': ['MMDWeights', 'resample'], 'chat': ['ChatTeacher'],
-    'contrast': ['contrast_weights', 'correlate', 'live_weights'],
-    'self_correction': ['SelfCorrection'], 'corrsynth': ['CFG', 'CorrSynth', 'FewGen'], 'coverage': ['coverage_rate'],
-    'embeddings': ['Embedder'], 'fidelity': ['mauve'], 'lexical': ['distinct_n', 'near_duplicates', 'self_bleu'],
-    'util': ['CannotMeasure'], 'mmd': ['mmd2'], 'quality': ['compare', 'evaluate'],
-    'recipes': ['Recipe', 'generate', 'load_recipe'], 'report': ['show_run'], 'requests': ['Request'],
-    'page': ['bake_off'], 'runs': ['read_rows'], 'sampling': ['Sampling'],
-    'semantic': ['label_cosine', 'novelty', 'vendi_score'],
-    'students': ['Student'], 'targen': ['TarGEN'], 'tasks': ['Label', 'Task', 'load_task'],
-    'teachers': ['CausalTeacher'], 'uncertainty': ['UncertaintyTracker']}
+    'align.mmd': ['mmd2'], 'align.weights': ['MMDWeights', 'resample'], 'bakeoff.page': ['bake_off'],
+    'correct.self_correction': ['SelfCorrection'], 'decode.choices': ['CFG', 'CorrSynth', 'FewGen'],
+    'decode.contrast': ['contrast_weights', 'correlate', 'live_weights'], 'decode.sampling': ['Sampling'],
+    'embeddings': ['Embedder'], 'measure.fidelity': ['mauve'],
+    'measure.lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'measure.quality': ['compare', 'evaluate'],
+    'measure.report': ['show_run'], 'measure.semantic': ['label_cosine', 'novelty', 'vendi_score'],
+    'measure.students': ['Student'], 'run.recipe': ['Recipe', 'generate', 'load_recipe'], 'run.targen': ['TarGEN'],
+    'select.coverage': ['coverage_rate'], 'select.uncertainty': ['UncertaintyTracker'], 'store.runs': ['read_rows'],
+    'tasks.task': ['Label', 'Task', 'load_task'], 'teacher.causal': ['CausalTeacher'],
+    'teacher.chat': ['ChatTeacher'], 'teacher.requests': ['Request'], 'util': ['CannotMeasure']}
 _load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
 
 

@@ -24,7 +24,7 @@ def pytest_configure(config):
 @pytest.fixture(scope='module', params=['stories260K', 'pocket'])
 def teacher(request):
     "A small model that others trained, where there is one, and the embedded one."
-    from synthlab.teachers import CausalTeacher
+    from synthlab.teacher.causal import CausalTeacher
     if request.param == 'pocket': return CausalTeacher('pocket')
     folder = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
     if not folder.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')

@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 from synthlab import Recipe, load_task, read_rows
 from synthlab.choice import CHOICES, choice_name, make_choice
-from synthlab.cli import main
-from synthlab.runs import open_run
+from synthlab.cli.main import main
+from synthlab.store.runs import open_run
 
 TOYS = '''
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from synthlab.align_choices import Aligned, Aligning
+from synthlab.align.choices import Aligned, Aligning
 from synthlab.choice import option, register
-from synthlab.correction import Verdict
-from synthlab.correct_choices import Correcting
-from synthlab.corrsynth import Decoding
-from synthlab.decoding import DecodePlan
-from synthlab.prompt_choices import Prompting
-from synthlab.select_choices import Selecting
+from synthlab.correct.questions import Verdict
+from synthlab.correct.choices import Correcting
+from synthlab.decode.choices import Decoding
+from synthlab.decode.loop import DecodePlan
+from synthlab.prompt.choices import Prompting
+from synthlab.select.choices import Selecting
 
 
 @register('select')
@@ -205,7 +205,7 @@ def test_a_file_beside_the_recipe_is_found_from_elsewhere(folder, tmp_path_facto
 def test_a_class_written_in_python_needs_no_file():
     from dataclasses import dataclass
     from synthlab.choice import register
-    from synthlab.select_choices import Selecting
+    from synthlab.select.choices import Selecting
     try:
         @register('select')
         @dataclass(frozen=True)

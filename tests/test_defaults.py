@@ -99,10 +99,12 @@ def written(node, path):
 
 def test_collection_misses_no_parameter_of_the_source(page):
     missed = []
-    for file in sorted(Path(synthlab.__file__).parent.glob('[a-z]*.py')):
-        public = getattr(importlib.import_module(f'synthlab.{file.stem}'), '__all__', ())
+    package = Path(synthlab.__file__).parent
+    for file in sorted(package.rglob('[a-z]*.py')):
+        dotted = '.'.join(file.relative_to(package).with_suffix('').parts)
+        public = getattr(importlib.import_module(f'synthlab.{dotted}'), '__all__', ())
         for node in ast.parse(file.read_text(encoding='utf-8')).body:
-            if getattr(node, 'name', None) in public: missed += [place for place in written(node, f'{file.stem}.{node.name}') if place not in page['places']]
+            if getattr(node, 'name', None) in public: missed += [place for place in written(node, f'{dotted}.{node.name}') if place not in page['places']]
     assert not missed
 
 
@@ -128,9 +130,9 @@ def added(module, name, value):
 
 def test_a_new_default_without_a_reason_is_found(page):
     def tempered(logits, coolness=.3): return logits
-    module = importlib.import_module('synthlab.contrast')
+    module = importlib.import_module('synthlab.decode.contrast')
     with added(module, 'tempered', tempered): places = page['of_module'](module)
-    assert set(page['faults'](page['places'] | places, page['entries'])) - set(page['wrong']) == {'no reason for contrast.tempered.coolness = 0.3'}
+    assert set(page['faults'](page['places'] | places, page['entries'])) - set(page['wrong']) == {'no reason for decode.contrast.tempered.coolness = 0.3'}
 
 
 def test_figures_are_found_whole_and_rounded():

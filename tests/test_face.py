@@ -30,7 +30,7 @@ def test_the_stub_says_the_same_as_the_package():
 
 
 def test_modules_are_still_modules():
-    code = 'from synthlab import chat, tasks\nimport synthlab.recipes\nassert chat.__name__ == "synthlab.chat" and synthlab.recipes.__name__ == "synthlab.recipes"'
+    code = 'from synthlab.tasks import task as tasks; from synthlab.teacher import chat\nimport synthlab.run.recipe\nassert chat.__name__ == "synthlab.teacher.chat" and synthlab.run.recipe.__name__ == "synthlab.run.recipe"'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from synthlab import metrics
-from synthlab.data import DataError, as_rows, as_table, load_gold
+from synthlab.correct.transitions import repair_rates, transition_matrix
 from synthlab.embeddings import Embedder, as_embeddings
-from synthlab.entities import extractor
-from synthlab.evaluation import Rows
 from synthlab.inputs import as_labels, as_texts
-from synthlab.lexical import earlier_twins, self_bleu_scores
-from synthlab.students import Student, accuracy, text_and_label, weight_column
-from synthlab.superglue import read_gold
-from synthlab.tasks import Label, Task, load_task
-from synthlab.transitions import repair_rates, transition_matrix
+from synthlab.measure import labels as metrics
+from synthlab.measure.entities import extractor
+from synthlab.measure.evaluate import Rows
+from synthlab.measure.lexical import earlier_twins, self_bleu_scores
+from synthlab.measure.students import Student, accuracy, text_and_label, weight_column
+from synthlab.tasks.gold import DataError, as_rows, as_table, load_gold
+from synthlab.tasks.superglue import read_gold
+from synthlab.tasks.task import Label, Task, load_task
 
 POND = Task(name='pond', instruction='Write about {{ verbalisation }}.', labels=[Label(name='frogs', aliases=['0']), Label(name='herons', aliases=['1'])])
 ROWS = [{'id': '007', 'text': 'They sing.\r\n', 'label': 'frogs'}, {'id': 'b', 'text': 'NA', 'label': 'herons'}, {'id': 'c', 'text': 'nan', 'label': 'frogs'}]

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthlab import decoding
-from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, RowCache, Sampling, decode
-from synthlab.production import produce, make_config
-from synthlab.recipes import Recipe
-from synthlab.tasks import load_task
-from synthlab.teachers import CausalTeacher
+from synthlab.decode import loop as decoding
+from synthlab.decode.contrast import contrast_weights
+from synthlab.decode.loop import DecodePlan, RowCache, Sampling, decode
+from synthlab.run.produce import produce, make_config
+from synthlab.run.recipe import Recipe
+from synthlab.tasks.task import load_task
+from synthlab.teacher.causal import CausalTeacher
 
 LABELS = list('abcd')
 RUNS = '''
 import re, sys
 from pathlib import Path
-from synthlab.decoding import Sampling
-from synthlab.recipes import Recipe
-from synthlab.teachers import CausalTeacher
+from synthlab.decode.loop import Sampling
+from synthlab.run.recipe import Recipe
+from synthlab.teacher.causal import CausalTeacher
 teacher = CausalTeacher('pocket')
 for seed in range(10):
     Recipe.corrsynth(shots=1).generate('ag_news', n=64, out=Path(sys.argv[1])/f'{seed}', teacher=teacher, seed=seed, sampling=Sampling(max_new_tokens=12 + 4*(seed % 3)))
@@ -105,7 +105,7 @@ def test_tensors_of_another_shape_get_memory_of_their_own():
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='resident memory is read from /proc')
 def test_a_process_that_makes_many_runs_does_not_grow(tmp_path):
-    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(Path(decoding.__file__).parents[1]), os.environ.get('PYTHONPATH', '')])}
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(Path(decoding.__file__).parents[2]), os.environ.get('PYTHONPATH', '')])}
     done = subprocess.run([sys.executable, '-c', RUNS, str(tmp_path)], env=env, capture_output=True, text=True)
     assert not done.returncode, done.stderr[-2000:]
     kib = [int(line) for line in done.stdout.split()]

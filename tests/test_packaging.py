@@ -12,7 +12,7 @@ import pytest
 import synthlab
 import synthlab._modidx
 import yaml
-from synthlab.export import _papers
+from synthlab.store.export import _papers
 from synthlab.util import how_to_install
 
 ROOT = Path(__file__).parents[1]
@@ -71,16 +71,16 @@ def test_the_metadata_says_who_and_under_which_terms(installed):
     licences = {path.name: path.locate().read_bytes() for path in found.files if path.parent.name == 'licenses'}
     assert licences == {name: (ROOT/name).read_bytes() for name in ('LICENSE', 'NOTICE')} and set(told.get_all('License-File')) == set(licences)
     assert 'RESEARCH OR\nNON-COMMERCIAL USE ONLY' in found.metadata.get_payload()
-    assert any(point.name == 'synthlab' and point.value == 'synthlab.cli:main' for point in found.entry_points)
+    assert any(point.name == 'synthlab' and point.value == 'synthlab.cli.main:main' for point in found.entry_points)
 
 
 OUTSIDE = """
 import sys
 from pathlib import Path
-import synthlab, synthlab.tasks
-from synthlab.runs import read_rows
+import synthlab, synthlab.tasks.task
+from synthlab.store.runs import read_rows
 assert Path(synthlab.__file__).is_relative_to(sys.argv[1]), synthlab.__file__
-assert len(synthlab.tasks.task_names()) == 16
+assert len(synthlab.tasks.task.task_names()) == 16
 print([row['label'] for row in read_rows('run')])
 """
 
@@ -95,7 +95,7 @@ def test_what_is_installed_works_outside_the_checkout(installed, tmp_path):
 
 def test_messages_name_extras_that_there_are():
     "Every extra that a module tells users to install is one of settings.ini, and no message names the distribution by hand."
-    texts = {path.name: path.read_text(encoding='utf-8') for path in (ROOT/'synthlab').glob('*.py')}
+    texts = {path.name: path.read_text(encoding='utf-8') for path in (ROOT/'synthlab').rglob('*.py') if path.name != '__init__.py'}
     named = {extra for text in texts.values() for extra in re.findall(r"how_to_install\('(\w+)'\)", text)}
     assert named == {'structured', 'mauve', 'ner', 'offline'} and all(f'{extra}_requirements' in SETTINGS for extra in named)
     assert [name for name, text in texts.items() if 'pip install' in text] == ['util.py']

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from synthlab.asking import has_short_context
-from synthlab.attributes import extract
-from synthlab.cli import main
-from synthlab.models import model_path
-from synthlab.seeds import SeedBank
-from synthlab.strategies import find_strategy
-from synthlab.tasks import load_task
-from synthlab.teachers import CausalTeacher
+from synthlab.cli.main import main
+from synthlab.decode.model import model_path
+from synthlab.prompt.records import extract
+from synthlab.prompt.seeds import SeedBank
+from synthlab.tasks.strategies import find_strategy
+from synthlab.tasks.task import load_task
+from synthlab.teacher.asking import has_short_context
+from synthlab.teacher.causal import CausalTeacher
 
 pytest.importorskip('llguidance')
 TASKS = ('ag_news', 'imdb', 'sst2', 'humor', 'amazon_category', 'toi_headlines')

@@ -15,10 +15,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent/'tools'))
 from scripted_teacher import ScriptedTeacher                    # noqa: E402
-from synthlab.decoding import Sampling                          # noqa: E402
-from synthlab.recipes import PRESETS                            # noqa: E402
-from synthlab.runs import read_rows                             # noqa: E402
-from synthlab.teachers import CausalTeacher                     # noqa: E402
+from synthlab.decode.loop import Sampling                          # noqa: E402
+from synthlab.run.recipe import PRESETS                            # noqa: E402
+from synthlab.store.runs import read_rows                             # noqa: E402
+from synthlab.teacher.causal import CausalTeacher                     # noqa: E402
 
 STORED = Path(__file__).with_name('same_rows.json')
 POCKET = {'fewgen': {}, 'cfg': {'delta': .5}, 'corrsynth': {'repeats': 2, 'mode': 'hybrid'}, 'synalign': {'per_record': 4}, 'simprompt': {}, 'attrprompt': {},

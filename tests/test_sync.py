@@ -15,11 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def copy(tmp_path):
-    "What nbdev needs of the repository: notebooks, settings, and the hand-written lines of `__init__.py`."
+    "What nbdev needs of the repository: notebooks, settings, and every `__init__.py`."
     shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=shutil.ignore_patterns('.*', '__pycache__'))
     shutil.copy2(ROOT/'settings.ini', tmp_path)
-    (tmp_path/'synthlab').mkdir()
-    shutil.copy2(ROOT/'synthlab'/'__init__.py', tmp_path/'synthlab')
+    for path in (ROOT/'synthlab').rglob('__init__.py'):
+        target = tmp_path/path.relative_to(ROOT)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy2(path, target)
     return tmp_path
 
 

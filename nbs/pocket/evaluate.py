@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from synthlab.correct_choices import Correction
-from synthlab.correction import SHORT_REASON, correction_requests
-from synthlab.corrsynth import CorrSynth, FewGen
-from synthlab.generation import generate
-from synthlab.instances import fault_of
-from synthlab.requests import Answer, read_reply
-from synthlab.specs import Job, InstanceSeed
-from synthlab.tasks import load_task
-from synthlab.teachers import CausalTeacher
+from synthlab.correct.choices import Correction
+from synthlab.correct.questions import SHORT_REASON, correction_requests
+from synthlab.decode.choices import CorrSynth, FewGen
+from synthlab.prompt.targeted import fault_of
+from synthlab.run.generate import generate
+from synthlab.tasks.strategy import Job, InstanceSeed
+from synthlab.tasks.task import load_task
+from synthlab.teacher.causal import CausalTeacher
+from synthlab.teacher.requests import Answer, read_reply
 
 from corpus import PARTS, classifier, cut, gold, test_texts
 from prompts import KINDS, Prompts

@@ -2,18 +2,18 @@
 answer."""
 import json
 
-from synthlab.attributes import extract_request, make_record, write_request
-from synthlab.attrprompt import simprompt_messages, values_request
-from synthlab.correct_choices import Correction
-from synthlab.correction import SHORT_REASON, correction_requests
-from synthlab.instances import instance_request
-from synthlab.models import plain_prompt
-from synthlab.requests import Request
-from synthlab.sampling import Sampling
-from synthlab.seeds import contexts_request, seeds_request
-from synthlab.specs import Job, InstanceSeed
-from synthlab.strategies import find_strategy
-from synthlab.tasks import load_task
+from synthlab.correct.choices import Correction
+from synthlab.correct.questions import SHORT_REASON, correction_requests
+from synthlab.decode.model import plain_prompt
+from synthlab.decode.sampling import Sampling
+from synthlab.prompt.records import extract_request, make_record, write_request
+from synthlab.prompt.seeds import contexts_request, seeds_request
+from synthlab.prompt.targeted import instance_request
+from synthlab.prompt.values import simprompt_messages, values_request
+from synthlab.tasks.strategies import find_strategy
+from synthlab.tasks.strategy import Job, InstanceSeed
+from synthlab.tasks.task import load_task
+from synthlab.teacher.requests import Request
 
 # What each kind of prompt takes of the training examples.
 KINDS = {'few-shot': .26, 'classify': .05, 'simprompt': .04, 'attributes': .11, 'from attributes': .14,

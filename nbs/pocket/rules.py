@@ -19,10 +19,10 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from synthlab.attributes import GENERAL, attribute_list
 from synthlab.embeddings import default_embedder
-from synthlab.entities import RuleExtractor
-from synthlab.tasks import load_task
+from synthlab.measure.entities import RuleExtractor
+from synthlab.prompt.records import GENERAL, attribute_list
+from synthlab.tasks.task import load_task
 
 from corpus import PARTS
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
-from synthlab.alignment import BlockProblem, MMDWeights, choose_storage
-from synthlab.mmd import draw_features, mean_features
-from synthlab.simplex import fista
+from synthlab.align.mmd import draw_features, mean_features
+from synthlab.align.solver import fista
+from synthlab.align.weights import BlockProblem, MMDWeights, choose_storage
 
 CLUSTERS, JUNK = 40, .1
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import aiohttp
 import httpx2
 import openai
-from synthlab import chat
-from synthlab.chat import ChatTeacher
-from synthlab.decoding import Sampling
-from synthlab.requests import Request
-from synthlab.throttle import retry_after
+from synthlab.decode.loop import Sampling
+from synthlab.teacher import chat
+from synthlab.teacher.chat import ChatTeacher
+from synthlab.teacher.requests import Request
+from synthlab.teacher.throttle import retry_after
 
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 SERVER = Path(__file__).parents[1]/'tools'/'fault_server.py'

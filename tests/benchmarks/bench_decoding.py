@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from synthlab.contrast import contrast_weights
-from synthlab.decoding import DecodePlan, RecordedSteps, RowCache, Sampling, decode, read_prompts, recordable, step
-from synthlab.teachers import CausalTeacher
+from synthlab.decode.contrast import contrast_weights
+from synthlab.decode.loop import DecodePlan, RecordedSteps, RowCache, Sampling, decode, read_prompts, recordable, step
+from synthlab.teacher.causal import CausalTeacher
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 from transformers.utils import logging
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-from synthlab.lexical import (
+from synthlab.measure.lexical import (
     compression_ratio,
     distinct_n,
     length_distribution,

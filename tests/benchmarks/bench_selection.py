@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
-from synthlab.selection import posterior_variance, select_farthest
+from synthlab.select.selectors import posterior_variance, select_farthest
+from synthlab.select.uncertainty import UncertaintyTracker, memory_needed
 from synthlab.system import available_memory
-from synthlab.uncertainty import UncertaintyTracker, memory_needed
 
 LEAST_RATIO, MOST_TRAFFIC, MOST_ERROR, NOISE = 300, 2.0, 1e-5, 1e-4
 

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthlab.export import write_csv, write_jsonl, write_parquet
-from synthlab.runs import Run, open_run, read_status
+from synthlab.store.export import write_csv, write_jsonl, write_parquet
+from synthlab.store.runs import Run, open_run, read_status
 from synthlab.util import row_id
 
 MEMBERS, STATUS_SECONDS, MORE_MEMORY = 4, 2.0, 64

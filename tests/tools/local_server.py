@@ -15,8 +15,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, RootModel
 
-from synthlab.requests import Request
-from synthlab.sampling import Sampling
+from synthlab.decode.sampling import Sampling
+from synthlab.teacher.requests import Request
 
 _shapes: dict[str, type[BaseModel]] = {}
 

@@ -1,7 +1,7 @@
 """Execute notebooks in place and keep their outputs.
 
     python tests/tools/run_notebooks.py                           all of nbs/, in order
-    python tests/tools/run_notebooks.py nbs/03_contrast.ipynb     only these
+    python tests/tools/run_notebooks.py nbs/decode/02_contrast.ipynb     only these
     python tests/tools/run_notebooks.py --flags "gold slow"       cells with these flags too
 
 Each notebook runs in a process of its own, without the cells that `nbdev_test` skips. A skipped cell keeps its
@@ -118,7 +118,7 @@ def main():
         process = multiprocessing.get_context('spawn').Process(target=run, args=(path, set(args.flags.split())))
         process.start()
         process.join()
-        if process.exitcode: failed.append(path.name)
+        if process.exitcode: failed.append(str(path.relative_to(ROOT)))
         outcome = '  FAILED' if process.exitcode else ''
         print(f'{time.perf_counter() - start:6.1f} s  {path.relative_to(ROOT)}{outcome}', flush=True)
     if failed: sys.exit(f"failed: {', '.join(failed)}")

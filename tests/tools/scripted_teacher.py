@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fault_server import digest, from_pattern, wanted_schema
-from synthlab.asking import TeacherError, TextTeacher
-from synthlab.requests import Answer, Request, find_json, json_schema, request_key
+from synthlab.teacher.asking import TeacherError, TextTeacher
+from synthlab.teacher.requests import Answer, Request, find_json, json_schema, request_key
 
 START, END = 'b br ch d dr f fl g gr h k l m n p pl qu r s st t tr v w z'.split(), 'ab al an ap ark eck el em en erd ett ic ill im ind ock ol on ort um un url'.split()
 FAULTS = ('truncated', 'prose', 'fenced', 'schema', 'empty', 'refusal', 'wrong label', 'given up', 'filtered')

@@ -1,0 +1,13 @@
+"""Align: do the rows together look like the real data?"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'choices': ['Aligned', 'Aligning', 'MMDAlignment'],
+    'mmd': ['FeatureMap', 'NoiseFloor', 'PermutationTest', 'draw_features', 'mmd2', 'mmd2_interval', 'noise_floor',
+        'permutation_test', 'witness'],
+    'solver': ['Solution', 'effective_size', 'fista'],
+    'weights': ['MMDWeights', 'add_weights', 'herd', 'plot_alignment', 'plot_witness', 'resample', 'row_witness',
+        'witness_examples'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

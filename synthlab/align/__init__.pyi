@@ -1,0 +1,24 @@
+"The public names of synthlab.align, for editors and type checkers."
+from .choices import Aligned as Aligned
+from .choices import Aligning as Aligning
+from .choices import MMDAlignment as MMDAlignment
+from .mmd import FeatureMap as FeatureMap
+from .mmd import NoiseFloor as NoiseFloor
+from .mmd import PermutationTest as PermutationTest
+from .mmd import draw_features as draw_features
+from .mmd import mmd2 as mmd2
+from .mmd import mmd2_interval as mmd2_interval
+from .mmd import noise_floor as noise_floor
+from .mmd import permutation_test as permutation_test
+from .mmd import witness as witness
+from .solver import Solution as Solution
+from .solver import effective_size as effective_size
+from .solver import fista as fista
+from .weights import MMDWeights as MMDWeights
+from .weights import add_weights as add_weights
+from .weights import herd as herd
+from .weights import plot_alignment as plot_alignment
+from .weights import plot_witness as plot_witness
+from .weights import resample as resample
+from .weights import row_witness as row_witness
+from .weights import witness_examples as witness_examples

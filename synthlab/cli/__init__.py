@@ -1,0 +1,8 @@
+"""The command line"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'terminal': ['UserError'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -1,0 +1,11 @@
+"""Correct: is the label right?"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'choices': ['Correcting', 'Correction'],
+    'questions': ['Verdict', 'correction_messages'],
+    'self_correction': ['SelfCorrection'],
+    'transitions': ['RepairRates', 'TransitionMatrix', 'repair_rates', 'transition_matrix'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

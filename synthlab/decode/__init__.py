@@ -1,0 +1,13 @@
+"""Decode: how are the tokens drawn?"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'choices': ['CFG', 'CorrSynth', 'Decoding', 'FewGen', 'add_contrast_rows', 'group_weights'],
+    'contrast': ['contrast_weights', 'correlate', 'live_weights', 'plausible'],
+    'loop': ['Block', 'Completion', 'DecodePlan', 'DecodeStats', 'RecordedSteps', 'decode', 'never_waits', 'record',
+        'recordable'],
+    'model': ['CausalModel', 'Prompt'],
+    'sampling': ['Sampling'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -1,0 +1,23 @@
+"The public names of synthlab.decode, for editors and type checkers."
+from .choices import CFG as CFG
+from .choices import CorrSynth as CorrSynth
+from .choices import Decoding as Decoding
+from .choices import FewGen as FewGen
+from .choices import add_contrast_rows as add_contrast_rows
+from .choices import group_weights as group_weights
+from .contrast import contrast_weights as contrast_weights
+from .contrast import correlate as correlate
+from .contrast import live_weights as live_weights
+from .contrast import plausible as plausible
+from .loop import Block as Block
+from .loop import Completion as Completion
+from .loop import DecodePlan as DecodePlan
+from .loop import DecodeStats as DecodeStats
+from .loop import RecordedSteps as RecordedSteps
+from .loop import decode as decode
+from .loop import never_waits as never_waits
+from .loop import record as record
+from .loop import recordable as recordable
+from .model import CausalModel as CausalModel
+from .model import Prompt as Prompt
+from .sampling import Sampling as Sampling

@@ -1,0 +1,16 @@
+"""Prompt: what is the teacher asked to write?"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'attributes': ['AttributePrompts'],
+    'choices': ['Attributes', 'FewShot', 'Prompting', 'Targeted'],
+    'leaks': ['Finding', 'Inspection', 'inspect', 'quotes'],
+    'prompts': ['FewShotPrompts', 'Prompts', 'RowPlace', 'RowPrompt'],
+    'records': ['Extraction', 'NewTexts', 'NoRecord', 'Record', 'edited', 'extract', 'read_records', 'recombine',
+        'write_request'],
+    'seeds': ['SeedBank', 'StepCounts', 'read_seeds'],
+    'targeted': ['Attempt', 'TargetedPrompts'],
+    'values': ['AskedValues', 'ask_values', 'draw_records'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

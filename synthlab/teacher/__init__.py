@@ -1,0 +1,13 @@
+"""Teachers: who answers, how a reply is read, and what may be spent"""
+# Below the docstring, written by tests/tools/folder_faces.py.
+import lazy_loader
+
+_HOMES = {
+    'asking': ['answers'],
+    'budget': ['Budget', 'Estimate', 'Prices', 'Usage'],
+    'causal': ['CausalTeacher'],
+    'chat': ['ChatTeacher'],
+    'requests': ['Answer', 'Reply', 'Request', 'read_reply'],
+    'throttle': ['Limit', 'Throttle'],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
