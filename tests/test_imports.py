@@ -114,10 +114,13 @@ def test_no_circle_of_imports():
     assert not found, ' imports '.join(found)
 
 
+def numbered(): return [path for path in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb') if path.parent.name != 'guide']
+
+
 def notebook_numbers():
-    "The number of the notebook that exports each module."
+    "The number of the notebook that exports each module; pages of the guide export none."
     numbers = {}
-    for path in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb'):
+    for path in numbered():
         folder = path.relative_to(ROOT/'nbs').parent.as_posix().replace('/', '.').strip('.')
         number, name = path.stem.split('_', 1)
         numbers[f'{folder}.{name}'.strip('.')] = number
@@ -126,7 +129,7 @@ def notebook_numbers():
 
 def test_every_module_has_a_notebook_of_its_name():
     assert set(notebook_numbers()) == set(module_files(ROOT/'synthlab'))
-    for path in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb'):
+    for path in numbered():
         name = '.'.join([*path.relative_to(ROOT/'nbs').parts[:-1], path.stem.split('_', 1)[1]])
         assert re.search(rf'#\|\s*default_exp {re.escape(name)}\b', path.read_text(encoding='utf-8')), f'{path.name} does not export {name}'
 
