@@ -31,6 +31,11 @@ QUESTIONS = {
 CHOICES: dict[str, dict[str, type]] = {stage: {} for stage in QUESTIONS}
 
 
+def _is_ours(kind: type) -> bool:
+    "Whether a class is one of the package."
+    return kind.__module__.startswith('synthlab.')
+
+
 def register(stage: str) -> Callable[[type], type]:
     """Register a class as a choice of a stage, under the name in its attribute `choice`.
 
@@ -57,11 +62,12 @@ def register(stage: str) -> Callable[[type], type]:
         if 'choice' in getattr(kind, '__annotations__', {}):
             raise ValueError(f"{kind.__name__}: its name is no option: write choice = 'a-name', without a type")
         there = CHOICES[stage].get(kind.choice, kind)
-        # A notebook cell or a file may be run twice, and defines the same class anew.
+        # A notebook cell or a file may be run twice, and defines the same class anew. A notebook of ours that does so
+        # with a class of the package leaves the package's own in its place.
         if there.__qualname__ != kind.__qualname__:
             raise ValueError(f'{kind.__name__}: the stage {stage} has a choice {kind.choice!r}, {there.__name__}: take '
                              f'another name')
-        CHOICES[stage][kind.choice] = kind
+        if not _is_ours(there) or there.__module__ == kind.__module__: CHOICES[stage][kind.choice] = kind
         return kind
     return add
 
@@ -225,8 +231,10 @@ def find_kind(stage: str, name: Any, folder: Path | None = None) -> tuple[str, t
 # %% ../nbs/02_choice.ipynb #4bc8a351
 def choice_name(stage: str, choice: Any) -> str:
     """Name of a choice within its stage; a ValueError if it is not registered there."""
+    own = type(choice)
     for name, kind in CHOICES[stage].items():
-        if type(choice) is kind: return name
+        # Of a class that was defined twice, objects of both are of this choice.
+        if own is kind or (own.__qualname__, getattr(own, 'choice', None)) == (kind.__qualname__, kind.choice): return name
     raise ValueError(f"{choice!r} is no choice for the stage {stage!r}; there are "
                      f"{', '.join(kind.__name__ for kind in CHOICES[stage].values())}")
 
@@ -255,7 +263,7 @@ def make_choice(stage: str, table: Mapping[str, Any], folder: Path | None = None
     """
     if not isinstance(table, Mapping):
         raise ValueError(f"[{stage}] must be a table with a choice, got {table!r}: write [{stage}] and choice = "
-                         f"\"{next(iter(CHOICES[stage]))}\"")
+                         f"\"{next(iter(CHOICES[stage]), 'name')}\"")
     options = {key: value for key, value in table.items() if key != 'choice'}
     name, kind = find_kind(stage, table.get('choice'), folder)
     known = option_names(kind)

@@ -225,3 +225,17 @@ def test_the_names_of_choices_are_those_of_the_docs():
         'decode': ['independent', 'correlated', 'cfg'],
         'correct': ['none', 'self-correction'],
         'align': ['none', 'mmd']}
+
+
+def test_a_notebook_that_defines_a_class_of_the_package_again_leaves_the_packages_own():
+    from dataclasses import dataclass
+    from synthlab.choice import register
+    from synthlab.decode.choices import Decoding
+    from synthlab.decode.choices import FewGen as own
+    @dataclass(frozen=True)
+    class FewGen(Decoding):
+        "The same, in a notebook."
+        choice = 'independent'
+    FewGen.__qualname__ = 'FewGen'
+    assert register('decode')(FewGen) is FewGen and CHOICES['decode']['independent'] is own
+    assert choice_name('decode', FewGen()) == choice_name('decode', own()) == 'independent'

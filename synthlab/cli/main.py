@@ -106,7 +106,7 @@ def _option_parameter(stage: str, kind: type, part: dataclasses.Field) -> inspec
     "The command-line option of a field of a choice."
     value, more = _value_type(part)
     known = '' if part.default == '' or isinstance(part.default, bool) else rf' [dim]\[{part.default}][/dim]'
-    info = option(_panel(stage), _escaped(meanings(kind)[part.name]) + known, FLAGS[part.name], show_default=False,
+    info = option(_panel(stage), _escaped(meanings(kind).get(part.name, '')) + known, FLAGS[part.name], show_default=False,
                   **more)
     return inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None,
                              annotation=Annotated[value | None, info])
