@@ -234,7 +234,8 @@ def choice_name(stage: str, choice: Any) -> str:
     own = type(choice)
     for name, kind in CHOICES[stage].items():
         # Of a class that was defined twice, objects of both are of this choice.
-        if own is kind or (own.__qualname__, getattr(own, 'choice', None)) == (kind.__qualname__, kind.choice): return name
+        again = (own.__qualname__, getattr(own, 'choice', None)) == (kind.__qualname__, kind.choice)
+        if own is kind or again: return name
     raise ValueError(f"{choice!r} is no choice for the stage {stage!r}; there are "
                      f"{', '.join(kind.__name__ for kind in CHOICES[stage].values())}")
 

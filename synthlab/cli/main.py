@@ -106,7 +106,8 @@ def _option_parameter(stage: str, kind: type, part: dataclasses.Field) -> inspec
     "The command-line option of a field of a choice."
     value, more = _value_type(part)
     known = '' if part.default == '' or isinstance(part.default, bool) else rf' [dim]\[{part.default}][/dim]'
-    info = option(_panel(stage), _escaped(meanings(kind).get(part.name, '')) + known, FLAGS[part.name], show_default=False,
+    words = _escaped(meanings(kind).get(part.name, ''))
+    info = option(_panel(stage), words + known, FLAGS[part.name], show_default=False,
                   **more)
     return inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None,
                              annotation=Annotated[value | None, info])
@@ -609,7 +610,8 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
     for path in report_files(out): say(str(path))
 
 
-_COMPARE = """Compare datasets of one task side by side, runs or files, all measured on as many rows as the smallest has.
+_COMPARE = """Compare datasets of one task side by side, runs or files, all measured on as many rows as the \
+smallest has.
 
 [b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out \
 compare.html[/cyan]

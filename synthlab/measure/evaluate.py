@@ -301,7 +301,8 @@ def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int 
     return found
 
 # %% ../../nbs/measure/09_evaluate.ipynb #d93ee5e8
-def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any = None, demonstrations: Sequence[str] = (),
+def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any = None,
+                 demonstrations: Sequence[str] = (),
                  embedder: Embedder | None = None, student: Any = None, seeds: Sequence[int] = (0, 1, 2),
                  deep: bool = False, controls: bool = True, extractor: Any = 'rules', name: str = 'dataset',
                  most: int = 2000, seed: int = 0, pairs: int | None = None, counts: Mapping[str, Any] | None = None,
