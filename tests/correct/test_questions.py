@@ -129,7 +129,7 @@ def test_each_answer_is_listed_first_by_one_of_k_votes():
     assert {order[0] for order in lists} == set(PETS.label_names) and all(sorted(order) == ['cat', 'dog', 'hen'] for order in lists)
     assert [request.sample for request in requests] == [0, 1, 2] and len({request.seed for request in requests}) == 3
     assert {request.sampling.temperature for request in requests} == {.7}
-    first = Counter(correction_requests(row, Strategy(PETS))[0].messages[0]['content'].split('- "')[1][:3] for row in rows_of(300))
+    first = Counter(correction_requests(row, Strategy(PETS), Correction())[0].messages[0]['content'].split('- "')[1][:3] for row in rows_of(300))
     assert min(first.values()) > 60                                       # by chance 100 each; 60 is 5 standard errors off
 
 
@@ -248,7 +248,7 @@ def test_an_estimate_asks_nothing_and_is_right():
 @settings(max_examples=100, deadline=None)
 def test_wilson_intervals(k, n):
     k = min(k, n)
-    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(decoder='wilson'))
+    assert np.allclose(Share(k, n).interval, wilson_interval(k, n)) and np.allclose(Share(k, n).interval, binomtest(k, n).proportion_ci(method='wilson'))
 
 
 def test_repair_rates_against_counting_by_hand():
