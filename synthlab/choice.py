@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .util import did_you_mean
+from .util import did_you_mean, prompt_hash
 
 # %% ../nbs/02_choice.ipynb #830d413d
 QUESTIONS = {
@@ -173,32 +173,42 @@ def summary(kind: type) -> str:
 def _module_at(place: str, folder: Path | None) -> tuple[Any, str]:
     "The module that a file or a dotted name stands for, and the place as another process finds it."
     if not place.endswith('.py'): return importlib.import_module(place), place
-    paths = [Path(place), *([folder/place] if folder else [])]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None: raise ValueError(f'no file {place!r}, neither here nor beside the recipe')
-    name = f'synthlab_choices_{path.stem}'
-    spec = importlib.util.spec_from_file_location(name, path)
-    # Dataclasses look up their module.
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module, place if path == paths[0] else str(path.resolve())
+    paths = [*([folder/place] if folder else []), Path(place)]
+    path = next((path.resolve() for path in paths if path.is_file()), None)
+    if path is None: raise ValueError(f'no file {place!r}, neither beside the recipe nor here')
+    # Files of one name in two folders are two modules.
+    name = f'synthlab_choices_{path.stem}_{prompt_hash(str(path))}'
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look up their module while they are made; one that fails is no module.
+        sys.modules[name] = module
+        try: spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name], place if Path(place).resolve() == path else str(path)
 
 
 def _load_kind(stage: str, name: str, folder: Path | None) -> str:
     "Load a class from its place, register it under that place, and return the place."
     place, _, kind_name = name.rpartition(':')
-    known = set(CHOICES[stage].values())
+    kinds = CHOICES[stage]
     try: module, place = _module_at(place, folder)
     except ImportError as error: raise ValueError(f'choice = {name!r} of the stage {stage}: {error}') from error
     kind = getattr(module, kind_name, None)
-    if kind is None or kind not in CHOICES[stage].values():
+    if kind is None or kind not in kinds.values():
         raise ValueError(f'choice = {name!r}: {place} has no class {kind_name} that is registered for the '
                          f'stage {stage}; '
                          f"decorate it with @register('{stage}')")
-    # Another process finds the class by its place only.
-    if kind not in known: del CHOICES[stage][kind.choice]
-    CHOICES[stage][f'{place}:{kind_name}'] = kind
-    return f'{place}:{kind_name}'
+    # Another process finds a class of a file by its place only.
+    for key in [key for key, other in kinds.items() if other is kind and (':' in key or place.endswith('.py'))]:
+        del kinds[key]
+    place = f'{place}:{kind_name}'
+    # The same relative place was another file, when the process worked in another folder.
+    if place in kinds: place = f'{module.__file__}:{kind_name}'
+    kinds[place] = kind
+    return place
 
 
 def find_kind(stage: str, name: Any, folder: Path | None = None) -> tuple[str, type]:
@@ -223,7 +233,7 @@ def find_kind(stage: str, name: Any, folder: Path | None = None) -> tuple[str, t
     ValueError
         If there is no such choice, or the place has no such class.
     """
-    if isinstance(name, str) and ':' in name and name not in CHOICES[stage]: name = _load_kind(stage, name, folder)
+    if isinstance(name, str) and ':' in name: name = _load_kind(stage, name, folder)
     if name in CHOICES[stage]: return name, CHOICES[stage][name]
     raise ValueError(f"no choice {name!r} for the stage {stage}{did_you_mean(name, CHOICES[stage])}; there are "
                      f"{', '.join(CHOICES[stage])}, and classes of your own as file.py:Class")
@@ -231,11 +241,13 @@ def find_kind(stage: str, name: Any, folder: Path | None = None) -> tuple[str, t
 # %% ../nbs/02_choice.ipynb #4bc8a351
 def choice_name(stage: str, choice: Any) -> str:
     """Name of a choice within its stage; a ValueError if it is not registered there."""
-    own = type(choice)
-    for name, kind in CHOICES[stage].items():
-        # Of a class that was defined twice, objects of both are of this choice.
-        again = (own.__qualname__, getattr(own, 'choice', None)) == (kind.__qualname__, kind.choice)
-        if own is kind or again: return name
+    own, kinds = type(choice), CHOICES[stage]
+    for name in sorted(kinds, key=lambda name: ':' not in name or _is_ours(kinds[name])):
+        if own is kinds[name]: return name
+    # Of a class that a notebook defined again, objects of both are of this choice.
+    for name, kind in kinds.items():
+        if ':' not in name and (own.__qualname__, getattr(own, 'choice', None)) == (kind.__qualname__, kind.choice):
+            return name
     raise ValueError(f"{choice!r} is no choice for the stage {stage!r}; there are "
                      f"{', '.join(kind.__name__ for kind in CHOICES[stage].values())}")
 

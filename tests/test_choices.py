@@ -239,3 +239,23 @@ def test_a_notebook_that_defines_a_class_of_the_package_again_leaves_the_package
     FewGen.__qualname__ = 'FewGen'
     assert register('decode')(FewGen) is FewGen and CHOICES['decode']['independent'] is own
     assert choice_name('decode', FewGen()) == choice_name('decode', own()) == 'independent'
+
+
+def test_files_of_one_name_in_two_folders_are_two_choices(tmp_path, monkeypatch):
+    before = {stage: dict(kinds) for stage, kinds in CHOICES.items()}
+    try:
+        for number, folder in enumerate('ab'):
+            (tmp_path/folder).mkdir()
+            (tmp_path/folder/'toys.py').write_text(TOYS.replace('skip: int = option(0', f'skip: int = option({number}'), encoding='utf-8')
+            (tmp_path/folder/'mine.toml').write_text('[select]\nchoice = "toys.py:Latest"\n', encoding='utf-8')
+        monkeypatch.chdir(tmp_path/'a')
+        here, there = Recipe.from_toml('mine.toml'), Recipe.from_toml(tmp_path/'b'/'mine.toml')
+        names = {choice_name('select', recipe.select): recipe.select.skip for recipe in (here, there)}
+        assert names == {'toys.py:Latest': 0, f"{tmp_path/'b'/'toys.py'}:Latest": 1}
+        assert all(make_choice('select', {'choice': name}).skip == skip for name, skip in names.items())
+        monkeypatch.chdir(tmp_path/'b')
+        assert Recipe.from_toml('mine.toml').select.skip == 1
+    finally:
+        for stage, kinds in before.items():
+            CHOICES[stage].clear()
+            CHOICES[stage].update(kinds)
