@@ -85,7 +85,7 @@ class Correcting(Choice):
         """
         raise NotImplementedError(f'{type(self).__name__} has no method verdict(row, replies, strategy)')
 
-
+# %% ../../nbs/correct/02_choices.ipynb #2a36b51d
 @register('correct')
 @dataclass(frozen=True)
 class NoCorrection(Correcting):

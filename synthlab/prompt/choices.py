@@ -97,7 +97,7 @@ class Prompting(Choice):
         return WrittenPrompts(pool if self.shots else {}, self.shots, plan=plan if self.shots else None,
                               write=self.messages)
 
-
+# %% ../../nbs/prompt/08_choices.ipynb #51c78a65
 @register('prompt')
 @dataclass(frozen=True)
 class FewShot(Prompting):
@@ -133,7 +133,7 @@ class FewShot(Prompting):
         from synthlab.prompt.prompts import FewShotPrompts
         return FewShotPrompts(pool if self.shots else {}, self.shots, self.shared, plan if self.shots else None)
 
-
+# %% ../../nbs/prompt/08_choices.ipynb #c8ddd3a0
 SOURCES = ('extracted', 'recombined', 'drawn')
 
 
@@ -207,7 +207,7 @@ class Attributes(Prompting):
         from synthlab.prompt.attributes import AttributePrompts
         return AttributePrompts(records or {}, self.per_record, self.texts)
 
-
+# %% ../../nbs/prompt/08_choices.ipynb #fcada718
 @register('prompt')
 @dataclass(frozen=True)
 class Simple(Prompting):
@@ -226,7 +226,7 @@ class Simple(Prompting):
         from synthlab.prompt.attributes import SimplePrompts
         return SimplePrompts()
 
-
+# %% ../../nbs/prompt/08_choices.ipynb #35e69c98
 @register('prompt')
 @dataclass(frozen=True)
 class Targeted(Prompting):
