@@ -40,8 +40,9 @@ from . import corrected_writer, generate as generation, rows, screening, targete
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
 from ..prompt.records import read_records, write_records
+from ..teacher.asking import FutileError
 from ..teacher.budget import Budget, Estimate, Prices, Usage
-from .corrected_writer import CorrectedWriter
+from .corrected_writer import CorrectedWriter, refuse_futile
 from ..tasks.gold import demonstration_pool, load_gold, read_table
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
@@ -63,7 +64,7 @@ from ..tasks.strategy import kind_of
 from ..system import memory_given_back
 from ..tasks.task import Task
 from ..teacher.causal import CausalTeacher
-from ..correct.transitions import transition_matrix
+from ..correct.transitions import Share, transition_matrix
 from .notices import run_notices
 from ..util import join_reasons, prompt_hash
 
@@ -585,6 +586,22 @@ def _told_apart(run: Run) -> Iterator[None]:
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
+@contextlib.contextmanager
+def _futile_calls_forgotten(run: Run) -> Iterator[None]:
+    "Where all calls come to nothing, forget those that failed, so that the same command asks them again."
+    try: yield
+    except FutileError as error:
+        run.forget_failed()
+        run.note(trouble=f'{error}')
+        raise FutileError(f'{error} (what was done so far is kept in {run.path})') from error
+
+
+def _refuse_unchecked(run: Run, asked: Resolved) -> None:
+    "Refuse to finish a run whose rows were to be corrected, and not one was."
+    found = run.facts['corrected']
+    if not found['flip_rate']['n']: refuse_futile(Share(0, 0), found['reasons'], asked.stages.correct.policy, least=1)
+
+
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -604,6 +621,7 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
             run.note(**generation.writer.keep(run.path))
             note_findings(run, asked)
         complete = not generation.stopped
+        if complete and asked.wrap: _refuse_unchecked(run, asked)
         if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
             with _told_apart(run): align_run(run, asked, embedder)
     run.note(notices=run_notices(run))
@@ -648,7 +666,7 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     RunError
         If the folder cannot be used, or holds a run that was asked for something else.
     TeacherError
-        If the teacher can answer nothing; what was finished is kept.
+        If the teacher can answer nothing, or all its answers come to nothing; what was finished is kept.
     """
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
@@ -660,7 +678,9 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
                                                     run.facts.get('inherited', {})))
-        if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
+        if not run.finished:
+            with _futile_calls_forgotten(run):
+                _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
