@@ -95,14 +95,14 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
     words = (f"Self-correction: another label for {rate['k']:,} of {rate['n']:,} rows"
              + (f" ({rate['k']/rate['n']:.0%}; 95% interval {low_high[0]:.0%} to {low_high[1]:.0%})" if rate['n']
                 else ''))
-    return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected']
-                    else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
+    return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected'] else '') + '.'
 
 
 def show_stages(told: Mapping[str, Any]) -> None:
-    """Print what stages other than writing have found."""
+    """Print what stages other than writing have found, and the notices of the run."""
     for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
         if (found := told.get(name)) and (name != 'corrected' or found['flip_rate']['n']): say(words(found))
+    for notice in told.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
 
 
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:

@@ -6,6 +6,6 @@ _HOMES = {
     'choices': ['Correcting', 'Correction'],
     'questions': ['Verdict', 'correction_messages'],
     'self_correction': ['SelfCorrection'],
-    'transitions': ['RepairRates', 'TransitionMatrix', 'repair_rates', 'transition_matrix'],
+    'transitions': ['RepairRates', 'TransitionMatrix', 'futility', 'repair_rates', 'transition_matrix'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

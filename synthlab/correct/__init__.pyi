@@ -6,5 +6,6 @@ from .questions import correction_messages as correction_messages
 from .self_correction import SelfCorrection as SelfCorrection
 from .transitions import RepairRates as RepairRates
 from .transitions import TransitionMatrix as TransitionMatrix
+from .transitions import futility as futility
 from .transitions import repair_rates as repair_rates
 from .transitions import transition_matrix as transition_matrix

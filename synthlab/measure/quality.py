@@ -23,7 +23,7 @@ from .evaluate import (
     Rows, attempt, count_pairs, matched, measure_rows, sample_places, sample_rows, with_yardstick, write_record)
 from .metric import Measure, Metric, known_measures, take_measure
 from .report import Comparison, Evaluation, write_report
-from ..store.runs import KEPT, KEPT_GOLD, RunError, read_counts, read_recipe, read_rows
+from ..store.runs import KEPT, KEPT_GOLD, RunError, open_run, read_recipe
 from ..tasks.gold import (
     DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, written_rows)
 from ..tasks.task import Label, Task, load_task
@@ -106,6 +106,8 @@ class Subject:
         How the candidates of a run ended; None for rows that were given.
     folder : path
         Folder of a run.
+    notices : sequence of str
+        What a user must know of a run.
     """
     name: str
     rows: list[dict[str, Any]]
@@ -113,6 +115,7 @@ class Subject:
     source: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Any] | None = None
     folder: str | os.PathLike = '.'
+    notices: Sequence[str] = ()
 
     def take(self, n: int | None = None, seed: int = 0) -> 'Subject':
         """Draw n of its rows, with the shares of the labels; None takes all."""
@@ -122,10 +125,11 @@ class Subject:
 
 def run_subject(out: str | os.PathLike) -> Subject:
     """Read the accepted rows of a run; RunError if the folder holds no run, or the run has no accepted rows."""
-    recipe, rows, name = read_recipe(out), list(read_rows(out)), Path(out).name
+    with open_run(out) as run:
+        recipe, rows, name, notices = run.recipe, list(run.rows()), Path(out).name, run.facts.get('notices', ())
+        counts = {'asked': recipe['n']} | run.counts()
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
-    counts = {'asked': recipe['n']} | read_counts(out)
-    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out)
+    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out, notices)
 
 # %% ../../nbs/measure/11_quality.ipynb #2b896cca
 def _weights(table: Table) -> list[float] | None:
@@ -248,6 +252,7 @@ def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | 
     facts = {'name': subject.name, 'counts': subject.counts, 'provenance': {**subject.source, 'gold': _called(gold)}}
     settings['embedder'] = settings['embedder'] or Embedder()
     record = measure_rows(subject.rows, subject.task, *parts, shown, **facts, **settings)
+    record['notices'] = list(subject.notices)
     rows, test = Rows.of(subject.rows), Rows.of(parts[0])
     for measure in known_measures().values():
         if not measure.function: continue

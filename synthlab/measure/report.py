@@ -28,7 +28,7 @@ from markupsafe import Markup, escape
 
 from .. import __version__
 from .metric import find_measure
-from ..store.runs import read_rows
+from ..store.runs import open_run, read_rows
 from ..util import html_cell, html_table, show_number, whole_file
 
 # %% ../../nbs/measure/10_report.ipynb #c2ebb00a
@@ -550,6 +550,7 @@ def _report_view(evaluation: Mapping[str, Any], title: str | None) -> dict[str, 
     return {'title': _short(title or evaluation['name'])[:160], 'task': _short(evaluation['task'])[:160],
             'contents': contents, 'headline': headline(evaluation), 'sections': sections,
             'counts': _counts_view(evaluation['counts']), 'samples': _samples_view(evaluation),
+            'notices': evaluation.get('notices', []),
             'provenance': _provenance_view(evaluation)}
 
 # %% ../../nbs/measure/10_report.ipynb #c96c6f5a
@@ -633,6 +634,7 @@ def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -
               f'as many rows of each.'] if unequal else []
     faults += [f'{name}: {fault}' for name, e in zip(names, evaluations)
                if (fault := _counts_view(e['counts'])['fault'])]
+    faults += [f'{name}: {notice}.' for name, e in zip(names, evaluations) for notice in e.get('notices', [])]
     contents = [('runs', 'The runs'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples')]
     task = _short(evaluations[0]['task'])[:160]
     return {'title': _short(title or f'{task}: {len(names)} datasets'), 'task': task, 'contents': contents,
@@ -756,12 +758,14 @@ class RunView:
             _counts_words(record['counts'])))
         measures = html_table(('Measure', 'Value', 'n'), main, len(main)) if main else f'<p>{html_cell(missing)}</p>'
         texts = html_table(('Label', 'The first of its texts'), samples, _MOST_LABELS) if samples else ''
-        return f'<p><b>{name}</b>, task {task}: {words}</p>{measures}{texts}'
+        notices = ''.join(f'<p>Look out: {html_cell(visible(notice))}.</p>' for notice in record.get('notices', []))
+        return f'<p><b>{name}</b>, task {task}: {words}</p>{notices}{measures}{texts}'
 
 
 def _bare_record(path: Path) -> dict[str, Any]:
     "The record of a run that was not evaluated: counts and samples, no measures."
     recipe = tomllib.loads((path/'recipe.toml').read_text(encoding='utf-8'))
+    with open_run(path) as run: notices = run.facts.get('notices', [])
     counts, samples = {'accepted': Counter(), 'rejected': Counter(), 'failed': Counter()}, {}
     for row in read_rows(path, None):
         counts[row['status']][row['label'] if row['status'] == 'accepted' else row.get('reason') or 'no reason'] += 1
@@ -769,7 +773,7 @@ def _bare_record(path: Path) -> dict[str, Any]:
     candidates = sum(map(_total, counts.values()))
     return {'name': path.name, 'task': recipe.get('task', {}).get('name', ''),
             'counts': {'asked': recipe.get('n', candidates), 'candidates': candidates, **counts}, 'sections': {},
-            'samples': samples}
+            'samples': samples, 'notices': notices}
 
 
 def show_run(path: str | os.PathLike) -> RunView:

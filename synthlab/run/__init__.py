@@ -5,6 +5,7 @@ import lazy_loader
 _HOMES = {
     'corrected_writer': ['CorrectedWriter'],
     'generate': ['Generation', 'GroupResult', 'Screen'],
+    'notices': ['run_notices'],
     'prepare': ['Prepared'],
     'produce': ['Replay', 'Resolved', 'Result', 'check', 'estimate', 'export_run', 'make_config', 'push_run',
         'replay'],

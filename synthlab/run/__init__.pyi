@@ -3,6 +3,7 @@ from .corrected_writer import CorrectedWriter as CorrectedWriter
 from .generate import Generation as Generation
 from .generate import GroupResult as GroupResult
 from .generate import Screen as Screen
+from .notices import run_notices as run_notices
 from .prepare import Prepared as Prepared
 from .produce import Replay as Replay
 from .produce import Resolved as Resolved

@@ -25,8 +25,9 @@ from synthlab.run.writers import (
     longest_prompt)
 from ..tasks.gold import demonstration_pool
 from ..tasks.task import Task, label_counts
+from ..teacher.asking import MOST_ALIKE, FutileError
 from ..teacher.budget import Budget
-from ..util import prompt_hash, same_text
+from ..util import join_reasons, prompt_hash, same_text
 
 # %% ../../nbs/run/05_generate.ipynb #85782a3a
 def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dict], dict[str, int]]:
@@ -166,6 +167,14 @@ class Generation:
             rows, self.left = fill_quotas(rows, self.left)
             self.counts.update(row['reason'] or row['status'] for row in rows)
             if number not in self.done: yield GroupResult(number, rows)
+            self._refuse_futile()
+
+    def _refuse_futile(self):
+        "Stop when so many candidates have ended with one fault, and none was accepted."
+        if self.counts['accepted'] or self.counts.total() < MOST_ALIKE: return
+        if len(joined := join_reasons(self.counts)) > 1: return
+        raise FutileError(f'all of the first {self.counts.total()} candidates ended in the same way: '
+                          f'{next(iter(joined))}. {self.writer.advice}')
 
     def _run(self):
         "Rounds of groups, each as large as what is missing, until nothing is or a budget is spent."
@@ -177,7 +186,8 @@ class Generation:
 
     def _missing(self) -> str:
         "What is missing, and why."
-        why = self.spending.reason if self.stopped else f'ended as {dict(self.counts.most_common(6))}. {self._advice()}'
+        ended = dict(Counter(join_reasons(self.counts)).most_common(6))
+        why = self.spending.reason if self.stopped else f'ended as {ended}. {self._advice()}'
         return (f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after "
                 f"{self.counts.total()} candidates: {self.shortfall}; {why}")
 

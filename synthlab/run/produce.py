@@ -6,8 +6,8 @@
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
            'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
            'check', 'code_without_words', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress',
-           'Result', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
-           'estimate', 'export_run', 'push_run']
+           'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall',
+           'replay', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -20,6 +20,7 @@ import tempfile
 import textwrap
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -39,8 +40,9 @@ from . import corrected_writer, generate as generation, rows, screening, targete
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
 from ..prompt.records import read_records, write_records
+from ..teacher.asking import FutileError
 from ..teacher.budget import Budget, Estimate, Prices, Usage
-from .corrected_writer import CorrectedWriter
+from .corrected_writer import CorrectedWriter, refuse_futile
 from ..tasks.gold import demonstration_pool, load_gold, read_table
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
@@ -58,11 +60,13 @@ from ..prompt.choices import Attributes
 from .stages import Stages
 from ..tasks.superglue import read_gold, text_to_text, write_official
 from ..tasks.strategies import find_strategy
+from ..tasks.strategy import kind_of
 from ..system import memory_given_back
 from ..tasks.task import Task
 from ..teacher.causal import CausalTeacher
-from ..correct.transitions import alarms, transition_matrix
-from ..util import prompt_hash
+from ..correct.transitions import Share, transition_matrix
+from .notices import run_notices
+from ..util import join_reasons, prompt_hash
 
 # %% ../../nbs/run/09_produce.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
@@ -504,7 +508,9 @@ class Result:
     steps : dict or None
         What the steps before the rows have brought: contexts and seeds.
     corrected : dict or None
-        What self-correction has changed: `counts` from label to label, `flip_rates`, `alarms`.
+        What self-correction has changed: `counts` from label to label, `flip_rates`, `reasons` for no verdict.
+    notices : sequence of str
+        What a user must know of the run, see `run.notices`.
     """
 
     out: Path
@@ -519,6 +525,7 @@ class Result:
     aligned: dict[str, float] | None = None
     steps: dict[str, Any] | None = None
     corrected: dict[str, Any] | None = None
+    notices: Sequence[str] = ()
 
 
 def _written(groups: Iterable, session: dict) -> Iterable:
@@ -553,9 +560,19 @@ def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
 
 
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
-    """Count what self-correction has changed in a run."""
-    matrix = transition_matrix(run.rows(None), task.label_names)
-    return matrix.to_dict() | {'alarms': alarms(matrix)}
+    """Count what self-correction has changed in a run, and why rows have no verdict."""
+    rows = list(run.rows(None))
+    bare = [row['sc_explanation'] for row in rows if row.get('flipped') is None and row.get('sc_explanation')]
+    # A fault of form quotes what the model wrote; a failed call does not.
+    why = Counter((reason if reason.startswith('failed') else kind_of(reason))[:200] for reason in bare)
+    return transition_matrix(rows, task.label_names).to_dict() | {
+        'reasons': dict(Counter(join_reasons(why)).most_common(10))}
+
+
+def note_findings(run: Run, asked: Resolved) -> None:
+    """Keep in a run what its rows have shown: what self-correction changed, and what a user must know."""
+    if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
+    run.note(notices=run_notices(run))
 
 
 @contextlib.contextmanager
@@ -567,6 +584,22 @@ def _told_apart(run: Run) -> Iterator[None]:
     except (ValueError, EmbedderError, MemoryError) as error:
         run.note(trouble=f'{error}')
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
+
+
+@contextlib.contextmanager
+def _futile_calls_forgotten(run: Run) -> Iterator[None]:
+    "Where all calls come to nothing, forget those that failed, so that the same command asks them again."
+    try: yield
+    except FutileError as error:
+        run.forget_failed()
+        run.note(trouble=f'{error}')
+        raise FutileError(f'{error} (what was done so far is kept in {run.path})') from error
+
+
+def _refuse_unchecked(run: Run, asked: Resolved) -> None:
+    "Refuse to finish a run whose rows were to be corrected, and not one was."
+    found = run.facts['corrected']
+    if not found['flip_rate']['n']: refuse_futile(Share(0, 0), found['reasons'], asked.stages.correct.policy, least=1)
 
 
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
@@ -586,10 +619,12 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
             # `watch` may have had enough: nobody asks for the rest, and a cache waits for it.
             generation.close()
             run.note(**generation.writer.keep(run.path))
+            note_findings(run, asked)
         complete = not generation.stopped
-        if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
+        if complete and asked.wrap: _refuse_unchecked(run, asked)
         if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
             with _told_apart(run): align_run(run, asked, embedder)
+    run.note(notices=run_notices(run))
     run.finish(spending.spent, complete=complete)
 
 # %% ../../nbs/run/09_produce.ipynb #fe569556
@@ -631,7 +666,7 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     RunError
         If the folder cannot be used, or holds a run that was asked for something else.
     TeacherError
-        If the teacher can answer nothing; what was finished is kept.
+        If the teacher can answer nothing, or all its answers come to nothing; what was finished is kept.
     """
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
@@ -643,13 +678,15 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
                                                     run.facts.get('inherited', {})))
-        if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
+        if not run.finished:
+            with _futile_calls_forgotten(run):
+                _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
                       **session, seconds=time.monotonic() - start,
                         aligned=run.facts.get('aligned'), steps=run.facts.get('steps'),
-                        corrected=run.facts.get('corrected'))
+                        corrected=run.facts.get('corrected'), notices=run.facts.get('notices', ()))
 
 # %% ../../nbs/run/09_produce.ipynb #343a6a16
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import operator
 import re
 import textwrap
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -560,4 +561,5 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     asked = check(request, teacher, corrector, pool, copies)
     if out is None: print(f"Writing to {(out := new_folder(f'{task.name}-{recipe.name}'))}")
     done = produce(asked, out, overwrite=overwrite, fork=fork, retry_failed=retry_failed, embedder=embedder)
+    for notice in done.notices: warnings.warn(notice)
     return Dataset(pq.read_table(done.out/'dataset.parquet'))

@@ -274,7 +274,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     usage : Mapping
         What the calls used: `calls`, `failed`, `prompt_tokens`, `completion_tokens`, `cost`; empty to leave it out.
     facts : Mapping
-        Other results of the run: `aligned`, `extraction`, `steps` and `corrected`, as in its status.
+        Other results of the run: `aligned`, `extraction`, `steps`, `corrected` and `notices`, as in its status.
     file : str
         Name of the data file beside it.
 
@@ -296,7 +296,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'),
         samples=[(label, ' '.join(text.split())) for label, text in samples.items()], calls=_used(usage),
         extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',
-        corrected=corrected, corrector=recipe.get('corrector', teacher)['name'], policy=method.get('correct',
+        corrected=corrected, notices=facts.get('notices') or [], corrector=recipe.get('corrector', teacher)['name'], policy=method.get('correct',
         {}).get('policy'),
         matrix=[[name, *line] for name, line in zip(corrected['labels'], corrected['counts'])] if corrected else [],
         request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}),

@@ -27,7 +27,7 @@ from .calls import (CALLS_SCHEMA, CallStore, StoreError, check_database, check_v
                             open_database,
                             readable_calls, reading, to_json)
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
-from ..util import whole_file
+from ..util import join_reasons, whole_file
 from ..tasks.task import STATUSES
 
 # %% ../../nbs/store/03_runs.ipynb #b14758ed
@@ -262,7 +262,14 @@ def _holder(path: Path) -> str:
     with file: return '' if _is_free(file) else _writer(path)
 
 # %% ../../nbs/store/03_runs.ipynb #61ee509d
-_MOST_REASONS = 200
+_MOST_REASONS, _MOST_READ = 200, 10_000
+
+
+def _fewer(ends: Mapping[str, int]) -> dict[str, int]:
+    "Counts of reasons in order: those that differ in a number as one, and the rest beyond `_MOST_REASONS` together."
+    joined = sorted(join_reasons(ends).items())
+    kept, rest = dict(joined[:_MOST_REASONS]), sum(number for _, number in joined[_MOST_REASONS:])
+    return kept | ({'other reasons': kept.get('other reasons', 0) + rest} if rest else {})
 
 
 def _in_order(by_label: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,13 +284,13 @@ def _count(db: sqlite3.Connection, recipe: Mapping[str, Any]) -> dict[str, Any]:
     counts = {'candidates': number} | {status: {} for status in STATUSES}
     for status, label, reason, number in db.execute('SELECT status, label, reason, rows FROM counts'):
         key, ends = (label if status == 'accepted' else reason) or '', counts.get(status, {})
-        if status != 'accepted' and key not in ends and len(ends) >= _MOST_REASONS: key = 'other reasons'
+        if status != 'accepted' and key not in ends and len(ends) >= _MOST_READ: key = 'other reasons'
         ends[key] = ends.get(key, 0) + number
     ended = sum(sum(counts[status].values()) for status in STATUSES)
     if ended != counts['candidates']:
         raise RunError(f"the run has {counts['candidates']} candidates, but {ended} of them have ended: "
                        f"run.db is damaged")
-    ordered = {status: dict(sorted(counts[status].items())) for status in ('rejected', 'failed')}
+    ordered = {status: _fewer(counts[status]) for status in ('rejected', 'failed')}
     return counts | ordered | {'accepted': _in_order(counts['accepted'], recipe)}
 
 
@@ -321,7 +328,7 @@ class _Groups(Mapping):
 
 # %% ../../nbs/store/03_runs.ipynb #eb2a758f
 # Facts about rows, which are dropped with them.
-_DERIVED = ('aligned', 'extraction', 'steps', 'corrected')
+_DERIVED = ('aligned', 'extraction', 'steps', 'corrected', 'notices')
 
 
 class RunReader:

@@ -143,7 +143,7 @@ def test_status_tells_how_it_stands(tmp_path):
         run.add(0, [row(0, 0), row(0, 1, status='rejected', reason='empty text')])
         status = read_status(tmp_path/'run')
         assert status['holder'].startswith(f'process {os.getpid()} on ') and not status['finished']
-    expected = {'path': str(tmp_path/'run'), 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
+    expected = {'path': str(tmp_path/'run'), 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'notices': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
                 'rejected': {'empty text': 1}, 'failed': {}, 'shortfall': {'wild': 4, 'pets': 3}, 'groups': 1,
                 'calls': {'calls': 1, 'failed': 1, 'prompt_tokens': 10, 'completion_tokens': 4, 'unknown_tokens': 0}, 'usage': None, 'finished': False, 'holder': '', 'derivation': 'v1'}
     assert read_status(tmp_path/'run') == expected
@@ -173,7 +173,7 @@ def test_counts_that_do_not_add_up_close_no_book(tmp_path, statement):
 
 def test_a_million_different_errors_are_not_a_million_lines(tmp_path):
     with Run(tmp_path/'run', RECIPE) as run:
-        run.add(0, [row(0, member, status='failed', reason=f'error {member:04}') for member in range(1000)])
+        run.add(0, [row(0, member, status='failed', reason=f'error e{member:04} after {member} s') for member in range(1000)])
         counts = run.finish()
     assert len(counts['failed']) == 201 and counts['failed']['other reasons'] == 800 and sum(counts['failed'].values()) == 1000
 
