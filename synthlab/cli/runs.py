@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'telling', 'interruptible',
-           'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'show_stages', 'show_produced', 'state',
-           'set_limits', 'kept_embedder', 'carry_out']
+           'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words', 'show_stages',
+           'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
 import contextlib
@@ -99,6 +99,13 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
                     else '') + '.' + ''.join(f' Look out: {alarm}.' for alarm in found['alarms'])
 
 
+def lost_in_words(lost: Mapping[str, int]) -> str:
+    """Say how many calls were in flight when a process ended, and what they may have taken."""
+    number = f"{lost['calls']:,} call{' was' if lost['calls'] == 1 else 's were'}"
+    return (f"{number} in flight when the process ended: at most {lost['prompt_tokens']:,} tokens read and "
+            f"{lost['completion_tokens']:,} written more, which count for the limits.")
+
+
 def show_stages(told: Mapping[str, Any]) -> None:
     """Print what stages other than writing have found."""
     for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
@@ -118,6 +125,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     say(ends(done.counts))
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
+    if done.lost.calls: say(lost_in_words(vars(done.lost)))
     show_stages(vars(done))
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
     for name in FILES: say(f'{done.out/name}')
@@ -151,6 +159,7 @@ def _status(run: _Run) -> None:
         f"{calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '')
         + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
+    if told['lost']['calls']: say(lost_in_words(told['lost']))
     if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']:
         say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
     if made := told['extraction']:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
            'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
-           'check', 'code_without_words', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress',
-           'Result', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall', 'replay',
-           'estimate', 'export_run', 'push_run']
+           'check', 'code_without_words', 'derivation', 'make_budget', 'lost_before', 'spent_before', 'store_rows',
+           'show_progress', 'Result', 'prepare_run', 'align_run', 'corrected_labels', 'produce', 'Replay', 'recall',
+           'replay', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -434,21 +434,30 @@ def derivation(*kinds: type) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../../nbs/run/09_produce.ipynb #b8de5a37
-def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget:
-    """Make the budget of a run."""
+def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None, lost: Usage | None = None) -> Budget:
+    """Make the budget of a run; `lost` are calls that were in flight when an earlier session ended."""
     machine, who = recipe.get('machine', {}), recipe['teacher']
-    prices = Prices(machine.get('prices', {}), base_url=who.get('base_url', ''))
-    return Budget(**machine.get('limits', {}), prices=prices, model=who['name'], spent=spent or Usage())
+    return Budget(**machine.get('limits', {}), prices=_prices_of(recipe), model=who['name'], spent=spent or Usage(),
+                  lost=lost or Usage())
+
+
+def _prices_of(recipe: Mapping[str, Any]) -> Prices:
+    "What tokens cost in a run."
+    return Prices(recipe.get('machine', {}).get('prices', {}), base_url=recipe['teacher'].get('base_url', ''))
+
+
+def lost_before(lost: Mapping[str, int], recipe: Mapping[str, Any]) -> Usage:
+    """Count the most that calls have taken which were in flight when a session ended, as `RunReader.lost` returns them."""
+    cost = _prices_of(recipe).cost(recipe['teacher']['name'], lost['prompt_tokens'], lost['completion_tokens'])
+    return Usage(**lost, cost=cost) if lost['calls'] else Usage()
 
 
 def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited: Mapping[str, Any] = {}) -> Usage:
     """Add up what the stored calls of a run have used."""
-    budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items()
-                                                if name != 'limits'}})
     own = {name: number - inherited.get(name, 0) for name, number in totals.items() if name != 'bounds'}
     bounds = [most - less for most, less in zip(totals.get('bounds', (0, 0)), inherited.get('bounds', (0, 0)))]
     read, written = own['prompt_tokens'] + bounds[0], own['completion_tokens'] + bounds[1]
-    cost = budget.prices.cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
+    cost = _prices_of(recipe).cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
     return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written,
                  unknown_tokens=own['unknown_tokens'], cost=cost)
 
@@ -495,6 +504,8 @@ class Result:
         Which limit ended the run; empty if none did.
     usage : Usage
         Calls, tokens and money of all sessions together.
+    lost : Usage
+        The most that calls have taken which were in flight when a session ended; they count for the limits.
     rows, tokens : int
         Rows accepted and tokens written in this session.
     seconds : float
@@ -513,6 +524,7 @@ class Result:
     shortfall: dict[str, int]
     stopped: str
     usage: Usage
+    lost: Usage = Usage()
     rows: int = 0
     tokens: int = 0
     seconds: float = 0.
@@ -642,12 +654,12 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
-                                                    run.facts.get('inherited', {})))
+                                                    run.facts.get('inherited', {})), lost_before(run.lost(), recipe))
         if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
-                      **session, seconds=time.monotonic() - start,
+                      spending.lost, **session, seconds=time.monotonic() - start,
                         aligned=run.facts.get('aligned'), steps=run.facts.get('steps'),
                         corrected=run.facts.get('corrected'))
 

@@ -550,7 +550,9 @@ class Run(RunReader):
             _agree_on_recipe(self.path, self.recipe)
             self._db = stack.enter_context(contextlib.closing(_open(self.path/'run.db')))
             self._db.sent = SentCalls(self.path/'run.sent')
-            self._book_lost()
+            if number := self._book_lost():
+                warnings.warn(f'{number} calls were in flight when the process ended. They may have been paid for, and '
+                              'count for the limits; where they are needed, they are asked again')
             self._begin(self.facts)
             self._recipe_file = _signature(self.path/'recipe.toml')
             self._stack = stack.pop_all()
@@ -581,11 +583,12 @@ class Run(RunReader):
             self._check_files()
             with self._db.transaction() as db: yield db
 
-    def _book_lost(self) -> None:
-        "Book the calls that were sent and never answered: they may have been paid for."
+    def _book_lost(self) -> int:
+        "Book the calls that were sent and never answered; returns their number."
         if lines := _unanswered(self):
             with self._db.transaction(): self._db.executemany('INSERT OR IGNORE INTO lost VALUES (?, ?, ?)', lines)
         self._db.sent.clear()
+        return len(lines)
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
         "Copy the calls of another run, drop rows that other code has made, and store what is asked."
