@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_TOKENS', 'render', 'text_fault', 'same_name', 'did_you_mean', 'one_line', 'plain_words', 'sentences', 'overlap',
-           'derive_seed', 'row_id', 'prompt_hash', 'same_text', 'token_count', 'whole_file', 'how_to_install',
-           'choose_device', 'quiet', 'CannotMeasure', 'show_number', 'html_cell', 'html_table', 'html_record',
-           'text_record']
+           'derive_seed', 'row_id', 'prompt_hash', 'same_text', 'token_count', 'whole_file', 'check_writable',
+           'writing_to', 'how_to_install', 'choose_device', 'quiet', 'CannotMeasure', 'show_number', 'html_cell',
+           'html_table', 'html_record', 'text_record']
 
 # %% ../nbs/01_util.ipynb #e012342d
 import contextlib
@@ -169,6 +169,20 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         # Not every file system can sync a folder, and Windows opens none.
         with contextlib.suppress(OSError): sync(path.parent)
     finally: part.unlink(missing_ok=True)
+
+
+def check_writable(place: str | os.PathLike, remedy: str) -> None:
+    """Raise OSError, with what to do, for a file or folder that cannot be written or made; better before long work."""
+    there = next(path for path in (Path(place).absolute(), *Path(place).absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK): raise OSError(f'{place} cannot be written (no permission in {there}): {remedy}')
+
+
+@contextlib.contextmanager
+def writing_to(place: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Say in an error of the disk which place cannot be written, and what to do."""
+    try: yield
+    except OSError as error:
+        raise OSError(f'{place} cannot be written ({error.strerror or error}): {remedy}') from error
 
 # %% ../nbs/01_util.ipynb #9da5f951
 def how_to_install(extra: str) -> str:

@@ -211,6 +211,18 @@ def carry_out(request: Any, out: Path, **options: Any) -> Any:
         return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
 
 
+def _moved(recipe: Mapping[str, Any], base_url: str | None, key_variable: str | None) -> dict[str, Any] | None:
+    "Options of the server with what the command says; None if it says nothing. What it names is trusted with the key."
+    from synthlab.teacher.servers import named_servers, remember_server
+    given = {'address': base_url, 'key_variable': key_variable}
+    chat = recipe.get('machine', {}).get('chat', {}) | {name: value for name, value in given.items() if value}
+    variable = chat.get('key_variable', 'OPENAI_API_KEY')
+    # A server that has moved takes the key that was named for the old one.
+    is_named = key_variable or variable in ('OPENAI_API_KEY', *(name for _, name in named_servers()))
+    if base_url and is_named: remember_server(base_url, variable)
+    return chat if any(given.values()) else None
+
+
 @commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its '
                   'recipe.toml.')
 def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
@@ -220,13 +232,15 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
             base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; '
                                                    'what it has answered is not asked again.', metavar='URL',
                                                    show_default=False)] = None,
+            key_variable: Annotated[str | None, option('Server', 'Environment variable that holds the key for it now.',
+                                                       metavar='NAME', show_default=False)] = None,
             max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N',
                                                    show_default=False)] = None) -> None:
     with user_errors():
         recipe = read_recipe(run)
-        moved = recipe.get('machine', {}).get('chat', {}) | {'address': base_url} if base_url else None
+        moved = _moved(recipe, base_url, key_variable)
         if moved and recipe['teacher'].get('kind') != 'chat':
-            raise ValueError(f"--base-url: the teacher of {run} is a model in this process, "
+            raise ValueError(f"--base-url, --key-variable: the teacher of {run} is a model in this process, "
                              f"{recipe['teacher']['name']}")
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():

@@ -56,11 +56,12 @@ from synthlab.store.runs import (
 from .screening import make_screen, read_copies, texts_hash
 from ..prompt.choices import Attributes
 from .stages import Stages
-from ..tasks.superglue import read_gold, text_to_text, write_official
+from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.strategies import find_strategy
 from ..system import memory_given_back
 from ..tasks.task import Task
 from ..teacher.causal import CausalTeacher
+from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import alarms, transition_matrix
 from ..util import prompt_hash
 
@@ -293,6 +294,8 @@ class Resolved(NamedTuple):
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
     """Find a teacher that a recipe names, and refuse another."""
     teacher = given if given is not None else make_teacher(recipe | {'teacher': recipe[role]})
+    if given is None: refuse_unnamed(teacher)
+    elif hasattr(teacher, 'key_variable'): remember_server(teacher.address, teacher.key_variable)
     found, asked = plain_recipe(describe_teacher(teacher)), {'kind': 'causal', **recipe[role]}
     if found != asked: raise ValueError(f'the recipe asks for the {role} {asked}, and this one is {found}')
     return teacher
@@ -728,6 +731,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     with open_run(out) as run:
         # Whom nothing is asked.
         row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}
+        if not fresh: recipe = _without_key(recipe)
         asked = read_request(recipe, teacher, folder=out)
         writer = begin(asked, prepared=recall(run)).writer
         # What was written, before labels were looked at.
@@ -738,6 +742,12 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.config.teacher,
         'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)
+
+
+def _without_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    "The recipe with no key for its server, of which nothing is asked."
+    machine = recipe.get('machine', {})
+    return {**recipe, 'machine': {**machine, 'chat': {**machine.get('chat', {}), 'key_variable': ''}}}
 
 
 def _nothing() -> Budget:
@@ -870,7 +880,7 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         If the folder holds no run.
     """
     def task(run): return Task(**run.recipe['task'])
-    def as_text(run, path): write_jsonl(text_to_text(run.rows(), task(run), instruction=True), path)
+    def as_text(run, path): write_jsonl(text_pairs(run.rows(), task(run), instruction=True), path)
     forms = {'parquet': lambda run, path: write_parquet(run.rows, path),
              'jsonl': lambda run, path: write_jsonl(run.rows(), path),
              'csv': lambda run, path: write_csv(run.rows, path), 'text-to-text': as_text,
@@ -878,13 +888,15 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     if form not in forms: raise ValueError(f"no form {form!r}; there are {', '.join(forms)}")
     with open_run(out) as run:
         place = Path(folder or Path(out)/'export')
-        place.mkdir(parents=True, exist_ok=True)
+        remedy = 'give a folder that can, on a disk with room (--to; in Python folder=...)'
         names = {'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}
         paths = [place/names.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
-        forms[form](run, paths[0])
         card = dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)
         texts = [str(card), tomli_w.dumps(run.recipe)]
-        for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
+        with util.writing_to(place, remedy):
+            place.mkdir(parents=True, exist_ok=True)
+            forms[form](run, paths[0])
+            for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
     return paths
 
 

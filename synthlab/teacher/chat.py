@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -36,6 +36,12 @@ from .throttle import Throttle, retry_after
 from ..util import token_count
 
 # %% ../../nbs/teacher/05_chat.ipynb #0cf717bc
+def _looks_like_a_key(part: str) -> bool:
+    "Whether a part of an address begins as keys do, or is a long mixture of cases and digits; a name in hex is none."
+    if re.match(r'(sk|pk|rk|gsk|hf|ghp|xai|r8)[-_][\w-]{12,}$|AIza[\w-]{12,}$', part): return True
+    return len(part) >= 20 and all(re.search(kind, part) for kind in ('[a-z]', '[A-Z]', '[0-9]'))
+
+
 def server_address(base_url: str | None = None) -> str:
     """Return the address of a server (None for OPENAI_BASE_URL) without a final slash, if it contains no secret."""
     url = (base_url or os.environ.get('OPENAI_BASE_URL', '')).strip()
@@ -45,6 +51,9 @@ def server_address(base_url: str | None = None) -> str:
                          "(OpenAI's own is https://api.openai.com/v1)")
     parts = urlsplit(url)
     # The messages do not repeat the address, which may hold a secret.
+    if any(map(_looks_like_a_key, re.split('[/;,=&:]', unquote(parts.path)))):
+        raise ValueError('the path of base_url has a part that looks like a key: an address is written into every dataset. '
+                         'Give the address without it, and put the key into an environment variable (--key-variable)')
     if '@' in parts.netloc or parts.query or parts.fragment:
         raise ValueError('base_url must be an address only, without user name, password or query: it is '
                          'written into every '
