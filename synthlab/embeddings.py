@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import warnings
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -103,6 +105,14 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()
 
 # %% ../nbs/04_embeddings.ipynb #67682afa
+def _unit_vector(blob: Any) -> np.ndarray | None:
+    "A stored vector; None if it has not length 1, as damaged ones have."
+    if not isinstance(blob, bytes) or not blob or len(blob) % 4: return None
+    vector = np.frombuffer(blob, '<f4').astype(np.float32)
+    # The negation catches NaN too.
+    return None if not abs(float(np.linalg.norm(vector.astype(np.float64))) - 1) < 1e-3 else vector
+
+
 class VectorStore:
     "Vectors in a SQLite file, by space and text; several processes may share it."
 
@@ -126,7 +136,18 @@ class VectorStore:
         "Stored vectors (float32) of these keys, by key."
         query = 'SELECT text, vector FROM vectors WHERE space = ? AND text IN (SELECT value FROM json_each(?))'
         with self._open() as db: found = db.execute(query, (space, json.dumps(list(keys)))).fetchall()
-        return {key: np.frombuffer(blob, '<f4').astype(np.float32) for key, blob in found}
+        vectors = {key: _unit_vector(blob) for key, blob in found}
+        sizes = Counter(len(vector) for vector in vectors.values() if vector is not None)
+        usual = sizes.most_common(1)[0][0] if sizes else 0
+        wrong = [key for key, vector in vectors.items() if vector is None or len(vector) != usual]
+        if wrong: self._drop(space, wrong)
+        return {key: vectors[key] for key in vectors.keys() - set(wrong)}
+
+    def _drop(self, space: str, keys: list[str]) -> None:
+        "Remove damaged vectors, which are computed again."
+        warnings.warn(f'{len(keys)} vectors in {self.path} are damaged: they are removed, and computed again')
+        with self._open() as db: db.executemany('DELETE FROM vectors WHERE space = ? AND text = ?',
+                                                [(space, key) for key in keys])
 
     def put(self, space: str, vectors: Mapping[str, np.ndarray]) -> None:
         "Add vectors by key of their text; stored ones stay."

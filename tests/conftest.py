@@ -1,6 +1,7 @@
 "The tests need no network, and may use the scripts in tests/tools."
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_HUB_DISABLE_TELEMETRY', '1')
 os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+# What a test names as its server is not remembered for the user.
+os.environ['XDG_CONFIG_HOME'] = tempfile.mkdtemp(prefix='synthlab-tests-')
+os.environ.pop('OPENAI_API_KEY', None)
 sys.path.insert(0, str(Path(__file__).parent/'tools'))
 
 # The same cases in every run, so that a failure is the change's; HYPOTHESIS_PROFILE=explore draws others.

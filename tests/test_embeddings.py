@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import subprocess
+import sqlite3
 import sys
 from types import SimpleNamespace
 
@@ -103,9 +104,9 @@ def test_what_was_finished_is_kept(tmp_path):
 
 def test_many_keys_at_once(tmp_path):
     store = VectorStore(tmp_path/'vectors.db')
-    vectors = {text_key(str(i)): np.float32([i, 1]) for i in range(40_000)}        # more than SQLite takes as single parameters
+    vectors = {text_key(str(i)): np.float32([np.cos(i), np.sin(i)]) for i in range(40_000)}        # more than SQLite takes as single parameters
     store.put('s', vectors)
-    store.put('s', dict.fromkeys(vectors, np.float32([9, 9])))                      # what is there stays
+    store.put('s', dict.fromkeys(vectors, np.float32([0, 1])))                      # what is there stays
     assert all(np.array_equal(vector, vectors[key]) for key, vector in store.get('s', vectors).items())
 
 
@@ -203,3 +204,13 @@ def test_as_embeddings_takes_texts():
 def test_import_is_light():
     code = "import sys, synthlab.embeddings; assert not {'torch', 'transformers', 'sentence_transformers', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True, cwd=embeddings.Path(embeddings.__file__).parents[1])
+
+
+@pytest.mark.parametrize('blob', [b'', b'abc', np.zeros(384, '<f4').tobytes(), np.full(384, np.nan, '<f4').tobytes(), np.full(384, 1e30, '<f4').tobytes(), np.ones(1, '<f4').tobytes(), 'a text'])
+def test_damaged_vectors_are_computed_again(tmp_path, blob):
+    path, first = tmp_path/'vectors.db', Counting(cache=tmp_path/'vectors.db')
+    whole = first.encode(TEXTS)
+    with sqlite3.connect(path) as db: db.execute('UPDATE vectors SET vector = ? WHERE text = ?', [blob, text_key(TEXTS[0])])
+    with pytest.warns(UserWarning, match='1 vectors in .* are damaged: they are removed, and computed again'): again = Counting(cache=path).encode(TEXTS)
+    assert np.allclose(again, whole, atol=1e-5)
+    assert np.array_equal(Counting(cache=path).encode(TEXTS), again)

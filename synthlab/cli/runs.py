@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'telling', 'interruptible',
-           'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'show_stages', 'show_produced', 'state',
-           'set_limits', 'kept_embedder', 'carry_out']
+           'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words', 'show_stages',
+           'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
 import contextlib
@@ -98,6 +98,13 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
     return words + (f", no verdict on {found['uncorrected']:,}" if found['uncorrected'] else '') + '.'
 
 
+def lost_in_words(lost: Mapping[str, int]) -> str:
+    """Say how many calls were in flight when a process ended, and what they may have taken."""
+    number = f"{lost['calls']:,} call{' was' if lost['calls'] == 1 else 's were'}"
+    return (f"{number} in flight when the process ended: at most {lost['prompt_tokens']:,} tokens read and "
+            f"{lost['completion_tokens']:,} written more, which count for the limits.")
+
+
 def show_stages(told: Mapping[str, Any]) -> None:
     """Print what stages other than writing have found, and the notices of the run."""
     for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
@@ -118,6 +125,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     say(ends(done.counts))
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
+    if done.lost.calls: say(lost_in_words(vars(done.lost)))
     show_stages(vars(done))
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
     for name in FILES: say(f'{done.out/name}')
@@ -151,6 +159,7 @@ def _status(run: _Run) -> None:
         f"{calls['completion_tokens']:,} written"
         + (f", {calls['unknown_tokens']:,} calls did not tell their tokens" if calls['unknown_tokens'] else '')
         + (f", {calls['failed']:,} given up" if calls['failed'] else '') + '.')
+    if told['lost']['calls']: say(lost_in_words(told['lost']))
     if not told['finished'] and not told['trouble'] and calls['calls'] > told['groups']:
         say('Answers that wait for an earlier one become rows when the run goes on; they are not asked for again.')
     if made := told['extraction']:
@@ -202,6 +211,18 @@ def carry_out(request: Any, out: Path, **options: Any) -> Any:
         return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
 
 
+def _moved(recipe: Mapping[str, Any], base_url: str | None, key_variable: str | None) -> dict[str, Any] | None:
+    "Options of the server with what the command says; None if it says nothing. What it names is trusted with the key."
+    from synthlab.teacher.servers import named_servers, remember_server
+    given = {'address': base_url, 'key_variable': key_variable}
+    chat = recipe.get('machine', {}).get('chat', {}) | {name: value for name, value in given.items() if value}
+    variable = chat.get('key_variable', 'OPENAI_API_KEY')
+    # A server that has moved takes the key that was named for the old one.
+    is_named = key_variable or variable in ('OPENAI_API_KEY', *(name for _, name in named_servers()))
+    if base_url and is_named: remember_server(base_url, variable)
+    return chat if any(given.values()) else None
+
+
 @commands.command('resume', help='Go on with a run where it was stopped. What it was asked for stands in its '
                   'recipe.toml.')
 def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
@@ -211,13 +232,15 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
             base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; '
                                                    'what it has answered is not asked again.', metavar='URL',
                                                    show_default=False)] = None,
+            key_variable: Annotated[str | None, option('Server', 'Environment variable that holds the key for it now.',
+                                                       metavar='NAME', show_default=False)] = None,
             max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N',
                                                    show_default=False)] = None) -> None:
     with user_errors():
         recipe = read_recipe(run)
-        moved = recipe.get('machine', {}).get('chat', {}) | {'address': base_url} if base_url else None
+        moved = _moved(recipe, base_url, key_variable)
         if moved and recipe['teacher'].get('kind') != 'chat':
-            raise ValueError(f"--base-url: the teacher of {run} is a model in this process, "
+            raise ValueError(f"--base-url, --key-variable: the teacher of {run} is a model in this process, "
                              f"{recipe['teacher']['name']}")
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():

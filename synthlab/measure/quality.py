@@ -27,6 +27,7 @@ from ..store.runs import KEPT, KEPT_GOLD, RunError, open_run, read_recipe
 from ..tasks.gold import (
     DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, written_rows)
 from ..tasks.task import Label, Task, load_task
+from ..util import check_writable, writing_to
 
 # %% ../../nbs/measure/11_quality.ipynb #d0f949f0
 def gold_parts(task: Task, gold: Any = None, gold_train: Any = None) -> tuple[Dataset | None, Dataset | None]:
@@ -279,6 +280,9 @@ def report_files(out: str | os.PathLike) -> tuple[Path, Path]:
     return out.with_name(f'{stem}-metrics.json' if stem else 'metrics.json'), out
 
 # %% ../../nbs/measure/11_quality.ipynb #d6b1d09f
+_ELSEWHERE = 'name a place that can, on a disk with room (--out; in Python out=...)'
+
+
 def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any = None, gold_train: Any = None, *,
              name: str | None = None, text: str | None = None, label: str | None = None, student: Any = 'minilm',
              student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
@@ -356,12 +360,14 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
                       'by now, so likeness to real data looks better than it is. Name other rows')
     settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
                 'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe)}
+    if out is not None: check_writable(report_files(out)[0].parent, _ELSEWHERE)
     record = _record(subject.take(n, seed), gold, parts, **settings)
     if out is not None:
         data, page = report_files(out)
-        data.parent.mkdir(parents=True, exist_ok=True)
-        write_record(record, data)
-        write_report(record, page)
+        with writing_to(data.parent, _ELSEWHERE):
+            data.parent.mkdir(parents=True, exist_ok=True)
+            write_record(record, data)
+            write_report(record, page)
     return record
 
 # %% ../../nbs/measure/11_quality.ipynb #612d41f5
@@ -430,6 +436,8 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
     settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
                 'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe),
                 'pairs': min(count_pairs(Rows.of(subject.rows)) for subject in subjects)}
+    if out is not None: check_writable(Path(out).parent, _ELSEWHERE)
     records = Comparison(_record(subject, gold, parts, **settings) for subject in subjects)
-    if out is not None: write_report(records, out)
+    if out is not None:
+        with writing_to(out, _ELSEWHERE): write_report(records, out)
     return records

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
            'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
-           'check', 'code_without_words', 'derivation', 'make_budget', 'spent_before', 'store_rows', 'show_progress',
-           'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall',
-           'replay', 'estimate', 'export_run', 'push_run']
+           'check', 'code_without_words', 'derivation', 'make_budget', 'lost_before', 'spent_before', 'store_rows',
+           'show_progress', 'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce',
+           'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -58,12 +58,13 @@ from synthlab.store.runs import (
 from .screening import make_screen, read_copies, texts_hash
 from ..prompt.choices import Attributes
 from .stages import Stages
-from ..tasks.superglue import read_gold, text_to_text, write_official
+from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
 from ..system import memory_given_back
 from ..tasks.task import Task
 from ..teacher.causal import CausalTeacher
+from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
 from .notices import run_notices
 from ..util import join_reasons, prompt_hash
@@ -297,6 +298,8 @@ class Resolved(NamedTuple):
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
     """Find a teacher that a recipe names, and refuse another."""
     teacher = given if given is not None else make_teacher(recipe | {'teacher': recipe[role]})
+    if given is None: refuse_unnamed(teacher)
+    elif hasattr(teacher, 'key_variable'): remember_server(teacher.address, teacher.key_variable)
     found, asked = plain_recipe(describe_teacher(teacher)), {'kind': 'causal', **recipe[role]}
     if found != asked: raise ValueError(f'the recipe asks for the {role} {asked}, and this one is {found}')
     return teacher
@@ -438,21 +441,30 @@ def derivation(*kinds: type) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../../nbs/run/09_produce.ipynb #b8de5a37
-def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None) -> Budget:
-    """Make the budget of a run."""
+def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None, lost: Usage | None = None) -> Budget:
+    """Make the budget of a run; `lost` are calls that were in flight when an earlier session ended."""
     machine, who = recipe.get('machine', {}), recipe['teacher']
-    prices = Prices(machine.get('prices', {}), base_url=who.get('base_url', ''))
-    return Budget(**machine.get('limits', {}), prices=prices, model=who['name'], spent=spent or Usage())
+    return Budget(**machine.get('limits', {}), prices=_prices_of(recipe), model=who['name'], spent=spent or Usage(),
+                  lost=lost or Usage())
+
+
+def _prices_of(recipe: Mapping[str, Any]) -> Prices:
+    "What tokens cost in a run."
+    return Prices(recipe.get('machine', {}).get('prices', {}), base_url=recipe['teacher'].get('base_url', ''))
+
+
+def lost_before(lost: Mapping[str, int], recipe: Mapping[str, Any]) -> Usage:
+    """Count the most that calls have taken which were in flight when a session ended, as `RunReader.lost` returns them."""
+    cost = _prices_of(recipe).cost(recipe['teacher']['name'], lost['prompt_tokens'], lost['completion_tokens'])
+    return Usage(**lost, cost=cost) if lost['calls'] else Usage()
 
 
 def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited: Mapping[str, Any] = {}) -> Usage:
     """Add up what the stored calls of a run have used."""
-    budget = make_budget({**recipe, 'machine': {name: value for name, value in recipe.get('machine', {}).items()
-                                                if name != 'limits'}})
     own = {name: number - inherited.get(name, 0) for name, number in totals.items() if name != 'bounds'}
     bounds = [most - less for most, less in zip(totals.get('bounds', (0, 0)), inherited.get('bounds', (0, 0)))]
     read, written = own['prompt_tokens'] + bounds[0], own['completion_tokens'] + bounds[1]
-    cost = budget.prices.cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
+    cost = _prices_of(recipe).cost(recipe['teacher']['name'], read, written) if own['calls'] else 0.
     return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written,
                  unknown_tokens=own['unknown_tokens'], cost=cost)
 
@@ -499,6 +511,8 @@ class Result:
         Which limit ended the run; empty if none did.
     usage : Usage
         Calls, tokens and money of all sessions together.
+    lost : Usage
+        The most that calls have taken which were in flight when a session ended; they count for the limits.
     rows, tokens : int
         Rows accepted and tokens written in this session.
     seconds : float
@@ -519,6 +533,7 @@ class Result:
     shortfall: dict[str, int]
     stopped: str
     usage: Usage
+    lost: Usage = Usage()
     rows: int = 0
     tokens: int = 0
     seconds: float = 0.
@@ -677,14 +692,14 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
-                                                    run.facts.get('inherited', {})))
+                                                    run.facts.get('inherited', {})), lost_before(run.lost(), recipe))
         if not run.finished:
             with _futile_calls_forgotten(run):
                 _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
-                      **session, seconds=time.monotonic() - start,
+                      spending.lost, **session, seconds=time.monotonic() - start,
                         aligned=run.facts.get('aligned'), steps=run.facts.get('steps'),
                         corrected=run.facts.get('corrected'), notices=run.facts.get('notices', ()))
 
@@ -753,6 +768,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     with open_run(out) as run:
         # Whom nothing is asked.
         row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}
+        if not fresh: recipe = _without_key(recipe)
         asked = read_request(recipe, teacher, folder=out)
         writer = begin(asked, prepared=recall(run)).writer
         # What was written, before labels were looked at.
@@ -763,6 +779,12 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
     made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.config.teacher,
         'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)
+
+
+def _without_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    "The recipe with no key for its server, of which nothing is asked."
+    machine = recipe.get('machine', {})
+    return {**recipe, 'machine': {**machine, 'chat': {**machine.get('chat', {}), 'key_variable': ''}}}
 
 
 def _nothing() -> Budget:
@@ -895,7 +917,7 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         If the folder holds no run.
     """
     def task(run): return Task(**run.recipe['task'])
-    def as_text(run, path): write_jsonl(text_to_text(run.rows(), task(run), instruction=True), path)
+    def as_text(run, path): write_jsonl(text_pairs(run.rows(), task(run), instruction=True), path)
     forms = {'parquet': lambda run, path: write_parquet(run.rows, path),
              'jsonl': lambda run, path: write_jsonl(run.rows(), path),
              'csv': lambda run, path: write_csv(run.rows, path), 'text-to-text': as_text,
@@ -903,13 +925,15 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     if form not in forms: raise ValueError(f"no form {form!r}; there are {', '.join(forms)}")
     with open_run(out) as run:
         place = Path(folder or Path(out)/'export')
-        place.mkdir(parents=True, exist_ok=True)
+        remedy = 'give a folder that can, on a disk with room (--to; in Python folder=...)'
         names = {'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}
         paths = [place/names.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
-        forms[form](run, paths[0])
         card = dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)
         texts = [str(card), tomli_w.dumps(run.recipe)]
-        for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
+        with util.writing_to(place, remedy):
+            place.mkdir(parents=True, exist_ok=True)
+            forms[form](run, paths[0])
+            for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
     return paths
 
 

@@ -15,6 +15,7 @@ import socket
 import sqlite3
 import time
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ from typing import IO, Any, Self
 import tomli_w
 from filelock import FileLock, Timeout, lock_descriptor
 
-from .calls import (CALLS_SCHEMA, CallStore, StoreError, check_database, check_version, explained,
-                            open_database,
-                            readable_calls, reading, to_json)
+from .calls import (
+    CALLS_SCHEMA, INSERT_CALL, CallStore, SentCalls, StoreError, check_database, check_version, checked_line, explained, line_hash,
+    open_database, readable_calls, reading, to_json)
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
 from ..util import join_reasons, whole_file
 from ..tasks.task import STATUSES
@@ -99,12 +100,31 @@ def _write_text(path: Path, text: str) -> None:
     with whole_file(path) as part: part.write_text(text, encoding='utf-8', newline='\n')
 
 
+def _signature(path: Path) -> tuple | None:
+    "What changes when a file is written or replaced; None if there is none."
+    try: there = path.stat()
+    except FileNotFoundError: return None
+    return there.st_ino, there.st_mtime_ns, there.st_size
+
+
 @contextlib.contextmanager
-def _reading(out: Path) -> Iterator[sqlite3.Connection]:
+def _reading(out: Path, salvage: bool = False) -> Iterator[sqlite3.Connection]:
     "The database of a run, to be read."
-    with reading(out/'run.db', RunError) as db:
+    with reading(out/'run.db', RunError, salvage) as db:
         check_version(db, out/'run.db', VERSION, RunError)
         yield db
+
+
+@contextlib.contextmanager
+def _reading_the_rest(out: Path) -> Iterator[sqlite3.Connection]:
+    "The database of a run whose calls are taken over, as far as it can be read."
+    try:
+        with _reading(out, salvage=True) as db: yield db
+    except RunError as error:
+        if not str(error).startswith(f"{out/'run.db'} is damaged"): raise
+        raise RunError(f"no call can be read in {out/'run.db'}, it is damaged ({error.__cause__ or error}): start "
+                       'without --fork, and all calls are made anew. The file was left as it is; '
+                       f'{StoreError.rescue}') from error
 
 
 def _is_empty(out: Path) -> bool:
@@ -133,10 +153,11 @@ DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md',
                  'seeds.jsonl')
 # Real rows that were passed in Python, and the files in which a run keeps them.
 KEPT, KEPT_GOLD, KEPT_COPIES = 'kept in the run', 'gold.jsonl', 'decontaminate.jsonl'
-RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'recipe.toml', KEPT_GOLD,
+RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'run.sent', 'recipe.toml', KEPT_GOLD,
              KEPT_COPIES)
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
-_LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal', *_BEGUN}
+_LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'run.sent', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal',
+                    *_BEGUN}
 
 
 def _check_folder(path: Path) -> None:
@@ -159,12 +180,14 @@ SCHEMA = CALLS_SCHEMA + """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS groups (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (number INTEGER NOT NULL, member INTEGER NOT NULL, id TEXT, status TEXT NOT NULL,
-                                 label TEXT, reason TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (number, member));
+                                 label TEXT, reason TEXT NOT NULL, row TEXT NOT NULL, hash BLOB NOT NULL,
+                                 PRIMARY KEY (number, member));
+CREATE TABLE IF NOT EXISTS lost (name TEXT PRIMARY KEY, prompt_tokens INTEGER, completion_tokens INTEGER);
 CREATE INDEX IF NOT EXISTS rows_ends ON rows (status, label, reason, number, member, id);
 CREATE VIEW IF NOT EXISTS counts AS
     SELECT status, label, reason, count(*) AS rows FROM rows GROUP BY status, label, reason;
 """
-VERSION = 2
+VERSION = 3
 
 
 def _lines(number: int, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple]:
@@ -174,13 +197,22 @@ def _lines(number: int, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple]:
         id, label, reason = (None if row.get(key) is None else valid_text(str(row[key])) for key in ('id', 'label',
             'reason'))
         # A sample of the accepted rows is found by the index, which an accepted row with a reason would miss.
-        yield number, member, id, row['status'], label, '' if row['status'] == 'accepted' else reason or '', text
+        line = (number, member, id, row['status'], label, '' if row['status'] == 'accepted' else reason or '', text)
+        yield *line, line_hash(*line)
+
+
+_VALUES = 'number, member, id, status, label, reason, row'
+
+
+def _read_row(line: tuple) -> dict:
+    "The row in a line of the table, with its hash."
+    return json.loads(checked_line(line)[-1])
 
 
 def _insert(db: sqlite3.Connection, number: int, lines: list[tuple]) -> None:
     "Add a group, within a transaction."
     db.execute('INSERT INTO groups VALUES (?, ?)', [number, len(lines)])
-    db.executemany('INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)', lines)
+    db.executemany(f'INSERT INTO rows ({_VALUES}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)', lines)
 
 # %% ../../nbs/store/03_runs.ipynb #01ed19f8
 def _facts(db: sqlite3.Connection) -> dict[str, Any]:
@@ -310,8 +342,8 @@ class _Groups(Mapping):
 
     def __getitem__(self, number: int) -> list[dict]:
         if number not in self: raise KeyError(number)
-        sql = 'SELECT row FROM rows WHERE number = ? ORDER BY member'
-        with _explained(self._out): return [json.loads(row) for row, in self._db.execute(sql, [number])]
+        sql = f'SELECT {_VALUES}, hash FROM rows WHERE number = ? ORDER BY member'
+        with _explained(self._out): return [_read_row(line) for line in self._db.execute(sql, [number])]
 
     def __contains__(self, number: object) -> bool:
         with _explained(self._out):
@@ -327,6 +359,12 @@ class _Groups(Mapping):
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
 # %% ../../nbs/store/03_runs.ipynb #eb2a758f
+def _unanswered(run: 'RunReader') -> list[tuple]:
+    "The calls that the file of sent ones has and the store has not: name and bounds."
+    left = SentCalls(run.path/'run.sent').left()
+    return [(name, *bounds) for name, key, *bounds in left if key not in run.calls]
+
+
 # Facts about rows, which are dropped with them.
 _DERIVED = ('aligned', 'extraction', 'steps', 'corrected', 'notices')
 
@@ -359,12 +397,13 @@ class RunReader:
 
     def rows(self, status: str | None = 'accepted') -> Iterator[dict]:
         """Yield the rows with a status (None for all), ordered by group and place in it."""
-        sql = ('SELECT number, member, row FROM rows WHERE (number, member) > (?, ?) AND status = coalesce(?, status) '
+        sql = (f'SELECT {_VALUES}, hash FROM rows WHERE (number, member) > (?, ?) AND status = coalesce(?, status) '
                'ORDER BY number, member LIMIT ?')
         place = (-1, 0)
         with _explained(self.path):
             while page := self._db.execute(sql, [*place, status, _PAGE]).fetchall():
-                for *place, row in page: yield json.loads(row)
+                yield from map(_read_row, page)
+                place = page[-1][:2]
 
     def row(self, id: str) -> dict:
         """Return the row with an id; ValueError if there is none."""
@@ -380,11 +419,23 @@ class RunReader:
 
     def samples(self) -> dict[str, str]:
         """Return the first accepted text of each label, in the order of the task's labels."""
-        sql = ("SELECT row FROM rows WHERE status = 'accepted' AND label IS ? AND reason = '' ORDER BY number, "
-               "member LIMIT 1")
+        sql = (f"SELECT {_VALUES}, hash FROM rows WHERE status = 'accepted' AND label IS ? AND reason = '' "
+               "ORDER BY number, member LIMIT 1")
         with _explained(self.path):
             found = {label: self._db.execute(sql, [label]).fetchone() for label in self.counts()['accepted']}
-        return {label: json.loads(row[0])['text'] for label, row in found.items() if row}
+            return {label: _read_row(line)['text'] for label, line in found.items() if line}
+
+    def lost(self) -> dict[str, int]:
+        """Return the number of `calls` in flight when a process ended, and bounds on their `prompt_tokens` and
+        `completion_tokens`: sent, perhaps paid for, and never answered."""
+        there = "SELECT 1 FROM sqlite_master WHERE name = 'lost'"
+        with _explained(self.path):
+            booked = self._db.execute('SELECT * FROM lost').fetchall() if self._db.execute(there).fetchone() else []
+        # Those of a process that was killed, which the next session books.
+        names = {name for name, *_ in booked}
+        if not _holder(self.path/'run.lock'): booked += [line for line in _unanswered(self) if line[0] not in names]
+        sums = [sum(bounds) for bounds in zip(*(bounds for _, *bounds in booked))] or [0, 0]
+        return {'calls': len(booked), 'prompt_tokens': sums[0], 'completion_tokens': sums[1]}
 
     def status(self) -> dict[str, Any]:
         """Summarise the run.
@@ -398,8 +449,7 @@ class RunReader:
             `aligned`, what alignment found; `steps`, calls made before the rows; `corrected`, what self-correction
             changed;
             `trouble`, why the last session could not go on; `groups`; `calls`, as `CallStore.totals` returns them;
-            `usage`, as
-            passed to `finish`; `finished`; `holder`, who is working on it; and `derivation`.
+            `lost`, calls in flight when a process ended; `usage`, as passed to `finish`; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
         names = {part: recipe[part]['name'] for part in ('method', 'task', 'teacher')}
@@ -408,7 +458,7 @@ class RunReader:
         return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts,
                 'shortfall': shortfall(recipe, counts), **{name: facts.get(name) for name in _DERIVED},
                 'trouble': facts.get('trouble', ''), 'groups': len(self.groups), 'calls': self.calls.totals(),
-                'usage': facts.get('finished', {}).get('usage'), 'finished': 'finished' in facts,
+                'lost': self.lost(), 'usage': facts.get('finished', {}).get('usage'), 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 
 # %% ../../nbs/store/03_runs.ipynb #86f698d9
@@ -506,11 +556,46 @@ class Run(RunReader):
             if self.overwrite: _clear(self.path)
             _agree_on_recipe(self.path, self.recipe)
             self._db = stack.enter_context(contextlib.closing(_open(self.path/'run.db')))
+            self._db.sent = SentCalls(self.path/'run.sent')
+            if number := self._book_lost():
+                warnings.warn(f'{number} calls were in flight when the process ended. They may have been paid for, and '
+                              'count for the limits; where they are needed, they are asked again')
             self._begin(self.facts)
+            self._recipe_file = _signature(self.path/'recipe.toml')
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error) -> None: self._stack.close()
+    def __exit__(self, *error) -> None:
+        with self._stack:
+            # What goes wrong here shall not hide what went wrong before.
+            with contextlib.suppress(*(RunError,)[:error[0] is not None]), _explained(self.path):
+                self._check_files()
+                self._book_lost()
+
+    def _check_files(self) -> None:
+        "Refuse to go on without the database; write the recipe again if somebody has removed or changed it."
+        self._db.check_files()
+        path = self.path/'recipe.toml'
+        if _signature(path) == self._recipe_file: return
+        text = tomli_w.dumps(self.recipe)
+        if not path.exists() or path.read_text(encoding='utf-8', errors='replace') != text:
+            _write_text(path, text)
+            warnings.warn(f'{path} was removed or changed while the run was written: it was written again')
+        self._recipe_file = _signature(path)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        "Write all or nothing, if the files of the run are still there."
+        with _explained(self.path):
+            self._check_files()
+            with self._db.transaction() as db: yield db
+
+    def _book_lost(self) -> int:
+        "Book the calls that were sent and never answered; returns their number."
+        if lines := _unanswered(self):
+            with self._db.transaction(): self._db.executemany('INSERT OR IGNORE INTO lost VALUES (?, ?, ?)', lines)
+        self._db.sent.clear()
+        return len(lines)
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
         "Copy the calls of another run, drop rows that other code has made, and store what is asked."
@@ -524,8 +609,8 @@ class Run(RunReader):
         "Begin with the calls of another run."
         if len(self.calls) or len(self.groups):
             raise RunError(f'{self.path} has begun already, so nothing can be forked into it: choose another folder')
-        with _reading(self.fork) as source, self._db.transaction():
-            self._db.executemany('INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?)', readable_calls(source))
+        with _reading_the_rest(self.fork) as source, self._db.transaction():
+            self._db.executemany(f'INSERT OR IGNORE INTO {INSERT_CALL}', readable_calls(source))
             inherited = self.calls.totals() | {'bounds': self.calls.unknown_bounds()}
             _set_facts(self._db, fork=str(self.fork), inherited=inherited)
 
@@ -561,7 +646,7 @@ class Run(RunReader):
                            f'overwrite the run '
                            '(--overwrite)')
         lines = {number: list(_lines(number, rows)) for number, rows in groups.items()}
-        with _explained(self.path), self._db.transaction():
+        with self._transaction():
             for number, group in lines.items(): _insert(self._db, number, group)
 
     def forget_failed(self) -> int:
@@ -572,7 +657,7 @@ class Run(RunReader):
 
     def note(self, **facts: Any) -> None:
         """Store facts with the run, such as the plan of what prompts show; values that JSON can hold."""
-        with _explained(self.path), self._db.transaction(): _set_facts(self._db, **facts)
+        with self._transaction(): _set_facts(self._db, **facts)
 
     def weigh(self, weights: Mapping[tuple[int, int], float], left_out: Iterable[tuple[int, int]] = (),
               **facts: Any) -> None:
@@ -580,13 +665,14 @@ class Run(RunReader):
 
         Rows are given by (group, place in it); further facts are stored with the run.
         """
-        reason, where = 'left out by alignment', 'WHERE (number, member) = (?, ?)'
-        with _explained(self.path), self._db.transaction():
+        reason, where, left_out = 'left out by alignment', 'WHERE (number, member) = (?, ?)', list(left_out)
+        with self._transaction():
             self._db.executemany(f"UPDATE rows SET row = json_set(row, '$.weight', ?) {where}",
                                  [(weight, *place) for place, weight in weights.items()])
             self._db.executemany("UPDATE rows SET status = 'rejected', reason = ?, "
                                  f"row = json_set(row, '$.status', 'rejected', '$.reason', ?) {where}",
                                  [(reason, reason, *place) for place in left_out])
+            self._db.executemany(f'UPDATE rows SET hash = line_hash({_VALUES}) {where}', [*weights, *left_out])
             _set_facts(self._db, **facts)
 
     def finish(self, usage: Any = None, complete: bool = True) -> dict[str, Any]:
@@ -611,6 +697,7 @@ class Run(RunReader):
         """
         usage = asdict(usage) if is_dataclass(usage) else dict(usage or {})
         with _explained(self.path):
+            self._check_files()
             check_database(self._db, self.path/'run.db', RunError)
             counts, used = self.counts(), self.calls.totals() | ({'cost': usage['cost']} if 'cost' in usage else {})
             write_parquet(self.rows, self.path/'dataset.parquet')
@@ -618,5 +705,6 @@ class Run(RunReader):
             _write_text(self.path/'README.md', str(dataset_card(self.recipe, counts, self.samples(), used, self.facts)))
             book = {'counts': counts, 'shortfall': shortfall(self.recipe, counts), 'usage': usage or None}
             if complete:
-                with self._db.transaction(): _set_facts(self._db, finished=book)
+                with self._transaction(): _set_facts(self._db, finished=book)
+            self._check_files()
         return counts

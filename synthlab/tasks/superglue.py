@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'FEATURES', 'entity_spans', 'official_rows', 'official_dataset', 'from_official', 'original_rows',
-           'write_official', 'load_superglue', 'task_definition', 'read_rows', 'read_gold', 'text_to_text',
-           'multi_task', 'learner_rows']
+           'write_official', 'load_superglue', 'task_definition', 'read_rows', 'read_gold', 'text_pairs',
+           'text_to_text', 'multi_task', 'learner_rows']
 
 # %% ../../nbs/tasks/08_superglue.ipynb #abfe01dd
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from pathlib import Path
@@ -196,7 +196,6 @@ _FLAT = {'multirc': _flat_multirc, 'record': _flat_record, 'wic': _flat_wic,
          'wsc': lambda row: [dict(row) | dict(row.get('target') or {})],
          'axb': lambda row: [{'sentence1': row.get('premise'), 'sentence2': row.get('hypothesis')}
                              | {name: value for name, value in row.items() if value is not None}]}
-
 
 # %% ../../nbs/tasks/08_superglue.ipynb #776b39fe
 def from_official(rows: Iterable[Mapping[str, Any]], task: str | Task, name: str = 'gold') -> list[dict[str, Any]]:
@@ -417,6 +416,20 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
     return load_gold(spec, task, part='validation', rows_of=rows_of)
 
 
+def text_pairs(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False,
+               prefix: bool = False) -> Iterator[dict[str, str]]:
+    """Write rows as input and output, one after the other, as `text_to_text` describes."""
+    task = task if isinstance(task, Task) else load_task(task)
+    name, strategy = task.name, find_strategy(task)
+    before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
+    accepted = (row for row in rows if row.get('status', 'accepted') == 'accepted')
+    for number, row in enumerate(accepted):
+        fields = row_fields(row, task)
+        output = strategy.given(fields, row['label']) if row.get('label') else ''
+        yield {'input': before + strategy.text(fields), 'output': output, 'task': name,
+               'id': str(row.get('id', row_id(name, number)))}
+
+
 def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False,
                  prefix: bool = False) -> Dataset:
     """Write rows as input and output.
@@ -437,13 +450,7 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     Dataset
         Columns `input`, `output` (empty for a hidden label), `task` and `id`.
     """
-    task = task if isinstance(task, Task) else load_task(task)
-    name, strategy = task.name, find_strategy(task)
-    before = (f'{name} ' if prefix else '') + (f'{task_definition(task)}\n' if instruction else '')
-    taken = [(row, row_fields(row, task)) for row in rows if row.get('status', 'accepted') == 'accepted']
-    pairs = [{'input': before + strategy.text(fields), 'task': name, 'id': str(row.get('id', row_id(name, n))),
-              'output': strategy.given(fields, row['label']) if row.get('label') else ''}
-             for n, (row, fields) in enumerate(taken)]
+    pairs = list(text_pairs(rows, task, instruction, prefix))
     return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
 
 

@@ -9,7 +9,7 @@ __all__ = ['MOST_ALIKE', 'SHORT_CONTEXT', 'TeacherError', 'FutileError', 'has_sh
 # %% ../../nbs/teacher/03_asking.ipynb #fa64a998
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .budget import Budget, Estimate, Prices
 from .requests import Answer, Reply, Request, read_reply, repair_request, request_key
-from ..util import join_reasons
+from ..util import join_reasons, token_count
 
 # %% ../../nbs/teacher/03_asking.ipynb #103087c0
 class TeacherError(RuntimeError):
@@ -66,7 +66,8 @@ class Asker(Protocol):
 # Limit on the items that are ready or wait at the desk.
 _AHEAD = 256
 # The fields of an entry that the budget needs: a group of texts has no others of an `Answer`.
-_BOOKED = {'prompt_tokens', 'completion_tokens', 'error', 'attempts', 'model'}
+_COUNTS = {'prompt_tokens', 'completion_tokens'}
+_BOOKED = _COUNTS | {'error', 'attempts', 'model'}
 
 
 @dataclass
@@ -75,6 +76,17 @@ class _Pending:
     key: str
     reserved: tuple[int, int]
     places: list[int]
+    sent: bool = False
+
+
+class _Feed:
+    "The items for an asker, and what it may call, from any thread, when it sends one that costs money."
+
+    def __init__(self, items: Iterator[Any], sent: Callable[[int], None]): self._items, self.sent = items, sent
+
+    def __iter__(self) -> Iterator[Any]: return self
+
+    def __next__(self) -> Any: return next(self._items)
 
 
 class _Dispatcher:
@@ -134,12 +146,20 @@ class _Dispatcher:
             number += 1
             more, item = self.step(number)
 
+    def sent(self, number: int) -> None:
+        "Book that number `number` goes out: it is paid for, even if the process ends before its answer."
+        pending = self.under_way[self.given[number]]
+        pending.sent = True
+        if send := getattr(self.calls, 'send', None): send(pending.key, pending.reserved)
+
     def book(self, number: int, entry: dict) -> None:
         "Store what came back for number `number`, then have it ready for all places that wait for it."
         if number not in self.given:
             raise TeacherError(f'{self.asker.who} answered request {number}, which it was not given or had '
                                f'answered before')
         pending = self.under_way[self.given[number]]
+        # What a server reports is not trusted.
+        entry = entry | {name: token_count(entry[name]) for name in _COUNTS & entry.keys()}
         self.budget.settle(pending.reserved, Answer(**{name: entry[name] for name in _BOOKED & entry.keys()}))
         del self.under_way[self.given.pop(number)]
         # A resumed run has to book the same for a call whose tokens the server did not report.
@@ -166,8 +186,9 @@ class _Dispatcher:
             yield place, entry, cached
 
     def close(self) -> None:
-        "Give back the room of what was not answered."
-        for pending in self.under_way.values(): self.budget.release(*pending.reserved)
+        "Give back the room of what was not sent, and count the most that what was sent and not answered has taken."
+        for pending in self.under_way.values():
+            (self.budget.lose if pending.sent else self.budget.release)(*pending.reserved)
 
 # %% ../../nbs/teacher/03_asking.ipynb #447e49d4
 def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict],
@@ -185,7 +206,7 @@ def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict
             is_open, item = desk.step(0)
             yield from desk.hand_out()
             if not is_open: continue
-            with closing(asker.ask(desk.feed(item))) as entries:
+            with closing(asker.ask(_Feed(desk.feed(item), desk.sent))) as entries:
                 for number, entry in entries:
                     desk.book(number, entry)
                     yield from desk.hand_out()
@@ -284,7 +305,8 @@ class TextTeacher(ABC):
         Parameters
         ----------
         requests : iterable of Request or None
-            Taken one by one as there is room, in the thread that runs this generator. None asks to finish something
+            Taken one by one as there is room, in the thread that runs this generator. If it has a method `sent`, that may
+            be called with a place when a request goes out that costs money. None asks to finish something
             that
             is under way before the next is taken; it takes a place of its own.
 

@@ -259,6 +259,8 @@ class Budget:
         Name of the model in the prices.
     spent : Usage
         What was spent before, such as by the same run before a crash; grows with each booked call.
+    lost : Usage
+        The most that calls have taken which were sent and never answered; it counts for the limits.
 
     Raises
     ------
@@ -272,9 +274,9 @@ class Budget:
     """
 
     def __init__(self, max_calls: int | None = None, max_tokens: int | None = None, max_cost: float | None = None,
-                 prices: Prices | None = None, model: str = '', spent: Usage = Usage()):
+                 prices: Prices | None = None, model: str = '', spent: Usage = Usage(), lost: Usage = Usage()):
         self.limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
-        self.prices, self.model, self.spent, self.reason = prices, model, spent, ''
+        self.prices, self.model, self.spent, self.lost, self.reason = prices, model, spent, lost, ''
         self._promised, self._lock = Usage(), threading.Lock()
         price = prices and prices.cost(model, 1, 1)
         if fault := _limits_fault(self.limits, model, price, spent): raise ValueError(fault)
@@ -296,7 +298,7 @@ class Budget:
             raise ValueError(f'a call cannot take fewer than 0 tokens, got {prompt_tokens} and {completion_tokens}')
         call = self._call(prompt_tokens, completion_tokens)
         with self._lock:
-            self.reason = _no_room(self.limits, self.spent + self._promised, call)
+            self.reason = _no_room(self.limits, self.spent + self.lost + self._promised, call)
             if not self.reason: self._promised += call
             return not self.reason
 
@@ -311,6 +313,13 @@ class Budget:
         """Give back the room of a call that was not made."""
         call = self._call(prompt_tokens, completion_tokens)
         with self._lock: self._free(call)
+
+    def lose(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count a call that was sent and will not be answered as `lost`, with the most that it can have taken."""
+        call, most = self._call(prompt_tokens, completion_tokens), (prompt_tokens, completion_tokens)
+        with self._lock:
+            self._free(call)
+            self.lost += answer_usage(Answer(), self.prices, self.model, most)
 
     def settle(self, reserved: tuple[int, int], answer: Answer) -> None:
         """Give back the room of a call that has ended, as it was reserved, and book what its answer took."""

@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -33,8 +33,15 @@ from pydantic import BaseModel
 from .asking import TeacherError, TextTeacher
 from .requests import Answer, Request, instruct, json_schema
 from .throttle import Throttle, retry_after
+from ..util import token_count
 
 # %% ../../nbs/teacher/05_chat.ipynb #0cf717bc
+def _looks_like_a_key(part: str) -> bool:
+    "Whether a part of an address begins as keys do, or is a long mixture of cases and digits; a name in hex is none."
+    if re.match(r'(sk|pk|rk|gsk|hf|ghp|xai|r8)[-_][\w-]{12,}$|AIza[\w-]{12,}$', part): return True
+    return len(part) >= 20 and all(re.search(kind, part) for kind in ('[a-z]', '[A-Z]', '[0-9]'))
+
+
 def server_address(base_url: str | None = None) -> str:
     """Return the address of a server (None for OPENAI_BASE_URL) without a final slash, if it contains no secret."""
     url = (base_url or os.environ.get('OPENAI_BASE_URL', '')).strip()
@@ -44,6 +51,9 @@ def server_address(base_url: str | None = None) -> str:
                          "(OpenAI's own is https://api.openai.com/v1)")
     parts = urlsplit(url)
     # The messages do not repeat the address, which may hold a secret.
+    if any(map(_looks_like_a_key, re.split('[/;,=&:]', unquote(parts.path)))):
+        raise ValueError('the path of base_url has a part that looks like a key: an address is written into every dataset. '
+                         'Give the address without it, and put the key into an environment variable (--key-variable)')
     if '@' in parts.netloc or parts.query or parts.fragment:
         raise ValueError('base_url must be an address only, without user name, password or query: it is '
                          'written into every '
@@ -147,9 +157,8 @@ def dislikes_schema(body: Mapping[str, Any], message: str) -> bool:
 
 # %% ../../nbs/teacher/05_chat.ipynb #254fc096
 def _count(usage: Any, name: str) -> int | None:
-    "A count of tokens; None if it is missing or not a count."
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value >= 0 else None
+    "A count of tokens; None if it is missing, or cannot be one."
+    return token_count(usage.get(name)) if isinstance(usage, dict) else None
 
 
 def _text(content: Any) -> str:
@@ -217,6 +226,8 @@ class _Call:
     request: Request
     # Bound on its tokens, for the throttle.
     tokens: float = 0.
+    # What is called when it goes out for the first time.
+    tell: Callable[[], None] | None = None
     sent: int = 0
     # Since when the only answers were "too many requests".
     refused_since: float | None = None
@@ -261,6 +272,7 @@ class _Wire(httpx2.AsyncClient):
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         call = _this_call.get()
         async with self.throttle(call.tokens) as slot:
+            if call.tell and not call.sent: call.tell()
             call.sent += 1
             async with self.session().request(request.method, str(request.url), headers=request.headers,
                                               data=request.content,
@@ -321,7 +333,7 @@ _CLOSED = 'the teacher was closed while it was asked'
 class _Exchange:
     "Requests on their way into the loop, and answers on their way out."
 
-    def __init__(self, line: _Line, call: Callable[[Request], Coroutine]):
+    def __init__(self, line: _Line, call: Callable[[Request, int], Coroutine]):
         self.line, self.call, self.tasks, self.ready, self.results = line, call, {}, [], queue.SimpleQueue()
 
     def send(self, requests: Iterable[tuple[int, Request]]) -> None:
@@ -342,7 +354,7 @@ class _Exchange:
 
     def _begin(self, requests: Iterable[tuple[int, Request]]) -> None:
         for place, request in requests:
-            self.tasks[place] = task = self.line.loop.create_task(self.call(request))
+            self.tasks[place] = task = self.line.loop.create_task(self.call(request, place))
             task.add_done_callback(partial(self._done, place))
 
     def _done(self, place: int, task: asyncio.Task) -> None:
@@ -605,10 +617,10 @@ class ChatTeacher(TextTeacher):
                 if attempt.num == 1: raise failed
                 return await self._settle(call)
 
-    async def _call(self, request: Request) -> Answer | TeacherError:
-        "Ask a request until there is an answer, or none can be had."
+    async def _call(self, request: Request, place: int, tell: Callable[[int], None] | None) -> Answer | TeacherError:
+        "Ask a request until there is an answer, or none can be had; `tell` its place when it goes out."
         call = _Call(request, self.token_bound(request) + request.sampling.max_new_tokens if self.tokens_per_minute
-                     else 0.)
+                     else 0., tell and partial(tell, place))
         _this_call.set(call)
         try: end = await self._persist(call)
         except _Again as error: end = self._given_up(error)
@@ -643,7 +655,8 @@ class ChatTeacher(TextTeacher):
 
     def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, Answer]]:
         """Ask requests, many at once, as `TextTeacher.ask` describes."""
-        exchange, source, under_way, more = _Exchange(self._connect(), self._call), enumerate(requests), 0, True
+        call = partial(self._call, tell=getattr(requests, 'sent', None))
+        exchange, source, under_way, more = _Exchange(self._connect(), call), enumerate(requests), 0, True
         try:
             while more or under_way:
                 batch, more = self._pull(source, under_way) if more else ([], False)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, PydanticUserError, RootModel, ValidationError
 
 from ..decode.sampling import Sampling
-from ..util import did_you_mean, text_fault
+from ..util import did_you_mean, text_fault, token_count
 
 # %% ../../nbs/teacher/01_requests.ipynb #cabd87e7
 ROLES = ('system', 'user', 'assistant')
@@ -149,8 +149,9 @@ class Answer:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> 'Answer':
-        """Read an answer from an entry of the store, which may hold further fields."""
-        return cls(**{f.name: entry[f.name] for f in fields(cls) if f.name in entry})
+        """Read an answer from an entry of the store, which may hold further fields, and counts that cannot be."""
+        counts = {name: token_count(entry.get(name)) for name in ('prompt_tokens', 'completion_tokens')}
+        return cls(**{f.name: entry[f.name] for f in fields(cls) if f.name in entry} | counts)
 
 # %% ../../nbs/teacher/01_requests.ipynb #6b12758c
 OUTCOMES = {

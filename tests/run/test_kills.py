@@ -126,7 +126,7 @@ def test_the_key_is_nowhere_in_a_run(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv('OPENAI_API_KEY', key)
     with FaultServer(seed=3, faults=.4, echo=True) as server:
         recipe = chat_recipe(server) | {'n': 24}
-        produce(recipe, tmp_path/'run')
+        produce(recipe, tmp_path/'run', make_teacher(recipe))
         from synthlab.run.produce import replay
         row = next(read_rows(tmp_path/'run'))
         told = [repr(replay(tmp_path/'run', row['id'], fresh=True)), repr(make_teacher(recipe)), *capfd.readouterr()]

@@ -11,7 +11,8 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthlab.store.calls import CALLS_SCHEMA, CallStore, StoreError, log_is_lost, open_database, reading, to_json
+from synthlab.store.calls import (
+    CALLS_SCHEMA, CallStore, StoreError, log_is_lost, open_database, readable_calls, reading, to_json)
 
 KEYS = st.text(st.characters(exclude_categories=['Cs']), min_size=1, max_size=4)
 TOKENS = st.none() | st.integers(0, 10**6)
@@ -214,7 +215,7 @@ def test_a_killed_process_leaves_whole_transactions(tmp_path):
             assert calls._db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 
 
-@pytest.mark.parametrize('version, said', [(2, 'newer synthlab'), (1, None)])
+@pytest.mark.parametrize('version, said', [(3, 'newer synthlab'), (2, None)])
 def test_a_newer_form_is_left_alone(tmp_path, version, said):
     path = tmp_path/'calls.db'
     open_database(path, CALLS_SCHEMA, version).close()
@@ -249,4 +250,94 @@ def test_an_entry_that_is_no_json_is_damage(tmp_path):
     with fill(tmp_path/'calls.db', range(2)) as calls:
         with calls._db: calls._db.execute("UPDATE calls SET entry = '{\"text\": \"ha' WHERE key = '1'")
         assert calls['0'] == {'text': 'x' * 100}
-        with pytest.raises(StoreError, match=r'calls.db is damaged \(Unterminated string.*\.recover.*move it away'): calls['1']
+        with pytest.raises(StoreError, match=r'calls.db is damaged \(the line .* is not as it was written.*\.recover.*move it away'): calls['1']
+        with calls._db: calls._db.execute("UPDATE calls SET hash = line_hash(key, entry, failed, prompt_tokens, completion_tokens)")
+        with pytest.raises(StoreError, match=r'calls.db is damaged \(Unterminated string'): calls['1']
+
+
+# ---- figures that no server can mean
+
+HUGE = [2**62, 2**63, 10**30, -1, True, 1.5, '12']
+
+
+@pytest.mark.parametrize('value', HUGE)
+def test_a_figure_out_of_range_is_unknown(tmp_path, value):
+    with CallStore(tmp_path/'calls.db') as calls:
+        for key in 'abc': calls[key] = {'text': '', 'error': '', 'prompt_tokens': value, 'completion_tokens': 7, 'bound': [100, 9]}
+        assert calls.totals() == {'calls': 3, 'failed': 0, 'prompt_tokens': 0, 'completion_tokens': 21, 'unknown_tokens': 3}
+        assert calls.unknown_bounds() == (300, 0)
+
+
+OLD_SCHEMA = """
+CREATE TABLE calls (key TEXT PRIMARY KEY, entry TEXT NOT NULL, failed INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER);
+CREATE INDEX calls_usage ON calls (failed, prompt_tokens, completion_tokens);
+CREATE TABLE note (state TEXT NOT NULL);
+INSERT INTO note VALUES ('complete');
+PRAGMA user_version = 1;
+"""
+
+
+def old_store(path, tokens):
+    "A store as synthlab wrote it before lines had hashes."
+    with sqlite3.connect(path) as db:
+        db.executescript(OLD_SCHEMA)
+        db.executemany('INSERT INTO calls VALUES (?, ?, 0, ?, ?)', [(key, json.dumps({'text': key, 'error': ''}), *tokens) for key in 'ab'])
+    db.close()
+
+
+def test_an_old_store_with_huge_figures_is_read_and_gone_on_with(tmp_path):
+    path = tmp_path/'calls.db'
+    old_store(path, (2**62, 3))
+    before = path.read_bytes()
+    with reading(path) as db:
+        calls = CallStore(db)
+        assert dict(calls) == {key: {'text': key, 'error': ''} for key in 'ab'} and calls.unknown_bounds() == (0, 0)
+        assert calls.totals() == {'calls': 2, 'failed': 0, 'prompt_tokens': 0, 'completion_tokens': 6, 'unknown_tokens': 2}
+    assert path.read_bytes() == before
+    with CallStore(path) as calls: calls['c'] = {'text': 'c', 'error': ''}
+    with CallStore(path) as calls: assert [calls[key]['text'] for key in 'abc'] == [*'abc']
+
+
+# ---- changed letters, and files that are taken away
+
+def test_a_changed_letter_is_damage_and_left_out_of_a_fork(tmp_path):
+    path = tmp_path/'calls.db'
+    fill(path, range(5)).close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'x' * 100, b'x' * 99 + b'y', 1))
+    with CallStore(path) as calls:
+        wrong = []
+        for key in calls:
+            try: assert calls[key] == {'text': 'x' * 100}
+            except StoreError as error: wrong.append((key, str(error)))
+        assert len(wrong) == 1 and 'is not as it was written' in wrong[0][1]
+        assert [key for key, *_ in readable_calls(calls._db)] == [key for key in calls if key != wrong[0][0]]
+
+
+def test_calls_between_damaged_pages_are_read(tmp_path):
+    path = tmp_path/'calls.db'
+    fill(path, range(300), 2000).close()
+    content = bytearray(path.read_bytes())
+    for page in (20, 21, len(content)//4096 - 20): content[page*4096:page*4096 + 4096] = bytes(4096)
+    path.write_bytes(content)
+    with reading(path) as db, pytest.warns(UserWarning, match='those that cannot be read are made again'):
+        assert len(list(readable_calls(db))) > 280
+
+
+@pytest.mark.parametrize('name, said', [('calls.db', 'was removed while it was in use. It was written again'), ('calls.db-wal', 'Nothing is lost')])
+def test_a_file_taken_away_is_missed_at_once_and_nothing_is_lost(tmp_path, name, said):
+    path = tmp_path/'calls.db'
+    with pytest.raises(StoreError, match=said), fill(path, range(3)) as calls:
+        (tmp_path/name).unlink()
+        calls['late'] = {'text': ''}
+    with CallStore(path) as calls: assert list(calls) == ['0', '1', '2']
+
+
+def test_a_file_put_in_its_place_is_left_alone(tmp_path):
+    path = tmp_path/'calls.db'
+    fill(tmp_path/'other.db', range(9)).close()
+    with pytest.raises(StoreError, match='was replaced by another file.*All that was finished is in .*calls.db.saved'), fill(path, range(3)) as calls:
+        os.replace(tmp_path/'other.db', path)
+        calls['late'] = {'text': ''}
+    with CallStore(path) as calls: assert len(calls) == 9
+    with CallStore(tmp_path/'calls.db.saved') as calls: assert list(calls) == ['0', '1', '2']

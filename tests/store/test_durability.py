@@ -540,3 +540,128 @@ def test_what_a_run_writes_holds_no_key(tmp_path, monkeypatch):
         assert not any(b'sk-planted' in p.read_bytes() for p in (tmp_path/'run').iterdir())
         run.finish()
     assert not any(b'sk-planted' in p.read_bytes() for p in (tmp_path/'run').iterdir())
+
+
+# ---- files that are taken away while a run is written
+
+@pytest.mark.parametrize('names, said', [(['run.db'], 'run.db was removed while it was in use. It was written again'), (['run.db', 'run.db-wal', 'run.db-shm'], 'written again'),
+                                         (['run.db-wal'], 'Nothing is lost')])
+def test_a_database_taken_away_is_missed_at_once_and_written_again(tmp_path, names, said):
+    out, asked = tmp_path/'run', []
+    def ask(number):
+        asked.append(number)
+        if number == 2:
+            for name in names: (out/name).unlink(missing_ok=True)
+    with pytest.raises(RunError, match=said): work(out, ask)
+    assert not {'dataset.parquet', 'dataset.jsonl'} & {p.name for p in out.iterdir()}
+    work(out, asked.append)
+    work(tmp_path/'whole')
+    assert asked == [0, 1, 2, 2, 3] and files(out) == files(tmp_path/'whole')
+
+
+def test_a_database_that_goes_at_the_very_end_is_missed(tmp_path):
+    with pytest.raises(RunError, match='written again'), Run(tmp_path/'run', RECIPE) as run:
+        run.add(0, group(0))
+        (tmp_path/'run'/'run.db').unlink()
+    assert len(list(read_rows(tmp_path/'run'))) == 2
+
+
+def test_a_folder_taken_away_is_told(tmp_path):
+    with pytest.raises(RunError, match='run was removed while it was written'), Run(tmp_path/'run', RECIPE) as run:
+        run.add(0, group(0))
+        shutil.rmtree(tmp_path/'run')
+        run.add(1, group(1))
+
+
+@pytest.mark.parametrize('change', [lambda path: path.unlink(), lambda path: path.write_text('n = 3'), lambda path: os.replace(path, path.with_name('elsewhere'))])
+def test_a_recipe_taken_away_is_written_again(tmp_path, change):
+    out = tmp_path/'run'
+    with pytest.warns(UserWarning, match='recipe.toml was removed or changed while the run was written: it was written again'), Run(out, RECIPE) as run:
+        run.add(0, group(0))
+        before = (out/'recipe.toml').read_bytes()
+        change(out/'recipe.toml')
+        run.add(1, group(1))
+        run.finish()
+    assert (out/'recipe.toml').read_bytes() == before and read_status(out)['finished']
+
+
+# ---- damage that SQLite does not see
+
+@pytest.mark.parametrize('table, letters', [('rows', b'story 2'), ('calls', b'story 2')])
+def test_a_changed_letter_is_found_when_it_is_read(tmp_path, table, letters):
+    out = tmp_path/'run'
+    with Run(out, RECIPE) as run:
+        if table == 'calls': run.calls.update({str(number): call(number) for number in range(4)})
+        else: run.add_many({number: group(number) for number in range(4)})
+    content = (out/'run.db').read_bytes()
+    assert letters in content
+    (out/'run.db').write_bytes(content.replace(letters, b'story 7', 1))
+    with pytest.raises(RunError, match='run.db is damaged.*is not as it was written'), Run(out, RECIPE) as run:
+        [run.calls[key] for key in run.calls], list(run.rows()), list(map(run.groups.get, run.groups)), run.samples()
+        raise AssertionError('the changed line was read')
+
+
+def test_weights_keep_the_hashes_right(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run:
+        for number in range(3): run.add(number, group(number))
+        run.weigh({(0, 0): .5, (0, 1): 1.5}, left_out=iter([(1, 0)]))
+        assert [row.get('weight') for row in run.rows()] == [.5, 1.5, None, None, None]
+
+
+def older(out):
+    "The run as synthlab wrote it before lines had hashes."
+    with contextlib.closing(sqlite3.connect(out/'run.db')) as db:
+        for table in ('rows', 'calls'): db.execute(f'ALTER TABLE {table} DROP COLUMN hash')
+        db.execute('DROP TABLE lost')
+        db.execute('PRAGMA user_version = 2')
+        db.commit()
+
+
+def test_a_run_of_an_older_synthlab_is_read_and_gone_on_with(tmp_path):
+    out = tmp_path/'run'
+    with Run(out, RECIPE) as run:
+        run.calls['0'] = call(0)
+        run.add(0, group(0))
+    older(out)
+    assert list(read_rows(out)) == group(0) and read_status(out)['calls']['calls'] == 1 and read_status(out)['lost']['calls'] == 0
+    with Run(tmp_path/'fork', RECIPE | {'n': 4}, fork=out) as run: assert dict(run.calls) == {'0': call(0)}
+    work(out)
+    work(tmp_path/'whole')
+    assert files(out) == files(tmp_path/'whole')
+
+
+@pytest.mark.parametrize('share', [.9, .6, .3])
+def test_a_fork_of_a_truncated_run_takes_what_is_there(tmp_path, share):
+    out = tmp_path/'run'
+    with Run(out, RECIPE) as run: run.calls.update({str(number): call(number) for number in range(2000)})
+    os.truncate(out/'run.db', int((out/'run.db').stat().st_size*share))
+    with pytest.raises(RunError, match='fork the run into another folder'), Run(out, RECIPE): pass
+    with pytest.warns(UserWarning, match='those that cannot be read are made again'), Run(tmp_path/'new', RECIPE | {'n': 9}, fork=out) as new:
+        assert len(new.calls) > 1500*share - 200 and all(entry == call(int(key)) for key, entry in new.calls.items())
+
+
+@pytest.mark.parametrize('what', ['no database', 'its head'])
+def test_a_fork_of_which_nothing_can_be_read_says_what_works(tmp_path, what):
+    fill(tmp_path/'run')
+    DAMAGE[what](tmp_path/'run'/'run.db')
+    with pytest.raises(RunError, match='no call can be read in .*start without --fork') as error, Run(tmp_path/'new', RECIPE | {'n': 9}, fork=tmp_path/'run'): pass
+    assert 'fork the run into' not in str(error.value)
+
+
+# ---- calls on their way
+
+def test_calls_in_flight_at_a_kill_are_booked(tmp_path):
+    out = tmp_path/'run'
+    def action(say):
+        run = Run(out, RECIPE).__enter__()
+        for number in range(5): run.calls.send(str(number), (100, 8))
+        run.calls.update({str(number): call(number) for number in range(2)})
+        os.kill(os.getpid(), signal.SIGKILL)
+    for kills in (1, 2):
+        child(action if kills == 1 else lambda say: (Run(out, RECIPE).__enter__().calls.send('2', (100, 8)), os.kill(os.getpid(), signal.SIGKILL)))
+        assert read_status(out)['lost'] == {'calls': 2 + kills, 'prompt_tokens': 100*(2 + kills), 'completion_tokens': 8*(2 + kills)}
+    with Run(out, RECIPE) as run:
+        assert run.lost()['calls'] == 4
+        run.calls.send('2', (100, 8))
+        run.calls['2'] = call(2)
+    assert read_status(out)['lost']['calls'] == 4 and not (out/'run.sent').exists()

@@ -464,3 +464,15 @@ def test_odd_bodies_raise_nothing_but_value_errors():
         for place in ('choices', 'usage', 'model', 'error'):
             try: json.dumps(read_completion(json.dumps(json.loads(good) | {place: value}).encode()).to_dict()).encode('utf-8')
             except ValueError: pass
+
+
+@pytest.mark.parametrize('path', ['sk-0123456789abcdefghij', 'v1/hf_AbCdEfGhIjKlMnOp/x', 'v1;key=AIzaSyD0123456789abcdef', 'a/AbC0dEf1GhI2jKl3MnO4pQr5/v1', '%73k-0123456789abcdefghij/v1'])
+def test_a_key_in_the_path_is_refused_and_not_repeated(path):
+    with pytest.raises(ValueError, match='the path of base_url has a part that looks like a key.*environment variable') as error: ChatTeacher('m', f'https://a.b/{path}')
+    with pytest.raises(ValueError, match='looks like a key'): ChatTeacher('m', 'https://a.b/v1', address=f'https://a.b/{path}')
+    assert path[-12:] not in str(error.value)
+
+
+@pytest.mark.parametrize('path', ['v1', 'openai/deployments/gpt-4o-mini-2024-07-18', 'api/v1/accounts/0123456789abcdef0123456789abcdef/ai/v1', 'v1beta/openai', 'skylark-pro-240515/v1',
+                                  'v1/projects/my-project-123/locations/us-central1/endpoints/openapi', 'v2/4fzq8w1bn2k7xt/openai/v1', 'api/3f2504e0-4f89-11d3-9a0c-0305e82c3301'])
+def test_usual_paths_are_no_keys(path): assert server_address(f'https://a.b/{path}').endswith(path)
