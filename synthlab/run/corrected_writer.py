@@ -15,7 +15,7 @@ from ..correct.choices import Correcting
 from ..correct.questions import apply_policy, ask_rows
 from ..prompt.seeds import StepCounts
 from ..tasks.strategy import Strategy
-from ..teacher.asking import TextTeacher
+from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget, Usage
 from ..teacher.requests import Reply, Request
 
@@ -63,8 +63,8 @@ class CorrectedWriter:
 
     def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy,
                  block: int = BLOCK):
-        self.writer, self.correction, self.teacher, self.strategy, self.block = (writer, correction, teacher, strategy,
-            block)
+        self.writer, self.correction, self.teacher, self.block = writer, correction, teacher, block
+        self.strategy = strategy.for_chat(is_chat(teacher))
         self.corrections, self._verdicts = StepCounts(), Counter()
 
     def __getattr__(self, name: str) -> Any:
