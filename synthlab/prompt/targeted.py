@@ -158,7 +158,9 @@ class TargetedPrompts(Prompts):
     explain: bool = False
 
     def for_chat(self, chat: bool = True) -> 'TargetedPrompts':
-        return replace(super().for_chat(chat), strategy=self.strategy.for_chat(chat))
+        other = super().for_chat(chat)
+        object.__setattr__(other, 'strategy', self.strategy.for_chat(chat))
+        return other
 
     @property
     def texts(self) -> int:
