@@ -90,6 +90,9 @@ class ClassifierTeacher(TextTeacher):
     same answer, and each vote its own.
     """
 
+    # asked as a base model is, so that the prompts, and with them all draws, stay those of the measurement
+    is_chat = False
+
     def __init__(self, name, known, labels, slips=0., anchor=0.):
         self.name, self.known, self.labels, self.slips, self.anchor = name, known, labels, slips, anchor
 

@@ -109,6 +109,8 @@ class Correction(Correcting):
         Answers asked for each row; the majority counts, and with a tie the label stays.
     policy : str
         What becomes of a row whose label changes: "relabel", "drop" or "flag" (keep the label, and mark the row).
+    none_fits : bool
+        Whether the teacher may also answer that no label fits. Such a row is rejected, or marked with "flag".
 
     Raises
     ------
@@ -127,6 +129,7 @@ class Correction(Correcting):
     show_explanation: bool = option(False)
     votes: int = option(1, least=1)
     policy: str = option('relabel', among=POLICIES)
+    none_fits: bool = option(False)
 
     def __post_init__(self):
         super().__post_init__()

@@ -15,7 +15,7 @@ from .questions import Verdict, apply_policy, ask_rows, reason_length
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import Strategy, row_fields
 from ..tasks.task import Task, load_task
-from ..teacher.asking import TextTeacher
+from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget, Estimate
 
 # %% ../../nbs/correct/03_self_correction.ipynb #37a63dc9
@@ -46,6 +46,8 @@ class SelfCorrection:
         Whether the corrector also sees the writer's reason (`explanation`), if a row has one.
     votes : int
         Answers asked for each row.
+    none_fits : bool
+        Whether the corrector may also answer that no label fits; such a row is rejected, or marked with "flag".
     strategy : Strategy or None
         What is shown and what may be answered; None takes the one that the task names.
     calls : MutableMapping or None
@@ -76,10 +78,11 @@ class SelfCorrection:
     def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel',
                  show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
                  calls: MutableMapping | None = None, budget: Budget | None = None, seed: int = 0,
-                 progress: bool | None = None):
-        self.options = Correction(show_label=show_label, show_explanation=show_explanation, votes=votes, policy=policy)
+                 progress: bool | None = None, none_fits: bool = False):
+        self.options = Correction(show_label, show_explanation, votes, policy, none_fits)
         task = task if isinstance(task, Task) else load_task(task)
-        self.teacher, self.task, self.strategy = teacher, task, strategy or find_strategy(task)
+        self.teacher, self.task = teacher, task
+        self.strategy = (strategy or find_strategy(task)).for_chat(is_chat(teacher))
         self.calls, self.budget, self.seed, self.progress = ({} if calls is None else calls, Budget() if budget is None
             else budget, seed, progress)
 

@@ -64,14 +64,15 @@ class AttributePrompts(Prompts):
 
     def row_prompt(self, task: Task, row_place: RowPlace, seed: int = 0, cut: Callable[[str], str] = str) -> RowPrompt:
         record = _record_of(self.records[row_place.label], row_place.turn, self.per_record, self.texts)
-        prompt, source = write_messages(task, row_place.label, record.attributes, self.texts), record.source
+        prompt = write_messages(task, row_place.label, record.attributes, self.texts, self.chat)
+        source = record.source
         return RowPrompt(row_place.label, prompt, (source,) if source else (),
                          told={'attributes': dict(record.attributes)})
 
     def longest(self, task: Task, label: str, size: Callable[[str], int] = len,
                 cut: Callable[[str], str] = str) -> RowPrompt:
         longest = max(self.records[label], key=lambda record: size(' '.join(record.attributes.values())))
-        return RowPrompt(label, write_messages(task, label, longest.attributes, self.texts))
+        return RowPrompt(label, write_messages(task, label, longest.attributes, self.texts, self.chat))
 
     def read(self, value: Any, task: Task, label: str) -> list[tuple[str, str]]:
         texts, dropped = sort_items(value.texts, task, label, self.texts)
@@ -86,7 +87,7 @@ class SimplePrompts(Prompts):
     same = True
 
     def row_prompt(self, task: Task, row_place: RowPlace, seed: int = 0, cut: Callable[[str], str] = str) -> RowPrompt:
-        return RowPrompt(row_place.label, simprompt_messages(task, row_place.label))
+        return RowPrompt(row_place.label, simprompt_messages(task, row_place.label, self.chat))
 
     def longest(self, task: Task, label: str, size: Callable[[str], int] = len,
                 cut: Callable[[str], str] = str) -> RowPrompt:

@@ -251,6 +251,9 @@ class Targeted(Prompting):
         File of contexts (a column context, or .txt with one in each line); empty asks the teacher.
     seeds_from : str
         File of seeds, such as a corpus of your own or the edited seeds.jsonl of a run; empty asks the teacher.
+    seed_use : str
+        How a text uses its seed: "verbatim" (it holds it word for word) or "meaning" (it is about it). A task with a
+        table of its own says so there (contain).
 
     Raises
     ------
@@ -273,6 +276,7 @@ class Targeted(Prompting):
     explain: bool = option(False)
     contexts_from: str = option('')
     seeds_from: str = option('')
+    seed_use: str = option('verbatim', among=('verbatim', 'meaning'))
 
     def __post_init__(self):
         super().__post_init__()
@@ -297,7 +301,10 @@ class Targeted(Prompting):
         from synthlab.prompt.seeds import read_contexts, read_seeds
         from synthlab.prompt.targeted import TargetedPrompts
         from synthlab.tasks.strategies import find_strategy
-        strategy = find_strategy(task)
+        if task.targen and self.seed_use != 'verbatim':
+            raise ValueError(f'seed_use = "{self.seed_use}" is for tasks without a table [targen], and {task.name!r} has '
+                             'one: list there, under contain, the parts of a seed that must occur word for word')
+        strategy = find_strategy(task).for_chat(False, verbatim=self.seed_use == 'verbatim')
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
         return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed,

@@ -7,6 +7,7 @@ __all__ = ['RowPlace', 'group_places', 'RowPrompt', 'Prompts', 'FewShotPrompts',
 
 # %% ../../nbs/prompt/04_prompts.ipynb #419a5a4d
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -68,10 +69,11 @@ class RowPrompt(NamedTuple):
     told: Mapping[str, Any] = {}
 
 
-def _few_shot(task: Task, label: str, demos: Sequence[Mapping[str, str]], cut: Callable[[str], str] = str) -> RowPrompt:
+def _few_shot(task: Task, label: str, demos: Sequence[Mapping[str, str]], cut: Callable[[str], str] = str,
+              chat: bool = False) -> RowPrompt:
     "A brief with the task's instruction, once with each example as an answer and once open."
     shown = tuple(cut(demo['text']) for demo in demos)
-    return RowPrompt(label, messages(task, label, shown), tuple(demo['id'] for demo in demos), shown)
+    return RowPrompt(label, messages(task, label, shown, chat), tuple(demo['id'] for demo in demos), shown)
 
 # %% ../../nbs/prompt/04_prompts.ipynb #21832f47
 def _draw_random(pool: Mapping[str, Sequence[dict]], row_place: RowPlace, shots: int, seed: int,
@@ -111,11 +113,21 @@ class Prompts:
         Shape of an answer; None for plain text.
     same : bool
         Whether all texts of a label in a group have one prompt.
+    chat : bool
+        Whether a chat model is asked; `for_chat` makes prompts for one.
     """
 
     texts: ClassVar[int] = 1
     schema: ClassVar[type[BaseModel] | None] = None
     same: ClassVar[bool] = False
+    chat: ClassVar[bool] = False
+
+    def for_chat(self, chat: bool = True) -> 'Prompts':
+        """Return the same prompts in the words for a chat model, or for a base model."""
+        other = copy(self)
+        # the classes are frozen
+        object.__setattr__(other, 'chat', chat)
+        return other
 
     @property
     def told(self) -> dict[str, Any]:
@@ -219,14 +231,15 @@ class FewShotPrompts(Prompts):
             self.shots, seed, self.shared)
 
     def row_prompt(self, task: Task, row_place: RowPlace, seed: int = 0, cut: Callable[[str], str] = str) -> RowPrompt:
-        return _few_shot(task, row_place.label, self.demos(row_place, seed), cut)
+        return _few_shot(task, row_place.label, self.demos(row_place, seed), cut, self.chat)
 
     def longest(self, task: Task, label: str, size: Callable[[str], int] = len,
                 cut: Callable[[str], str] = str) -> RowPrompt:
-        if not self.shots: return _few_shot(task, label, [])
+        if not self.shots: return _few_shot(task, label, [], chat=self.chat)
         # Counting tokens is slow: only the hundred longest texts are measured.
         candidates = sorted(self.pool.get(label, ()), key=lambda demo: len(demo['text']))[-100:]
-        return _few_shot(task, label, sorted(candidates, key=lambda demo: size(cut(demo['text'])))[-self.shots:], cut)
+        longest = sorted(candidates, key=lambda demo: size(cut(demo['text'])))[-self.shots:]
+        return _few_shot(task, label, longest, cut, self.chat)
 
 # %% ../../nbs/prompt/04_prompts.ipynb #5021561b
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,9 @@ from pydantic import (
 
 from ..decode.sampling import Sampling
 from ..tasks.gold import DataError, Table, read_table
-from ..tasks.task import Attribute, Task, label_counts
-from ..teacher.asking import has_short_context, TextTeacher
+from ..tasks.strategy import quoted
+from ..tasks.task import Attribute, Task, chat_prompt, label_counts, meaning_of
+from ..teacher.asking import has_short_context, is_chat, TextTeacher
 from ..teacher.budget import Budget
 from ..teacher.requests import Reply, Request, read
 from ..util import derive_seed, did_you_mean, html_table, one_line, render, row_id, text_fault, whole_file
@@ -49,16 +50,18 @@ def _template(name: str) -> str:
     return (files('synthlab')/'resources'/'prompts'/f'{name}.jinja').read_text(encoding='utf-8')
 
 
-def fill_prompt(name: str, **values) -> list[dict[str, str]]:
-    """Fill one of the package's prompts, such as "attributes_write", and return it as the user's message."""
+def fill_prompt(name: str, chat: bool = False, **values) -> list[dict[str, str]]:
+    """Fill one of the package's prompts, such as "attributes_write": the user's message, for chat after a system one."""
+    if chat: return chat_prompt(name, **values)
     return [{'role': 'user', 'content': render(_template(name), **values).strip()}]
 
 # %% ../../nbs/prompt/01_records.ipynb #7ec13107
-def extract_messages(task: Task, label: str, text: str) -> list[dict[str, str]]:
+def extract_messages(task: Task, label: str, text: str, chat: bool = False) -> list[dict[str, str]]:
     """Ask for the attributes of a text of the label."""
     example = json.dumps({'text': text, 'label': task.label(label).name}, ensure_ascii=False)
     meanings = [(key, attribute.meaning) for key, attribute in attribute_list(task).items()]
-    return fill_prompt('attributes_extract', task=task.description, example=example, attributes=meanings)
+    return fill_prompt('attributes_extract', chat, task=task.description, example=example, attributes=meanings,
+                       keys=quoted(attribute_list(task)))
 
 # %% ../../nbs/prompt/01_records.ipynb #34fe7815
 # Characters of a value; a longer one must be the text itself.
@@ -204,12 +207,12 @@ def extraction_sampling(task: Task, teacher: Any = None) -> Sampling:
 
 
 def extract_request(task: Task, label: str, demo: Mapping[str, str], sampling: Sampling | None = None, seed: int = 0,
-                    sample: int = 0) -> Request:
+                    sample: int = 0, chat: bool = False) -> Request:
     """Ask for the attributes of a demonstration (`id` and `text`); `sample` numbers descriptions of the same one.
 
     The request's name is the label and the demonstration's id.
     """
-    return Request(extract_messages(task, label, demo['text']), sampling or extraction_sampling(task),
+    return Request(extract_messages(task, label, demo['text'], chat), sampling or extraction_sampling(task),
                    attributes_schema(task), sample, derive_seed(seed, 'attributes', label, demo['id']),
                    name=(label, demo['id']))
 
@@ -267,7 +270,7 @@ def _some(faults: Sequence[str]) -> list[str]:
 
 def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Task,
                      sampling: Sampling | None = None, seed: int = 0,
-                     cut: Callable[[str], str] = str) -> list[Request]:
+                     cut: Callable[[str], str] = str, chat: bool = False) -> list[Request]:
     """Ask for the attributes of demonstrations (`id` and `text`) by label; `cut` shortens a text.
 
     A demonstration that is listed twice is described twice. `teacher.estimate` reports the cost of the requests.
@@ -275,7 +278,7 @@ def extract_requests(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], 
     seen, requests = Counter(), []
     for label, demo in ((label, demo) for label, demos in demonstrations.items() for demo in demos):
         requests.append(extract_request(task, label, {**demo, 'text': cut(demo['text'])}, sampling, seed,
-                                        seen[label, demo['id']]))
+                                        seen[label, demo['id']], chat))
         seen[label, demo['id']] += 1
     return requests
 
@@ -366,7 +369,8 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     SynAlign, arXiv 2502.08661, latent attribute reasoning.
     """
     if faults := _demonstration_faults(demonstrations, task): raise ValueError('; '.join(_some(faults)))
-    requests = extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut)
+    requests = extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut,
+                                is_chat(teacher))
     replies = teacher.complete(requests, calls, budget, repair, progress)
     ends, good = [read_record(reply) for reply in replies], [reply for reply in replies if reply.ok]
     def ended(status): return tuple(end for end in ends if getattr(end, 'status', 'record') == status)
@@ -450,15 +454,20 @@ def read_records(path: str | Path, task: Task) -> list[Record]:
     return [_honest(Record(**entry), len(entries)) for entry in entries]
 
 # %% ../../nbs/prompt/01_records.ipynb #7b359843
-def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts: int = 1) -> list[dict[str, str]]:
+def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts: int = 1,
+                   chat: bool = False) -> list[dict[str, str]]:
     """Ask for new texts with these attributes; for several texts the answer is JSON, see `list_schema`.
 
-    Fewer than one text, or no attributes, raise a ValueError.
+    A chat model is not shown attributes that an example does not have. Fewer than one text, or no attributes, raise a
+    ValueError.
     """
     if texts < 1: raise ValueError(f'texts must be at least 1, got {texts}')
     if not attributes: raise ValueError('a text needs at least one attribute to be written by')
     pairs = [(key.replace('_', ' '), one_line(value)) for key, value in attributes.items()]
-    return fill_prompt('attributes_write', instruction=task.write_instruction(label), attributes=pairs, texts=texts)
+    if chat: pairs = [pair for pair in pairs if pair[1].casefold() != NOTHING] or pairs
+    instruction = task.write_instruction(label)
+    return fill_prompt('attributes_write', chat, instruction=instruction, attributes=pairs, texts=texts,
+                       meaning=meaning_of(task.label(label), instruction))
 
 # %% ../../nbs/prompt/01_records.ipynb #bb18fbea
 class _Texts(BaseModel):
@@ -490,7 +499,7 @@ def list_schema(name: str, n: int, item: Any = _AnyText, base: type[BaseModel] =
 
 
 def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling | None = None, seed: int = 0,
-                  sample: int = 0) -> Request:
+                  sample: int = 0, chat: bool = False) -> Request:
     """Ask for new texts by a record.
 
     Parameters
@@ -507,6 +516,8 @@ def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling
         Random seed of the run.
     sample : int
         Number of the request among those for the same record, from 0.
+    chat : bool
+        Whether a chat model is asked.
 
     Returns
     -------
@@ -514,8 +525,8 @@ def write_request(task: Task, record: Record, texts: int = 1, sampling: Sampling
         The request; its name is label, id of the record and number of texts.
     """
     sampling = sampling or Sampling(max_new_tokens=texts*max(task.max_new_tokens, 160))
-    return Request(write_messages(task, record.label, record.attributes, texts), sampling, list_schema('texts', texts)
-                   if texts > 1 else None, sample,
+    prompt = write_messages(task, record.label, record.attributes, texts, chat)
+    return Request(prompt, sampling, list_schema('texts', texts) if texts > 1 else None, sample,
                    derive_seed(seed, 'write', record.id), task.cue, (record.label, record.id, texts))
 
 # %% ../../nbs/prompt/01_records.ipynb #0be7fb00

@@ -21,8 +21,8 @@ from pydantic import BaseModel, StringConstraints
 from ..decode.sampling import Sampling
 from .records import list_schema
 from ..tasks.gold import DataError, Table, read_table
-from ..tasks.strategy import InstanceSeed, Strategy, fill, kind_of, same_text
-from ..teacher.asking import TextTeacher
+from ..tasks.strategy import InstanceSeed, Strategy, about, fill, kind_of, quoted, same_text
+from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget
 from ..teacher.requests import OUTCOMES, Reply, Request, read, validate
 from ..util import derive_seed, did_you_mean, row_id, whole_file
@@ -78,8 +78,8 @@ def contexts_request(strategy: Strategy, n: int, known: Sequence[str] = (), numb
                      per_token: int = 3) -> Request:
     """Ask for n contexts beside the known ones; `number` counts the calls for contexts."""
     spec = strategy.spec
-    messages = fill(spec, 'contexts', task=strategy.task.description, kind=spec.contexts, n=n,
-                    known=_avoid(list(known)))
+    messages = fill(spec.templates.get('contexts', ''), 'contexts', strategy.chat, kind=spec.contexts, n=n,
+                    known=_avoid(list(known)), **about(strategy.task))
     schema = list_schema('contexts', n, _Context, BaseModel)
     # Contexts hardly ever reach their bound; with a character for a token, there must be room for it.
     sampling = Sampling(room_for((80 if per_token > 1 else LONGEST_CONTEXT)*n, n, per_token), 1., .95)
@@ -97,10 +97,10 @@ def seeds_request(strategy: Strategy, context: str, n: int, known: Sequence[Inst
                   seed: int = 0, per_token: int = 3) -> Request:
     """Ask for n seeds of a context beside its known ones; `number` counts the calls for seeds."""
     spec, schema = strategy.spec, strategy.seed_schema()
-    messages = fill(spec, 'seeds', task=strategy.task.description, n=n, what=spec.seeds, rules=list(spec.seed_rules),
-                    context=json.dumps(context, ensure_ascii=False) if context else '',
-                    known=_avoid([_short(one) for one in known[-_KNOWN:]]),
-                    parts=[(name, part.meaning) for name, part in spec.seed.items()])
+    messages = fill(spec.templates.get('seeds', ''), 'seeds', strategy.chat, n=n, what=spec.seeds,
+                    rules=list(spec.seed_rules), context=json.dumps(context, ensure_ascii=False) if context else '',
+                    known=_avoid([_short(one) for one in known[-_KNOWN:]]), keys=quoted(spec.seed),
+                    parts=[(name, part.meaning) for name, part in spec.seed.items()], **about(strategy.task))
     sampling = Sampling(room_for(n*size_of(schema), n*len(schema.model_fields), per_token), 1., .95)
     shape = list_schema('seeds', n, _seed_item(schema), BaseModel)
     return Request(messages, sampling, shape, number, derive_seed(seed, 'seeds', number) % 2**31, name=number)
@@ -227,6 +227,7 @@ class SeedBank:
         asks = isinstance(contexts, int)
         if not asks: _check_contexts(contexts)
         _check_seeds(seeds, strategy)
+        strategy = strategy if strategy.chat == is_chat(teacher) else strategy.for_chat(is_chat(teacher))
         self.strategy, self.teacher, self.context_batch, self.seed = strategy, teacher, context_batch, seed
         self.per_call = max(1, min(seeds_per_call, _MOST_CHARACTERS//size_of(strategy.seed_schema())))
         self.given, self.wanted, self.seeds = bool(seeds), contexts if asks and not seeds else 0, list(seeds)

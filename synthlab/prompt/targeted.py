@@ -19,8 +19,9 @@ from pydantic import BaseModel, create_model
 from ..decode.sampling import Sampling
 from .prompts import Prompts, RowPlace
 from .seeds import room_for, size_of
-from ..tasks.strategy import Job, Part, InstanceSeed, Strategy, assemble, check_task, fill, form_fault, part_type
-from ..tasks.task import Task
+from ..tasks.strategy import (
+    Job, Part, InstanceSeed, Strategy, about, assemble, check_task, fill, form_fault, part_type, quoted)
+from ..tasks.task import Task, meaning_of
 from ..teacher.requests import OUTCOMES, Answer, Reply, Request
 from ..util import derive_seed
 
@@ -53,15 +54,25 @@ def _explained_schema(schema: type[BaseModel]) -> type[BaseModel]:
     return create_model(f'Explained{schema.__name__}', __base__=schema, explanation=(part_type(EXPLANATION), ...))
 
 
+def _use_of_seed(strategy: Strategy) -> dict[str, Any]:
+    "Which parts of a seed are fields already, which must be written word for word, and whether the rest is free."
+    spec, fields = strategy.spec, strategy.task.fields
+    given = [name for name in spec.seed if name in fields]
+    return {'given': given, 'verbatim': [name for name in spec.contain if name not in fields],
+            'free': type(strategy) is Strategy, 'whole': not given and {*spec.write} == {*fields}}
+
+
 def _instance_messages(strategy: Strategy, job: Job, explain: bool = False) -> list[dict[str, str]]:
-    "The user's message that asks for a row."
-    spec, label = strategy.spec, strategy.task.label(job.label)
+    "The messages that ask for a row."
+    spec, label, instruction = strategy.spec, strategy.task.label(job.label), strategy.task.write_instruction(job.label)
     parts = [(name, part.meaning) for name, part in spec.write.items()] + [('explanation', EXPLANATION.meaning)]*explain
     told = [(name.replace('_', ' '), value) for name, value in strategy.told(job).items()]
     context = json.dumps(job.seed.context, ensure_ascii=False) if job.seed.context else ''
-    return fill(spec, 'write', task=strategy.task.description, label=label.name, definition=label.description,
-                context=context,
-                constraint=strategy.constraint(job), seed=job.seed.text, told=told, rules=list(spec.rules), parts=parts)
+    meant = {'label': label.name, 'quoted': quoted([label.name])[0], 'instruction': instruction,
+             'definition': label.description, 'meaning': meaning_of(label, instruction)}
+    return fill(spec.templates.get('write', ''), 'write', strategy.chat, context=context, seed=job.seed.text,
+                constraint=strategy.constraint(job), told=told, rules=list(spec.rules), parts=parts,
+                keys=quoted(name for name, _ in parts), **_use_of_seed(strategy), **meant, **about(strategy.task))
 
 
 def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampling: Sampling | None = None,
@@ -145,6 +156,11 @@ class TargetedPrompts(Prompts):
     labels_per_seed: str = ''
     retries: int = 2
     explain: bool = False
+
+    def for_chat(self, chat: bool = True) -> 'TargetedPrompts':
+        other = super().for_chat(chat)
+        object.__setattr__(other, 'strategy', self.strategy.for_chat(chat))
+        return other
 
     @property
     def texts(self) -> int:

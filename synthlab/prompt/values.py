@@ -16,16 +16,17 @@ from ..decode.sampling import Sampling
 from .leaks import value_leaks
 from .records import (
     LONGEST_VALUE, Dropped, Record, attribute_list, fill_prompt, list_schema, make_record, name_fault)
+from ..tasks.strategy import label_lines
 from ..tasks.task import Task
-from ..teacher.asking import TextTeacher
+from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget
 from ..teacher.requests import Reply, Request
 from ..util import derive_seed, one_line, text_fault
 
 # %% ../../nbs/prompt/03_values.ipynb #9a83a243
-def simprompt_messages(task: Task, label: str) -> list[dict[str, str]]:
+def simprompt_messages(task: Task, label: str, chat: bool = False) -> list[dict[str, str]]:
     """Ask for one text of a label in one line: the baseline of AttrPrompt (arXiv 2306.15895), in our words."""
-    return fill_prompt('simprompt', instruction=task.write_instruction(label))
+    return fill_prompt('simprompt', chat, instruction=task.write_instruction(label))
 
 # %% ../../nbs/prompt/03_values.ipynb #e42ba61d
 def values_of(task: Task, values: Mapping[str, Any] | None = None) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -89,13 +90,14 @@ def draw_records(task: Task, n_per_label: int, seed: int = 0, values: Mapping[st
 
 # %% ../../nbs/prompt/03_values.ipynb #0d41e006
 def values_request(task: Task, key: str, label: str = '', n: int = 10, sampling: Sampling | None = None,
-                   seed: int = 0) -> Request:
+                   seed: int = 0, chat: bool = False) -> Request:
     """Ask for n values of an attribute, for one label or (empty) for all; the name is attribute, label and n.
 
     By default temperature is 1, with 24 tokens for each value.
     """
-    told = [task.label(name).verbalisation for name in ([label] if label else task.label_names)]
-    prompt = fill_prompt('attrprompt_values', task=task.description or task.name, labels=told,
+    kinds = [task.label(name).verbalisation for name in ([label] if label else task.label_names)]
+    told = {'lines': '', 'instruction': task.write_instruction(label)} if label else {'lines': label_lines(task)}
+    prompt = fill_prompt('attrprompt_values', chat, task=task.description or task.name, labels=kinds, **told,
                          key=key.replace('_', ' '), meaning=attribute_list(task)[key].meaning, n=n)
     return Request(prompt, sampling or Sampling(max_new_tokens=32 + 24*n), list_schema('values', n),
                    seed=derive_seed(seed, 'values', key, label), name=(key, label, n))
@@ -184,8 +186,8 @@ def ask_values(task: Task, teacher: TextTeacher, n: int = 10, keys: Iterable[str
     if n < 1: raise ValueError(f'n must be at least 1, got {n}')
     places = [(key, label) for key in dict.fromkeys(keys + by_label) for label in (task.label_names if key in by_label
         else [''])]
-    replies = teacher.complete([values_request(task, key, label, n, sampling, seed) for key, label in places], calls,
-                               budget, progress=progress)
+    requests = [values_request(task, key, label, n, sampling, seed, is_chat(teacher)) for key, label in places]
+    replies = teacher.complete(requests, calls, budget, progress=progress)
     found = {place: read_values(reply, task) for place, reply in zip(places, replies)}
     values = {key: {label: found[key, label][0] for label in task.label_names} if key in by_label
               else found[key, ''][0] for key, _ in places}

@@ -16,7 +16,7 @@ from ..correct.questions import apply_policy, ask_rows
 from ..correct.transitions import Share, futility
 from ..prompt.seeds import StepCounts
 from ..tasks.strategy import Strategy
-from ..teacher.asking import FutileError, TextTeacher
+from ..teacher.asking import FutileError, TextTeacher, is_chat
 from ..teacher.budget import Budget, Usage
 from ..teacher.requests import Reply, Request
 from ..util import join_reasons
@@ -79,8 +79,8 @@ class CorrectedWriter:
 
     def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy,
                  block: int = BLOCK):
-        self.writer, self.correction, self.teacher, self.strategy, self.block = (writer, correction, teacher, strategy,
-            block)
+        self.writer, self.correction, self.teacher, self.block = writer, correction, teacher, block
+        self.strategy = strategy.for_chat(is_chat(teacher))
         self.corrections, self._verdicts, self._faults, self._flips = StepCounts(), Counter(), Counter(), 0
 
     def __getattr__(self, name: str) -> Any:

@@ -220,8 +220,8 @@ def choose_writer(config: WriterConfig, max_rows: int = 64,
 # %% ../../nbs/run/05_generate.ipynb #cf8f8c14
 def usual_sampling(task: Task, teacher: Any) -> Sampling:
     """Settle how tokens are drawn when nobody says."""
-    return Sampling(task.max_new_tokens if hasattr(teacher, 'next_logits') else max(256, 4*task.max_new_tokens),
-                    temperature=.95, top_p=.9)
+    # Another tokenizer may cut a text into more tokens, and an attribute may ask for a longer one.
+    return Sampling(task.max_new_tokens*(1 if hasattr(teacher, 'next_logits') else 4), temperature=.95, top_p=.9)
 
 
 def choose_sampling(task: Task, teacher: Any, sampling: Sampling | None = None, **given: float | None) -> Sampling:

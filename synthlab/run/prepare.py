@@ -24,6 +24,7 @@ from synthlab.prompt.records import (
     Extraction, Record, attribute_list, extract, extract_requests, extraction_sampling, make_record, read_records,
     recombine)
 from ..prompt.values import draw_records
+from ..teacher.asking import is_chat
 from ..teacher.budget import Budget
 from .rows import shorten
 from ..teacher.requests import Request
@@ -119,7 +120,8 @@ def shortener(task: Task, teacher: Any) -> Callable[[str], str]:
 def extraction_requests(task: Task, teacher: Any, examples: Mapping[str, Sequence[dict]],
                         seed: int = 0) -> list[Request]:
     """Put the questions for the attributes of examples, as `prepare` asks them."""
-    return extract_requests(examples, task, extraction_sampling(task, teacher), seed, shortener(task, teacher))
+    return extract_requests(examples, task, extraction_sampling(task, teacher), seed, shortener(task, teacher),
+                            is_chat(teacher))
 
 
 def bare_labels(extraction: Extraction, labels: Iterable[str]) -> list[str]:

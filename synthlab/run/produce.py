@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
            'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
-           'check', 'code_without_words', 'derivation', 'make_budget', 'lost_before', 'spent_before', 'store_rows',
-           'show_progress', 'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce',
-           'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
+           'check', 'code_without_words', 'derivation', 'prompts_name', 'make_budget', 'lost_before', 'spent_before',
+           'store_rows', 'show_progress', 'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings',
+           'produce', 'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ from synthlab.store.runs import (
     texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
 from ..prompt.choices import Attributes
+from ..teacher.asking import is_chat
 from .stages import Stages
 from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.strategies import find_strategy
@@ -440,6 +442,21 @@ def derivation(*kinds: type) -> str:
     code = '\0'.join(code_without_words(source) for source in [*map(inspect.getsource, _DERIVING), *own])
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
+# %% ../../nbs/run/09_produce.ipynb #532d7f31
+@cache
+def prompts_name(chat: bool) -> str:
+    """Fingerprint the package's templates for chat models or for base models: 16 hexadecimal digits."""
+    paths = sorted((path for path in (files('synthlab')/'resources'/'prompts').iterdir()
+                    if path.name.endswith('.jinja') and path.name.startswith('chat_') == chat), key=lambda path: path.name)
+    digest = hashlib.sha256()
+    for path in paths: digest.update(f"{path.name}\0{path.read_text(encoding='utf-8')}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _prompts_of(*teachers: Any) -> str:
+    "Name of the templates that these teachers are asked with."
+    return ' '.join(sorted({prompts_name(is_chat(teacher)) for teacher in teachers if teacher is not None}))
+
 # %% ../../nbs/run/09_produce.ipynb #b8de5a37
 def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None, lost: Usage | None = None) -> Budget:
     """Make the budget of a run; `lost` are calls that were in flight when an earlier session ended."""
@@ -686,7 +703,8 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices))) as run:
+    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices)),
+                                  _prompts_of(asked.teacher, asked.corrector)) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)

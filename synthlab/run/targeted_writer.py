@@ -186,6 +186,7 @@ class TargetedWriter(TextWriter):
 
 def targeted_writer(config: WriterConfig) -> TargetedWriter:
     """Make the writer of `TargetedPrompts`; correlated decoding, or a teacher that answers no requests, is refused."""
+    # `prompts` has been put into words for the teacher.
     prompts, teacher = config.prompts, config.teacher
     if config.decoder.mixes or not hasattr(teacher, 'ask'):
         raise ValueError(f'targeted rows are answers to single requests, which {config.decoder.name} with {teacher!r} '

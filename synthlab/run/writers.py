@@ -23,7 +23,7 @@ from ..decode.loop import Completion, DecodePlan, DecodeStats, Sampling, decode
 from ..prompt.prompts import RowPrompt, Prompts, RowPlace, group_places
 from .rows import clean_text, make_row, make_rows, plan_group, rejection, shorten
 from ..tasks.task import Task
-from ..teacher.asking import answered
+from ..teacher.asking import answered, is_chat
 from ..teacher.budget import Budget
 from ..teacher.causal import CausalTeacher
 from ..teacher.requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
@@ -97,6 +97,10 @@ class WriterConfig:
     sampling: Sampling
     seed: int = 0
     recipe: str = ''
+
+    def __post_init__(self):
+        # The teacher decides in which words it is asked.
+        object.__setattr__(self, 'prompts', self.prompts.for_chat(is_chat(self.teacher)))
 
     @property
     def common(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ _HOMES = {
     'gold': ['Table', 'as_table', 'demonstration_pool', 'labelled_rows', 'load_gold', 'map_labels', 'read_table',
         'written_rows'],
     'strategies': ['find_strategy'],
-    'strategy': ['InstanceSeed', 'Job', 'Strategy'],
+    'strategy': ['InstanceSeed', 'Job', 'Strategy', 'spec_of'],
     'superglue': ['from_official', 'load_superglue', 'multi_task', 'official_rows', 'read_gold', 'text_to_text',
         'write_official'],
-    'task': ['Attribute', 'Check', 'GoldSource', 'Label', 'Part', 'Targeted', 'Task', 'load_task'],
+    'task': ['Attribute', 'Check', 'GoldSource', 'Label', 'Part', 'Targeted', 'Task', 'load_task', 'messages'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

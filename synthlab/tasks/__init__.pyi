@@ -11,6 +11,7 @@ from .strategies import find_strategy as find_strategy
 from .strategy import InstanceSeed as InstanceSeed
 from .strategy import Job as Job
 from .strategy import Strategy as Strategy
+from .strategy import spec_of as spec_of
 from .superglue import from_official as from_official
 from .superglue import load_superglue as load_superglue
 from .superglue import multi_task as multi_task
@@ -26,3 +27,4 @@ from .task import Part as Part
 from .task import Targeted as Targeted
 from .task import Task as Task
 from .task import load_task as load_task
+from .task import messages as messages

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'STATUSES', 'Label', 'GoldSource', 'Attribute', 'Part', 'Check', 'Targeted', 'Task', 'task_names',
-           'load_task', 'messages', 'label_counts']
+           'load_task', 'chat_sections', 'chat_prompt', 'meaning_of', 'messages', 'label_counts']
 
 # %% ../../nbs/tasks/01_task.ipynb #f10acc1e
 import contextlib
@@ -15,6 +15,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -641,7 +642,7 @@ def _parse_task(data: bytes, where: str) -> Task:
     return task
 
 # %% ../../nbs/tasks/01_task.ipynb #be7d95b7
-_FOLDER = files('synthlab')/'resources'/'tasks'
+_FOLDER, _PROMPTS = (files('synthlab')/'resources'/part for part in ('tasks', 'prompts'))
 
 
 def task_names() -> tuple[str, ...]:
@@ -678,9 +679,58 @@ def load_task(name: str | Path) -> Task:
     raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names)}; built in are {", ".join(names)}, '
                      'and a task of your own is a path that ends in .toml')
 
+# %% ../../nbs/tasks/01_task.ipynb #0986750c
+@lru_cache
+def chat_sections(name: str) -> tuple[str, ...]:
+    """Read a chat prompt of the package, such as "few_shot": templates of the system message and of the turns."""
+    return tuple((_PROMPTS/f'chat_{name}.jinja').read_text(encoding='utf-8').split('\n---\n'))
+
+
+def chat_prompt(name: str, **values) -> list[dict[str, str]]:
+    """Fill a chat prompt of the package that has a system message and one turn of the user."""
+    return [{'role': role, 'content': render(section, **values).strip()}
+            for role, section in zip(('system', 'user'), chat_sections(name), strict=True)]
+
 # %% ../../nbs/tasks/01_task.ipynb #a74413a8
-def messages(task: Task, label: str, demonstrations: Iterable[str] = ()) -> list[dict[str, str]]:
-    "Chat messages (`role`, `content`) that ask for one text of a label, after some demonstrations of it."
+def meaning_of(label: Label, instruction: str = '') -> str:
+    """Return the description of a label, if somebody wrote one and the instruction does not hold it."""
+    meaning = one_line(label.description) if _is_described(label) else ''
+    return '' if meaning in instruction else meaning
+
+
+def _chat_turns(task: Task, label: str, texts: list[str]) -> list[dict[str, str]]:
+    "The few-shot conversation with a chat model."
+    instruction = task.write_instruction(label)
+    values = {'instruction': instruction, 'meaning': meaning_of(task.label(label), instruction)}
+    system, first, more, last = chat_sections('few_shot')
+    asks = [first, *[more]*(len(texts) - 1), *[last]*bool(texts)]
+    turns = [{'role': 'system', 'content': render(system).strip()}]
+    for number, ask in enumerate(asks):
+        turns.append({'role': 'user', 'content': render(ask, number=number, **values).strip()})
+        turns += [{'role': 'assistant', 'content': text.strip()} for text in texts[number:number + 1]]
+    return turns
+
+
+def messages(task: Task, label: str, demonstrations: Iterable[str] = (), chat: bool = False) -> list[dict[str, str]]:
+    """Ask for one text of a label, after some demonstrations of it.
+
+    Parameters
+    ----------
+    task : Task
+        What is written.
+    label : str
+        The label that is wanted.
+    demonstrations : iterable of str
+        Texts of that label.
+    chat : bool
+        Whether the teacher is a chat model; a base model gets the instruction alone, and answers after a cue word.
+
+    Returns
+    -------
+    list of dict
+        Turns with `role` and `content`; the last is the user's.
+    """
+    if chat: return _chat_turns(task, label, list(demonstrations))
     ask = {'role': 'user', 'content': task.write_instruction(label)}
     turns = []
     # models without another stop end a text at the end of its line

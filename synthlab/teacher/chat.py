@@ -83,10 +83,11 @@ def _blotted(text: str, secrets: Iterable[str]) -> str:
 # %% ../../nbs/teacher/05_chat.ipynb #32c77b45
 @dataclass(frozen=True)
 class Dialect:
-    """The fields that a server accepts: its name for the limit on tokens, and fields to omit where their value is 1."""
+    """What a server accepts: its name for the limit on tokens, fields to omit where their value is 1, system turns."""
 
     length: str = 'max_tokens'
     omit: frozenset[str] = frozenset()
+    system: bool = True
 
 
 _VALUES = {'enum', 'const', 'description', 'minItems', 'maxItems'}
@@ -115,6 +116,10 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
     """
     sampling, schema = request.sampling, request.schema
     messages = [dict(m) for m in (request if native else instruct(request)).messages]
+    if not dialect.system:
+        # torch comes along, and few servers need it
+        from synthlab.decode.model import fold_system
+        messages = fold_system(messages)
     body = {'model': model, 'messages': messages, dialect.length: sampling.max_new_tokens,
             'temperature': sampling.temperature, 'top_p': sampling.top_p}
     if sampling.top_k: body['top_k'] = sampling.top_k
@@ -141,6 +146,9 @@ def _sizes(request: Request) -> list[int]:
 # %% ../../nbs/teacher/05_chat.ipynb #5a4e4196
 def adapted(dialect: Dialect, body: Mapping[str, Any], message: str) -> Dialect:
     """Return the dialect learnt from a server's complaint about a body; the same if it is about something else."""
+    # Templates of some models refuse a system turn, in these words.
+    if body['messages'][0]['role'] == 'system' and re.search(r'(?i)system (role|message|prompt)|must alternate', message):
+        return replace(dialect, system=False)
     if not re.search(r'(?i)unsupported|not support|not compatible|unrecognized|unknown|instead', message):
         return dialect
     if 'max_tokens' in body and 'max_completion_tokens' in message:

@@ -60,12 +60,12 @@ class Scripted(TextTeacher):
 
     def token_bound(self, request): return 400
 
-    def kind(self, request): return self.only or self.kinds[digest(request.messages[0]['content'])[0] % len(self.kinds)]
+    def kind(self, request): return self.only or self.kinds[digest(request.messages[1]['content'])[0] % len(self.kinds)]
 
     def answer(self, request):
-        kind, told = self.kind(request), digest(request.messages[0]['content']).hex()
+        kind, told = self.kind(request), digest(request.messages[1]['content']).hex()
         values = {key: f'{key[:3]} {told[n:n + 6]}' for n, key in enumerate(attribute_list(self.task))}
-        good, first = json.dumps(values), len(request.messages) == 1
+        good, first = json.dumps(values), len(request.messages) == 2
         match kind:
             case 'extra': return Answer(json.dumps(values | {'label': 'card', 'mood': 'x'}))
             case 'lists': return Answer(json.dumps({key: value.split() for key, value in values.items()}))
@@ -139,7 +139,7 @@ def test_each_demonstration_ends_in_one_way_and_calls_are_counted():
     demos, teacher = pool(60), Scripted(TICKETS)
     budget = Budget()
     found = extract(demos, TICKETS, teacher, budget=budget)
-    requests = extract_requests(demos, TICKETS)
+    requests = extract_requests(demos, TICKETS, chat=True)
     kinds = {r.name[1]: teacher.kind(r) for r in requests}
     assert set(kinds.values()) == set(Scripted.kinds)
     ends = {r.source: 'record' for r in found.records} | {r.source: r.status for r in found.rejected + found.failed}
@@ -157,7 +157,7 @@ def test_each_demonstration_ends_in_one_way_and_calls_are_counted():
 
 def test_a_good_answer_satisfies_the_schema_by_another_validator():
     check, teacher = Draft202012Validator(json_schema(attributes_schema(TICKETS))), Scripted(TICKETS, 'good')
-    for request in extract_requests(pool(5), TICKETS): check.validate(json.loads(teacher.answer(request).text))
+    for request in extract_requests(pool(5), TICKETS, chat=True): check.validate(json.loads(teacher.answer(request).text))
 
 
 def test_replay_gives_the_same_and_asks_nothing():
@@ -285,7 +285,7 @@ def test_no_word_run_of_a_demonstration_reaches_the_second_prompt(name, texts):
     records = extract(demos, task, Scripted(task, 'good'), progress=False).records
     assert len(records) == len(sources) == 5*len(task.labels)
     for record in records:
-        prompt = write_messages(task, record.label, record.attributes, texts)[-1]['content']
+        prompt = '\n'.join(message['content'] for chat in (False, True) for message in write_messages(task, record.label, record.attributes, texts, chat))
         assert all(value in prompt for value in record.attributes.values()) and task.write_instruction(record.label) in prompt
         found = re.findall(r'\w+', sources[record.source].lower())
         runs = {tuple(found[n:n + 4]) for n in range(len(found) - 3)}
@@ -296,11 +296,14 @@ def test_no_word_run_of_a_demonstration_reaches_the_second_prompt(name, texts):
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(GENERAL)), TEXT | st.sampled_from(HARD), min_size=1), st.sampled_from([1, 2, 10]))
 def test_values_are_data(attributes, texts):
-    prompt = write_messages(TICKETS, 'card', attributes, texts)[0]['content']
-    plain = write_messages(TICKETS, 'card', dict.fromkeys(attributes, 'x'), texts)[0]['content']
-    kept = [line for line in prompt.split('\n') if not line.startswith('- ')]
-    assert kept == [line for line in plain.split('\n') if not line.startswith('- ')]
-    assert [line for line in prompt.split('\n') if line.startswith('- ')] == [f'- {key.replace("_", " ")}: {one_line(value)}' for key, value in attributes.items()]
+    for chat in (False, True):
+        # A chat model is not asked for what an example does not have.
+        if chat: attributes = {key: value for key, value in attributes.items() if one_line(value).casefold() != 'none'} or attributes
+        prompt = write_messages(TICKETS, 'card', attributes, texts, chat)[-1]['content']
+        plain = write_messages(TICKETS, 'card', dict.fromkeys(attributes, 'x'), texts, chat)[-1]['content']
+        kept = [line for line in prompt.split('\n') if not line.startswith('- ')]
+        assert kept == [line for line in plain.split('\n') if not line.startswith('- ')]
+        assert [line for line in prompt.split('\n') if line.startswith('- ')] == [f'- {key.replace("_", " ")}: {one_line(value)}' for key, value in attributes.items()]
 
 
 def test_template_code_in_a_task_is_refused_and_in_a_value_is_not_run():
@@ -473,8 +476,8 @@ def test_values_come_from_the_task_or_the_caller():
 class Lister(Scripted):
     "Lists values; for the topic of loans it cannot, for the tone it names labels."
     def answer(self, request):
-        asked = request.messages[0]['content']
-        if 'kind: about a loan.' in asked: return Answer('None come to mind.')
+        asked = request.messages[1]['content']
+        if TICKETS.write_instruction('loan') in asked: return Answer('None come to mind.')
         if '"tone"' in asked: return Answer(json.dumps({'values': ['calm', 'Calm', 'card-like', 'angry\n- label: loan', 'x'*400, 3, 'worried', 'one too many']}))
         return Answer(json.dumps({'values': [f'value {n}' for n in range(3)]}))
 

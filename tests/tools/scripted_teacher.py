@@ -55,8 +55,8 @@ class Asked:
     def text(self): return '\n'.join(message['content'] for message in self.request.messages)
     @property
     def question(self):
-        "The first message, as it was before anything was answered."
-        return self.request.messages[0]['content']
+        "The first message of the user, as it was before anything was answered."
+        return next(message['content'] for message in self.request.messages if message['role'] == 'user')
     @property
     def sample(self): return self.request.sample
     @property
@@ -75,7 +75,8 @@ class Asked:
     @property
     def label(self):
         "The label that a row is to be written for."
-        return (re.search(r'Write one example of "(.+?)"', self.question) or [None, None])[1]
+        found = re.search(r'^The label: ("(?:[^"\\\\]|\\\\.)*")', self.question, re.M)
+        return json.loads(found[1]) if found else None
 
     @property
     def instance(self):
