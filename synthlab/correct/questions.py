@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'NONE_FITS', 'correction_schema', 'correction_messages', 'correction_sampling',
-           'reason_length', 'correction_requests', 'tally', 'Verdict', 'read_verdict', 'apply_policy', 'ask_rows',
-           'verdict_on']
+           'reason_length', 'correction_requests', 'tally', 'Verdict', 'read_verdict', 'apply_policy', 'row_requests',
+           'ask_rows', 'verdict_on']
 
 # %% ../../nbs/correct/01_questions.ipynb #44c51550
 import json
@@ -223,12 +223,17 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
         if name in row}) | {'label': label}
 
 # %% ../../nbs/correct/01_questions.ipynb #b36bce13
+def row_requests(row: Mapping[str, Any], teacher: TextTeacher, strategy: Strategy, options: Any,
+                 seed: int = 0) -> list[Request]:
+    """Return the questions about the label of a row, one for each vote."""
+    return options.requests(row, strategy.for_chat(is_chat(teacher)), seed, reason_length(teacher))
+
+
 def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Any,
              calls: MutableMapping | None = None, budget: Budget | None = None,
              seed: int = 0, progress: bool | None = None) -> list[list[Reply]]:
     """Ask for the labels of rows, and return the votes on each."""
-    strategy = strategy.for_chat(is_chat(teacher))
-    asked = [options.requests(row, strategy, seed, reason_length(teacher)) for row in rows]
+    asked = [row_requests(row, teacher, strategy, options, seed) for row in rows]
     requests = [request for requests in asked for request in requests]
     replies = iter(teacher.complete(requests, calls, budget, progress=progress))
     return [list(islice(replies, len(requests))) for requests in asked]

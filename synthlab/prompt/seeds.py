@@ -10,7 +10,7 @@ __all__ = ['LONGEST_CONTEXT', 'LEAST_NEW', 'size_of', 'token_length', 'room_for'
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,11 +109,6 @@ def seeds_request(strategy: Strategy, context: str, n: int, known: Sequence[Inst
 def _context_order(contexts: Sequence[str], seed: int) -> list[str]:
     "Contexts in the order in which they take turns."
     return [contexts[n] for n in np.random.default_rng(derive_seed(seed, 'context order')).permutation(len(contexts))]
-
-
-def _next_calls(start: int, turn: int, missing: int, per_call: int) -> range:
-    "Numbers of the calls made together: within one turn, and no more than the missing seeds need."
-    return range(start, min(start + math.ceil(missing/per_call), (start//turn + 1)*turn))
 
 # %% ../../nbs/prompt/06_seeds.ipynb #8a74046e
 @dataclass
@@ -237,35 +232,91 @@ class SeedBank:
                                                  'seeds': StepCounts()}, '', 'all given seeds are used' if seeds else ''
         # Calls in a row without a new context; new seeds of each call.
         self._idle, self._fresh = 0, []
+        # Replies to the calls under way by number; None for those that are not there yet.
+        self.under_way: dict[int, Reply | None] = {}
         self._keys, self._by_context, self._asked, self._order = {one.key for one in seeds}, {}, Counter(), None
 
     def __repr__(self) -> str: return f'SeedBank({len(self.contexts)} contexts, {len(self.seeds)} seeds)'
 
-    def _complete(self, step: str, requests: Sequence[Request], calls: MutableMapping,
-                  budget: Budget | None) -> list[Reply]:
-        "Make calls and count them; the replies up to the first call that the budget did not reach."
-        replies = self.teacher.complete(requests, calls, budget)
-        asked = next((n for n, reply in enumerate(replies) if unasked(reply)), len(replies))
-        self.stopped = replies[asked].reason if asked < len(replies) else ''
-        self._asked[step] += asked
-        self.steps[step].calls += sum(len(reply.answers) for reply in replies[:asked])
-        return replies[:asked]
+    @property
+    def _has_contexts(self) -> bool:
+        "Whether there are all contexts, or the teacher knows no more."
+        return len(self.contexts) >= self.wanted or self._idle >= _BARREN
+
+    @property
+    def _window(self) -> int:
+        "Number of calls by which the bank judges whether the teacher has more seeds: whole turns, and at least three."
+        return len(self._order)*math.ceil(3/len(self._order))
+
+    def next_request(self, n: int) -> Request | None:
+        """Return the next call that n seeds are sure to need; None if there is none, or it depends on calls under way.
+
+        `take` keeps what comes of it.
+        """
+        if self.given or self.stopped or self.reason or len(self.seeds) >= n: return None
+        if not self._has_contexts: return self._next_contexts()
+        if self._order is None: self._order = _context_order(self.contexts, self.seed) or ['']
+        number, self.steps['contexts'].kept = len(self._fresh) + len(self.under_way), len(self.contexts)
+        if not self._is_sure(number, n): return None
+        self.under_way[number], context = None, self._order[number % len(self._order)]
+        return seeds_request(self.strategy, context, self.per_call, self._by_context.get(context, ()), number, self.seed,
+                             token_length(self.teacher))
+
+    def _next_contexts(self) -> Request | None:
+        "The next call for contexts: they are asked for one after the other, as each names those that are known."
+        if self.under_way: return None
+        n, number = min(self.context_batch, self.wanted - len(self.contexts)), self._asked['contexts']
+        self.under_way[number] = None
+        return contexts_request(self.strategy, n, self.contexts, number, self.seed, token_length(self.teacher))
+
+    def _is_sure(self, number: int, n: int) -> bool:
+        "Whether a call for seeds is needed whatever those under way bring, and its prompt does not depend on them."
+        kept, turn = len(self._fresh), len(self._order)
+        if number - kept >= turn or len(self.seeds) + (number - kept)*self.per_call >= n: return False
+        start = number//self._window*self._window
+        return kept >= start or sum(self._fresh[start - self._window:]) >= LEAST_NEW*self._window*self.per_call
+
+    def take(self, number: int, reply: Reply) -> None:
+        """Keep what came of a call, in the order of the calls; what the budget did not reach is asked for later."""
+        # What comes after such a call is in the store when it is asked for again.
+        if number in self.under_way: self.under_way[number] = reply
+        while self.under_way and (reply := next(iter(self.under_way.values()))):
+            self.under_way.pop(next(iter(self.under_way)))
+            self._keep(reply)
+
+    def _keep(self, reply: Reply) -> None:
+        "Count and keep the items of the next call."
+        step = 'contexts' if self._order is None else 'seeds'
+        if unasked(reply):
+            self.stopped, self.under_way = reply.reason, {}
+            return
+        self._asked[step] += 1
+        self.steps[step].calls += len(reply.answers)
+        if step == 'seeds': self._keep_seeds(reply)
+        else: self._keep_contexts(reply)
+
+    def _complete(self, following: Callable[[], Request | None], calls: MutableMapping, budget: Budget | None) -> None:
+        "Make calls until there are no more, those that do not depend on each other together."
+        self.begin()
+        while requests := list(iter(following, None)):
+            for request, reply in zip(requests, self.teacher.complete(requests, calls, budget)):
+                self.take(request.name, reply)
+
+    def begin(self) -> None:
+        """Forget that a budget ended, and calls that nobody waits for any more."""
+        self.stopped, self.under_way = '', {}
 
     def name_contexts(self, calls: MutableMapping, budget: Budget | None = None) -> list[str]:
         """Ask for the contexts, once; fewer come if the teacher knows no more or the budget is spent."""
-        step = self.steps['contexts']
-        while len(self.contexts) < self.wanted and not self.stopped and self._idle < _BARREN:
-            n, before = min(self.context_batch, self.wanted - len(self.contexts)), len(self.contexts)
-            request = contexts_request(self.strategy, n, self.contexts, self._asked['contexts'], self.seed,
-                                       token_length(self.teacher))
-            for reply in self._complete('contexts', [request], calls, budget): self._keep_contexts(reply, n)
-            if not self.stopped: self._idle = 0 if len(self.contexts) > before else self._idle + 1
-        step.kept = len(self.contexts)
+        def following(): return None if self._has_contexts or self.stopped else self._next_contexts()
+        self._complete(following, calls, budget)
+        self.steps['contexts'].kept = len(self.contexts)
         return self.contexts
 
-    def _keep_contexts(self, reply: Reply, n: int) -> None:
+    def _keep_contexts(self, reply: Reply) -> None:
         "Keep the new contexts of a call."
-        step, (items, faults) = self.steps['contexts'], _items_of(reply, 'contexts')
+        step, (items, faults), before = self.steps['contexts'], _items_of(reply, 'contexts'), len(self.contexts)
+        n = min(self.context_batch, self.wanted - before)
         step.asked += n
         step.lost.update(faults)
         known = set(map(same_text, self.contexts))
@@ -273,38 +324,26 @@ class SeedBank:
             fault = 'empty' if not item else 'there already' if same_text(item) in known else ''
             if fault: step.lost[fault] += 1
             else: self.contexts.append(item); known.add(same_text(item))
+        step.kept = len(self.contexts)
+        self._idle = 0 if len(self.contexts) > before else self._idle + 1
 
     def grow(self, n: int, calls: MutableMapping, budget: Budget | None = None) -> None:
         """Ask for seeds until there are n, the teacher has no more (`reason`), or the budget is spent (`stopped`)."""
-        self.stopped = ''
-        if len(self.seeds) >= n or self.given: return
-        self.name_contexts(calls, budget)
-        if self.stopped: return
-        if self._order is None: self._order = _context_order(self.contexts, self.seed) or ['']
-        while len(self.seeds) < n and not self.reason and not self.stopped:
-            numbers = _next_calls(self._asked['seeds'], len(self._order), n - len(self.seeds), self.per_call)
-            contexts = [self._order[number % len(self._order)] for number in numbers]
-            requests = [seeds_request(self.strategy, context, self.per_call, self._by_context.get(context, ()), number,
-                                      self.seed,
-                                      token_length(self.teacher)) for number, context in zip(numbers, contexts)]
-            for context, reply in zip(contexts, self._complete('seeds', requests, calls, budget)):
-                self._keep_seeds(context, reply)
-            self._look_back()
-        self.steps['seeds'].kept = len(self.seeds)
+        self._complete(lambda: self.next_request(n), calls, budget)
 
     def _look_back(self) -> None:
         "Give up if the last whole turns had hardly any new seeds, whatever number was wanted at a time."
-        # Whole turns, and at least three calls.
-        calls = len(self._order)*math.ceil(3/len(self._order))
-        if not self._fresh or len(self._fresh) % calls: return
+        calls = self._window
+        if len(self._fresh) % calls: return
         new, wanted = sum(self._fresh[-calls:]), calls*self.per_call
         if new >= LEAST_NEW*wanted: return
         why = '; '.join(f'{reason}: {number}' for reason,
                         number in self.steps['seeds'].lost.most_common(3)) or 'the answers held none'
         self.reason = f'the teacher has no more seeds: of the last {wanted} asked for, {new} were new and fit ({why})'
 
-    def _keep_seeds(self, context: str, reply: Reply) -> None:
+    def _keep_seeds(self, reply: Reply) -> None:
         "Keep the new and valid seeds of a call."
+        context = self._order[len(self._fresh) % len(self._order)]
         step, (items, faults), new = self.steps['seeds'], _items_of(reply, 'seeds'), []
         step.asked += self.per_call
         step.lost.update(faults)
@@ -316,6 +355,8 @@ class SeedBank:
         self.seeds += new
         self._by_context.setdefault(context, []).extend(new)
         self._fresh.append(len(new))
+        step.kept = len(self.seeds)
+        self._look_back()
 
     def ahead(self, n: int) -> list[Request]:
         """List the requests that n seeds may need, with sample text for unknown parts; nothing is asked."""

@@ -6,17 +6,19 @@
 __all__ = ['BLOCK', 'FIRST_BLOCK', 'refuse_futile', 'CorrectedWriter']
 
 # %% ../../nbs/run/04_corrected_writer.ipynb #f6d609c7
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
 from typing import Any
 
 from ..correct.choices import Correcting
-from ..correct.questions import apply_policy, ask_rows
+from ..correct.questions import apply_policy, ask_rows, row_requests
 from ..correct.transitions import Share, futility
 from ..prompt.seeds import StepCounts
+from .writers import TextWriter
 from ..tasks.strategy import Strategy
-from ..teacher.asking import FutileError, TextTeacher, is_chat
+from ..teacher.asking import FutileError, RequestChain, TextTeacher, is_chat, is_local, mended
 from ..teacher.budget import Budget, Usage
 from ..teacher.requests import Reply, Request
 from ..util import join_reasons
@@ -103,11 +105,23 @@ class CorrectedWriter:
                          self.config.seed, progress=False)
         votes = dict(zip(asked, found))
         for number, rows in groups.items():
-            own = [votes.get((number, place)) for place in range(len(rows))]
-            # Twins of one call get one verdict.
-            shared = [reply for found in own for reply in found or ()] if self.strategy.rows > 1 else []
-            done = [self._after(row, replies, shared or replies) for row, replies in zip(rows, own)]
-            yield number, None if None in done else done
+            yield number, self._judged(rows, [votes.get((number, place)) for place in range(len(rows))])
+
+    def _judged(self, rows: Sequence[dict], own: Sequence[Sequence[Reply] | None]) -> list[dict] | None:
+        "The rows of a group with their verdicts; None if the budget ended before they were corrected."
+        # Twins of one call get one verdict.
+        shared = [reply for found in own for reply in found or ()] if self.strategy.rows > 1 else []
+        done = [self._after(row, replies, shared or replies) for row, replies in zip(rows, own)]
+        return None if None in done else done
+
+    def chain(self, number: int) -> RequestChain:
+        """Ask for the rows of a group and correct them; the chain returns them, or None if the budget ended before."""
+        if (rows := (yield from self.writer.chain(number))) is None: return None
+        asked = [row_requests(row, self.teacher, self.strategy, self.correction, self.config.seed)
+                 if row['status'] == 'accepted' else None for row in rows]
+        replies = iter((yield from mended([request for requests in asked for request in requests or ()])))
+        return self._judged(rows, [None if requests is None else list(islice(replies, len(requests)))
+                                   for requests in asked])
 
     def _after(self, row: dict[str, Any], own: Sequence[Reply] | None, votes: Sequence[Reply] | None) -> dict[str,
         Any] | None:
@@ -155,10 +169,27 @@ class CorrectedWriter:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
-        while block := list(islice(numbers, _block_size(spending, before, done, calls_each, self.block))):
-            refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
-            written = dict(self.writer.write(block, calls, spending))
-            yield from ((number, None) for number, rows in written.items() if rows is None)
-            yield from self.correct({number: rows for number, rows in written.items() if rows is not None}, calls,
-                                    spending)
+        while block := list(islice(numbers, _block_size(spending, before, done, calls_each, self._most(spending, done)))):
+            for number, rows in self._write_block(block, calls, spending):
+                yield number, rows
+                refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
             done += len(block)
+
+    @property
+    def in_chains(self) -> bool:
+        """Whether rows are corrected while others are written: with one teacher for both that takes single requests."""
+        return (isinstance(self.writer, TextWriter) and self.teacher is self.config.teacher
+                and not is_local(self.teacher))
+
+    def _most(self, spending: Budget, done: int) -> int:
+        "Most groups of the next block: in chains all, once it is known what a group costs or nothing is limited."
+        is_known = done or not any(spending.limits.values())
+        return sys.maxsize if self.in_chains and is_known else self.block
+
+    def _write_block(self, block: Sequence[int], calls: MutableMapping,
+                     spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
+        "Make the corrected rows of some groups."
+        if self.in_chains: return (yield from self.writer.write(block, calls, spending, self.chain))
+        written = dict(self.writer.write(block, calls, spending))
+        yield from ((number, None) for number, rows in written.items() if rows is None)
+        yield from self.correct({number: rows for number, rows in written.items() if rows is not None}, calls, spending)

@@ -9,7 +9,7 @@ __all__ = ['TargetedWriter', 'targeted_writer']
 import json
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from ..prompt.seeds import SeedBank, StepCounts, token_length, write_contexts, w
 from ..prompt.targeted import (
     Attempt, draw_layout, fault_of, instance_request, layout_key, may_repeat, seed_index)
 from .rows import make_row
-from .writers import WriterConfig, TextWriter, share_of
+from .writers import WriterConfig, TextWriter, numbered, share_of
 from ..tasks.strategy import Job, InstanceSeed, Strategy, kind_of
-from ..teacher.asking import answered
+from ..teacher.asking import RequestChain, is_local, mended
 from ..teacher.budget import Budget, Usage
-from ..teacher.requests import Answer, Reply, Request, read_reply, repair_request
+from ..teacher.requests import Answer, Reply, Request, repair_request
 
 # %% ../../nbs/run/03_targeted_writer.ipynb #a35594c3
 _NO_SEED = 'no seed: '
@@ -89,40 +89,44 @@ class TargetedWriter(TextWriter):
         return instance_request(self.strategy, job, self.explain, self.config.sampling, self.config.seed,
                                 token_length(self.config.teacher))
 
-    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
-        | None]]:
+    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget,
+              chain: Callable[[int], RequestChain] | None = None) -> Iterator[tuple[int, list[dict] | None]]:
         numbers = list(numbers)
-        self.bank.grow(self._needed(numbers), calls, spending)
-        jobs = {number: self.job(number) for number in numbers}
-        yield from ((number, None if self.bank.stopped else self._seedless(number)) for number,
-                    job in jobs.items() if not job)
-        queue = deque(Attempt(job, self._ask(job)) for job in jobs.values() if job)
-        while queue: yield from self._put(queue, calls, spending)
+        # A model of this process answers whole batches, and rows are other batches than seeds.
+        if is_local(self.config.teacher): self.bank.grow(self._needed(numbers), calls, spending)
+        else: self.bank.begin()
+        yield from super().write(numbers, calls, spending, chain)
 
-    def _put(self, queue: deque, calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
-        "Make the calls of a queue, retries first; ends when the queue is empty for a moment."
-        put = []
-        # A generator, so that a retry that comes back goes before questions not asked yet.
-        def requests():
-            while queue:
-                put.append(queue.popleft())
-                yield put[-1].request
-        for place, entry, _ in answered(self, requests(), calls, spending):
-            attempt = put[place]
-            if entry is None: yield attempt.job.number, None
-            elif isinstance(end := self._end(attempt, Answer.from_dict(entry)), Attempt): queue.appendleft(end)
-            else: yield attempt.job.number, end
+    def chains(self, numbers: Iterable[int], chain: Callable[[int], RequestChain]) -> Iterator[RequestChain | None]:
+        numbers, needed = deque(numbers), self._needed(numbers)
+        while numbers:
+            if request := self.bank.next_request(needed): yield self._grown(request)
+            elif self.job(numbers[0]) or not self.bank.under_way: yield numbered(numbers.popleft(), chain)
+            else: yield None
 
-    def _end(self, attempt: Attempt, answer: Answer) -> Attempt | list[dict]:
+    def _grown(self, request: Request) -> RequestChain:
+        "A call for contexts or seeds, as a chain that rows wait for."
+        [reply] = yield from mended([request])
+        self.bank.take(request.name, reply)
+
+    def chain(self, number: int) -> RequestChain:
+        job = self.job(number)
+        if not job: return None if self.bank.stopped else self._seedless(number)
+        end = Attempt(job, self._ask(job))
+        while isinstance(end, Attempt):
+            [reply] = yield [end.request]
+            end = None if reply.outcome == 'unasked' else self._end(end, reply)
+        return end
+
+    def _end(self, attempt: Attempt, found: Reply) -> Attempt | list[dict]:
         "The rows of an attempt, or the next attempt."
-        found = read_reply(attempt.request, answer)
         rows, fault = fault_of(found, self.strategy, attempt.job)
         self.step.calls += 1
         if fault: self.step.lost[kind_of(fault) if found.ok else found.outcome] += 1
         if fault and may_repeat(found) and attempt.tries <= self.retries:
             return replace(attempt, request=repair_request(attempt.request, found.text, fault), tries=attempt.tries + 1,
-                           tokens=attempt.spent(answer))
-        return self._rows(attempt, answer, found, [] if fault else rows, fault)
+                           tokens=attempt.spent(found.answers[0]))
+        return self._rows(attempt, found.answers[0], found, [] if fault else rows, fault)
 
     def _rows(self, attempt: Attempt, answer: Answer, found: Reply, fields: Sequence[dict], fault: str) -> list[dict]:
         "The rows of a call: the written ones, or as many rejected ones, the first with the raw text."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['groups_needed', 'labels_in_turn', 'longest_prompt', 'check_length', 'check_group', 'WriterConfig', 'Writer',
-           'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'TextWriter',
+           'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'numbered', 'TextWriter',
            'check_teacher']
 
 # %% ../../nbs/run/02_writers.ipynb #81199179
@@ -23,7 +23,7 @@ from ..decode.loop import Completion, DecodePlan, DecodeStats, Sampling, decode
 from ..prompt.prompts import RowPrompt, Prompts, RowPlace, group_places
 from .rows import clean_text, make_row, make_rows, plan_group, rejection, shorten
 from ..tasks.task import Task
-from ..teacher.asking import answered, is_chat
+from ..teacher.asking import RequestChain, answered, in_chains, is_chat
 from ..teacher.budget import Budget
 from ..teacher.causal import CausalTeacher
 from ..teacher.requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
@@ -283,6 +283,11 @@ def share_of(tokens: int | None, member: int, texts: int) -> int | None:
     return None if tokens is None else tokens*(member + 1)//texts - tokens*member//texts
 
 # %% ../../nbs/run/02_writers.ipynb #d3d74f32
+def numbered(number: int, chain: Callable[[int], RequestChain]) -> RequestChain:
+    """Put the number of a call in front of the result of its chain."""
+    return number, (yield from chain(number))
+
+
 class TextWriter(Writer):
     """Writes texts with a teacher that answers in text, a call for each, or for several where the prompts ask for them.
 
@@ -341,10 +346,26 @@ class TextWriter(Writer):
         """Show what the teacher is shown."""
         return '\n\n'.join(f"{message['role']}: {message['content']}" for message in request.messages)
 
-    def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, dict]]:
-        """Put questions to the teacher as they come."""
-        with closing(self.config.teacher.ask(requests)) as answers:
-            for place, answer in answers: yield place, answer.to_dict()
+    def chain(self, number: int) -> RequestChain:
+        """Ask for the rows of a call; the chain returns them, or None if the budget ended before."""
+        request = self.item(number)
+        [reply] = yield [request]
+        return None if reply.outcome == 'unasked' else self.rows(request, reply.answers[0].to_dict())
+
+    def chains(self, numbers: Iterable[int], chain: Callable[[int], RequestChain]) -> Iterator[RequestChain | None]:
+        """Chains for the rows of calls, in the order in which they should begin; each returns a number and rows.
+
+        None stands for no chain yet. Chains that other chains wait for return None.
+        """
+        for number in numbers: yield numbered(number, chain)
+
+    def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget,
+              chain: Callable[[int], RequestChain] | None = None) -> Iterator[tuple[int, list[dict] | None]]:
+        """Make the rows of calls by chains of requests, in order of completion; `chain` takes the place of `chain`."""
+        with closing(in_chains(self.config.teacher, self.chains(numbers, chain or self.chain), calls,
+                               spending)) as results:
+            for result in results:
+                if result: yield result
 
     def rows(self, request: Request, entry: Mapping[str, Any]) -> list[dict]:
         """Derive the rows of a call."""

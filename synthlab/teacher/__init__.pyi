@@ -1,5 +1,6 @@
 "The public names of synthlab.teacher, for editors and type checkers."
 from .asking import answers as answers
+from .asking import in_chains as in_chains
 from .budget import Budget as Budget
 from .budget import Estimate as Estimate
 from .budget import Prices as Prices

@@ -171,7 +171,7 @@ class FaultServer:
     Parameters: `script(question, n)` names the kind of the n-th answer (from 0) to a question, the text of all its messages; without it, `faults` is the
     share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
     `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message, after so many
-    characters. `answer(body)` is the text of a good answer, `good_text` where nothing is given.
+    characters. `answer(body)` is the text of a good answer, `good_text` where nothing is given. `delay` is in seconds, or a function of the body.
     """
 
     def __init__(self, port=0, seed=0, faults=0., delay=0., kinds=None, script=None, capacity=None, retry_after=None, wait='0.05', refuses=(), echo=False, log=None,
@@ -272,7 +272,7 @@ class FaultServer:
             refused = sorted(self.refuses & body.keys())
             kind = '400' if refused else self.kind(body, n)
             self.kinds[kind] += 1; self.bodies.append(body); self.times.append(time.monotonic()); self.headers.append(head)
-            if self.delay and not kind.startswith('429'): await asyncio.sleep(self.delay)
+            if self.delay and not kind.startswith('429'): await asyncio.sleep(self.delay(body) if callable(self.delay) else self.delay)
             if reader.at_eof() or writer.is_closing(): self.aborted += 1; return writer.close()
             key = head.get('authorization', '').removeprefix('Bearer ')
             if refused:
