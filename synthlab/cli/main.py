@@ -351,8 +351,10 @@ def _show_estimate(asked: SimpleNamespace) -> None:
     "Print what a request would take."
     with user_errors():
         request = _request(asked)
-        from synthlab.run.produce import estimate
+        from synthlab.run.produce import begin, estimate, prompt_sizes
         say(f"{estimate(request, out=asked.fork or (asked.out if (asked.out/'run.db').exists() else None))}")
+        sizes = '; '.join(map(str, prompt_sizes(request, begin(request))))
+        say(f'Longest requests, in tokens of prompt + answer: {sizes}.')
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import lazy_loader
 
 _HOMES = {
     'choices': ['Correcting', 'Correction'],
-    'questions': ['Verdict', 'correction_messages'],
+    'questions': ['Verdict', 'correction_messages', 'fitting_requests'],
     'self_correction': ['SelfCorrection'],
     'transitions': ['RepairRates', 'TransitionMatrix', 'futility', 'repair_rates', 'transition_matrix'],
 }

@@ -37,12 +37,15 @@ class Correcting(Choice):
         What becomes of a row whose label changes: "relabel", "drop" or "flag".
     show_explanation : bool
         Whether the writer's explanation is shown, so that the prompt must ask for one.
+    shortens : bool
+        Whether `requests` takes a list of answers (`among`) to choose from, for a corrector with a short context.
     """
 
     asks = False
     votes = 1
     policy = 'relabel'
     show_explanation = False
+    shortens = False
 
     def requests(self, row: Mapping[str, Any], strategy: 'Strategy', seed: int = 0,
                  longest: int | None = None) -> list['Request']:
@@ -124,6 +127,7 @@ class Correction(Correcting):
 
     choice = 'self-correction'
     asks = True
+    shortens = True
     papers = ('targen',)
     show_label: bool = option(True, flag='--shown/--blind')
     show_explanation: bool = option(False)
@@ -137,9 +141,9 @@ class Correction(Correcting):
             raise ValueError('show_explanation = true tells why the label was given, and show_label = false hides it: '
                              'take one of the two back')
 
-    def requests(self, row, strategy, seed=0, longest=None):
+    def requests(self, row, strategy, seed=0, longest=None, among=None):
         from synthlab.correct.questions import LONGEST_REASON, correction_requests
-        return correction_requests(row, strategy, self, seed, longest=longest or LONGEST_REASON)
+        return correction_requests(row, strategy, self, seed, longest=longest or LONGEST_REASON, among=among)
 
     def verdict(self, row, replies, strategy):
         from synthlab.correct.questions import verdict_on

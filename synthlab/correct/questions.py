@@ -4,25 +4,27 @@
 
 # %% auto #0
 __all__ = ['LONGEST_REASON', 'SHORT_REASON', 'NONE_FITS', 'correction_schema', 'correction_messages', 'correction_sampling',
-           'reason_length', 'correction_requests', 'tally', 'Verdict', 'read_verdict', 'apply_policy', 'row_requests',
-           'ask_rows', 'verdict_on']
+           'reason_length', 'correction_requests', 'likeliest', 'fitting_requests', 'tally', 'Verdict', 'read_verdict',
+           'apply_policy', 'ask_rows', 'verdict_on', 'how_asked']
 
 # %% ../../nbs/correct/01_questions.ipynb #44c51550
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
 
 from ..decode.sampling import Sampling
 from ..prompt.seeds import unasked
 from ..tasks.strategy import Strategy, fill, kind_of, row_fields
 from ..tasks.task import Task, meaning_of
-from ..teacher.asking import TextTeacher, has_short_context, is_chat
+from ..teacher.asking import TextTeacher, has_short_context, is_chat, request_misfit
 from ..teacher.budget import Budget
 from ..teacher.requests import Reply, Request
 from ..util import derive_seed, one_line
@@ -139,10 +141,11 @@ def reason_length(teacher: Any) -> int:
 
 
 def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Any, seed: int = 0, name: Any = None,
-                        longest: int = LONGEST_REASON) -> list[Request]:
-    """Ask for the label of a row, once for each vote; `name` comes back with the replies."""
+                        longest: int = LONGEST_REASON, among: Sequence[str] | None = None) -> list[Request]:
+    """Ask for the label of a row, once for each vote, `among` some answers (None for all); `name` comes back with the
+    replies."""
     task, spec, fields = strategy.task, strategy.spec, row_fields(row, strategy.task)
-    answers, shown = tuple(dict.fromkeys(strategy.answers(fields))), strategy.shown(fields)
+    answers, shown = tuple(dict.fromkeys(among or strategy.answers(fields))), strategy.shown(fields)
     # With a short context the answers come without their meanings, so that many fit.
     meanings = {label.name: meaning_of(label) for label in task.labels if longest > SHORT_REASON}
     if getattr(options, 'none_fits', False):
@@ -158,6 +161,65 @@ def correction_requests(row: Mapping[str, Any], strategy: Strategy, options: Any
         said = correction_messages(task, spec.question, shown, _turned(answers, start + vote), meanings, **told)
         return Request(said, sampling, shape, vote, derive_seed(start, vote) % 2**31, name=name)
     return [ask(vote) for vote in range(options.votes)]
+
+# %% ../../nbs/correct/01_questions.ipynb #f0ab25b7
+# Answers that are listed where all are too many.
+_FEWER = (96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2)
+
+
+@lru_cache(maxsize=16)
+def _weighed(texts: tuple[str, ...]) -> tuple[Any, Any]:
+    "What weighs the runs of letters of a text, and the weights of those of `texts`, shape (n, runs)."
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    weigher = TfidfVectorizer(analyzer='char_wb', ngram_range=(3, 5), sublinear_tf=True)
+    return weigher, weigher.fit_transform(texts)
+
+
+def likeliest(task: Task, answers: Sequence[str], text: str) -> list[str]:
+    """Sort answers by the letters that a text shares with the name, the meaning and the examples of each."""
+    known = {label.name: label for label in task.labels}
+    def told(label): return [label.verbalisation, label.description, *label.demonstrations] if label else []
+    texts = (' '.join([answer.replace('_', ' '), *filter(None, told(known.get(answer)))]) for answer in answers)
+    weigher, weights = _weighed(tuple(texts))
+    scores = (weights @ weigher.transform([text]).T).toarray().ravel()
+    return [answers[place] for place in np.argsort(-scores, kind='stable')]
+
+
+def fitting_requests(row: Mapping[str, Any], teacher: Any, strategy: Strategy, options: Any,
+                     seed: int = 0) -> list[Request]:
+    """Ask for the label of a row so that the question fits into the corrector's context.
+
+    Parameters
+    ----------
+    row : Mapping
+        The row.
+    teacher : TextTeacher
+        The corrector.
+    strategy : Strategy
+        What is shown of a row, and what may be answered.
+    options : Correcting
+        How labels are checked.
+    seed : int
+        Seed of the run.
+
+    Returns
+    -------
+    list of Request
+        One for each vote; the `name` of a shortened one says how it was shortened. If even two answers do not fit, the
+        whole question.
+    """
+    strategy = strategy.for_chat(is_chat(teacher))
+    asked = options.requests(row, strategy, seed, reason_length(teacher))
+    if not asked or not options.shortens or not request_misfit(teacher, asked[0]): return asked
+    fields = row_fields(row, strategy.task)
+    answers, given = list(dict.fromkeys(strategy.answers(fields))), strategy.given(fields, row['label'])
+    ranked = [given, *(one for one in likeliest(strategy.task, answers, strategy.text(fields)) if one != given)]
+    for most in (len(answers), *(number for number in _FEWER if number < len(answers))):
+        among = [answer for answer in answers if answer in ranked[:most]]
+        fewer = options.requests(row, strategy, seed, SHORT_REASON, among)
+        how = 'without meanings' if most == len(answers) else f'with the {most} likeliest of {len(answers)} labels'
+        if not request_misfit(teacher, fewer[0]): return [replace(request, name=how) for request in fewer]
+    return asked
 
 # %% ../../nbs/correct/01_questions.ipynb #65015cd5
 def tally(votes: Iterable[str], given: str) -> str | None:
@@ -223,17 +285,11 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
         if name in row}) | {'label': label}
 
 # %% ../../nbs/correct/01_questions.ipynb #b36bce13
-def row_requests(row: Mapping[str, Any], teacher: TextTeacher, strategy: Strategy, options: Any,
-                 seed: int = 0) -> list[Request]:
-    """Return the questions about the label of a row, one for each vote."""
-    return options.requests(row, strategy.for_chat(is_chat(teacher)), seed, reason_length(teacher))
-
-
 def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: Strategy, options: Any,
              calls: MutableMapping | None = None, budget: Budget | None = None,
              seed: int = 0, progress: bool | None = None) -> list[list[Reply]]:
     """Ask for the labels of rows, and return the votes on each."""
-    asked = [row_requests(row, teacher, strategy, options, seed) for row in rows]
+    asked = [fitting_requests(row, teacher, strategy, options, seed) for row in rows]
     requests = [request for requests in asked for request in requests]
     replies = iter(teacher.complete(requests, calls, budget, progress=progress))
     return [list(islice(replies, len(requests))) for requests in asked]
@@ -243,3 +299,8 @@ def verdict_on(row: Mapping[str, Any], replies: Sequence[Reply], strategy: Strat
     """Read the votes on a row; None if the budget ended before all of them, or a repair, were asked for."""
     if any(map(unasked, replies)): return None
     return read_verdict(replies, strategy.given(row_fields(row, strategy.task), row['label']))
+
+
+def how_asked(replies: Sequence[Reply]) -> dict[str, str]:
+    """The column `sc_shortened` of a row: how its question was shortened; nothing if it was not."""
+    return {'sc_shortened': replies[0].request.name} if replies and isinstance(replies[0].request.name, str) else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .choices import Correction
-from .questions import Verdict, apply_policy, ask_rows, reason_length
+from .questions import Verdict, apply_policy, ask_rows, fitting_requests, how_asked
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import Strategy, row_fields
 from ..tasks.task import Task, load_task
@@ -121,12 +121,12 @@ class SelfCorrection:
         for place, replies in zip(places, found):
             verdict = self.options.verdict(rows[place], replies, self.strategy) or Verdict(None,
                 f'unasked: {self.budget.reason}')
-            rows[place] = apply_policy(rows[place], verdict, self.strategy, self.options.policy)
+            rows[place] = apply_policy(rows[place], verdict, self.strategy, self.options.policy) | how_asked(replies)
         return rows
 
     def estimate(self, rows: Iterable[Mapping[str, Any]]) -> Estimate:
         """Estimate calls, tokens and cost of correcting rows, without asking."""
         rows, places = self._open(rows)
-        asked = (request for place in places for request in self.options.requests(
-            rows[place], self.strategy, self.seed, reason_length(self.teacher)))
+        asked = (request for place in places for request in fitting_requests(
+            rows[place], self.teacher, self.strategy, self.options, self.seed))
         return self.teacher.estimate(asked, self.calls)

@@ -5,6 +5,7 @@ from .generate import GroupResult as GroupResult
 from .generate import Screen as Screen
 from .notices import run_notices as run_notices
 from .prepare import Prepared as Prepared
+from .produce import PromptSize as PromptSize
 from .produce import Replay as Replay
 from .produce import Resolved as Resolved
 from .produce import Result as Result
@@ -12,6 +13,7 @@ from .produce import check as check
 from .produce import estimate as estimate
 from .produce import export_run as export_run
 from .produce import make_config as make_config
+from .produce import prompt_sizes as prompt_sizes
 from .produce import push_run as push_run
 from .produce import replay as replay
 from .recipe import Recipe as Recipe

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
            'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
-           'check', 'code_without_words', 'derivation', 'prompts_name', 'make_budget', 'lost_before', 'spent_before',
-           'store_rows', 'show_progress', 'Result', 'prepare_run', 'align_run', 'corrected_labels', 'note_findings',
-           'produce', 'Replay', 'recall', 'replay', 'estimate', 'export_run', 'push_run']
+           'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
+           'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
+           'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall', 'replay',
+           'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -41,9 +42,9 @@ from . import corrected_writer, generate as generation, rows, screening, targete
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
 from ..prompt.records import read_records, write_records
-from ..teacher.asking import FutileError
+from ..teacher.asking import FutileError, misfit
 from ..teacher.budget import Budget, Estimate, Prices, Usage
-from .corrected_writer import CorrectedWriter, refuse_futile
+from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
 from ..tasks.gold import demonstration_pool, load_gold, read_table
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
@@ -374,6 +375,90 @@ def resolved(request: Mapping[str, Any] | Resolved, teacher: Any = None, correct
     """Make the objects of a recipe, unless they have been made."""
     return request if isinstance(request, Resolved) else read_request(request, teacher, corrector, folder=folder)
 
+# %% ../../nbs/run/09_produce.ipynb #ec2cfb3a
+_CURES = {
+    'rows': 'show fewer or shorter examples (--shots), or take a smaller max_new_tokens or a teacher with a longer '
+            'context',
+    'attributes of examples': 'take shorter real rows, or a teacher with a longer context',
+    'contexts and seeds': 'ask for fewer at a time (--context-batch, --seeds-per-call), or take a teacher with a longer '
+                          'context',
+    'corrections': 'take a corrector with a longer context (--corrector), or leave the labels as they are '
+                   '(--correct none)'}
+
+
+class PromptSize(NamedTuple):
+    """The longest request of a stage.
+
+    Parameters
+    ----------
+    stage : str
+        What is asked for.
+    prompt : int
+        Tokens of the prompt: exact of a model in this process, a guess of a server.
+    answer : int
+        Most tokens of the answer.
+    context : int or None
+        Tokens that fit; None where the teacher does not tell.
+    """
+
+    stage: str
+    prompt: int
+    answer: int
+    context: int | None
+
+    def __str__(self) -> str:
+        held = f', of {self.context:,} that fit' if self.context else ''
+        return f'{self.stage} {self.prompt:,} + {self.answer:,}{held}'
+
+
+def _drafts(asked: Resolved, generation: Generation) -> Iterator[tuple[str, Any, requests.Request]]:
+    "Stage, teacher and draft of the longest requests of all stages."
+    if isinstance(asked.stages.prompt, Attributes) and asked.stages.prompt.extracts:
+        longest = {label: [max(asked.pool[label], key=lambda row: len(row['text']))] for label in asked.wanted}
+        for request in extraction_requests(asked.task, asked.teacher, longest):
+            yield 'attributes of examples', asked.teacher, request
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        generation.writer.extend(generation.left)
+    yield from generation.writer.drafts()
+
+
+def prompt_sizes(asked: Resolved, generation: Generation) -> list[PromptSize]:
+    """Measure the longest request of each stage of a run that has not begun.
+
+    Parameters
+    ----------
+    asked : Resolved
+        The objects of the recipe.
+    generation : Generation
+        As `begin` makes it; it is of no use afterwards.
+
+    Returns
+    -------
+    list of PromptSize
+        One for each stage.
+    """
+    stages: dict[str, list] = {}
+    for stage, teacher, request in _drafts(asked, generation):
+        length = sum(len(message['content']) for message in request.messages)
+        stages.setdefault(stage, []).append((length, teacher, request))
+    def size(stage, teacher, request):
+        return PromptSize(stage, teacher.token_guess(request), request.sampling.max_new_tokens,
+                          getattr(teacher, 'max_length', None))
+    # Counting tokens is slow: only the three requests with most letters are measured.
+    return [max((size(stage, *found[1:]) for found in sorted(drafts, key=lambda draft: -draft[0])[:3]),
+                key=lambda size: size.prompt + size.answer) for stage, drafts in stages.items()]
+
+
+def refuse_long_prompts(asked: Resolved, generation: Generation) -> None:
+    """Refuse requests that cannot fit into a teacher's context, and warn of corrections of the longest texts."""
+    if not any(getattr(teacher, 'max_length', None) for teacher in (asked.teacher, asked.corrector)): return
+    for stage, prompt, answer, context in prompt_sizes(asked, generation):
+        if not (fault := misfit(prompt, answer, context)): continue
+        if stage == LONG_CORRECTIONS:
+            warnings.warn(f'the longest texts cannot be corrected: {fault}. They keep their labels unchecked')
+        else: raise ValueError(f'{stage}: {fault}: {_CURES[stage]}')
+
 # %% ../../nbs/run/09_produce.ipynb #65e60825
 def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None, pool: Mapping[str, Any] | None = None,
           copies: Sequence[str] | None = None, folder: str | Path | None = None) -> Resolved:
@@ -401,7 +486,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
         If the request cannot be met.
     """
     asked = read_request(recipe, teacher, corrector, pool, copies, folder)
-    begin(asked)
+    refuse_long_prompts(asked, begin(asked))
     make_budget(recipe)
     return asked
 
@@ -597,8 +682,9 @@ def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     bare = [row['sc_explanation'] for row in rows if row.get('flipped') is None and row.get('sc_explanation')]
     # A fault of form quotes what the model wrote; a failed call does not.
     why = Counter((reason if reason.startswith('failed') else kind_of(reason))[:200] for reason in bare)
+    shortened = Counter(how for row in rows if (how := row.get('sc_shortened')))
     return transition_matrix(rows, task.label_names).to_dict() | {
-        'reasons': dict(Counter(join_reasons(why)).most_common(10))}
+        'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)}
 
 
 def note_findings(run: Run, asked: Resolved) -> None:
@@ -843,7 +929,7 @@ def estimate(request: Mapping[str, Any] | Resolved, teacher: Any = None, out: st
     ValueError
         If the request cannot be met.
     """
-    asked = resolved(request, teacher, corrector, out)
+    asked = request if isinstance(request, Resolved) else check(request, teacher, corrector, folder=out)
     recipe, prices = asked.recipe, make_budget(asked.recipe).prices
     with open_run(out) if out else contextlib.nullcontext() as run:
         calls, settled = run.calls if run else {}, _settled(run, asked)
@@ -885,9 +971,8 @@ def _estimate_checks(asked: Resolved, writer: Any, there: Iterable[int], more: i
     "What it takes to look at labels again: at those of texts that are there, and of so many groups more."
     texts = [row for _, rows in writer.writer.write(there, calls, _nothing()) for row in rows or () if row['status']
              == 'accepted']
-    known = [request for row in texts for request in
-             writer.correction.requests(row, writer.strategy, writer.config.seed,
-                                        correction.reason_length(asked.corrector))]
+    known = [request for row in texts for request in correction.fitting_requests(
+        row, asked.corrector, writer.strategy, writer.correction, writer.config.seed)]
     return asked.corrector.estimate(known + writer.checks(more), calls, prices)
 
 

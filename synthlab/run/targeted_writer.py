@@ -84,6 +84,13 @@ class TargetedWriter(TextWriter):
     def item(self, number: int) -> Request:
         return self._ask(self.job(number, draft=True))
 
+    def drafts(self) -> Iterator[tuple[str, Any, Request]]:
+        teacher = self.config.teacher
+        for request in self.bank.ahead(self._needed(range(len(self.row_places)))): yield 'contexts and seeds', teacher, request
+        for label in self.config.task.label_names:
+            for layout in self.strategy.layouts(label)[:1]:
+                yield 'rows', teacher, self._ask(Job(0, label, self.bank.draft(), layout))
+
     def _ask(self, job: Job) -> Request:
         "The request for a job."
         return instance_request(self.strategy, job, self.explain, self.config.sampling, self.config.seed,

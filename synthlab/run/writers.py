@@ -152,6 +152,14 @@ class Writer:
         asked."""
         return []
 
+    def drafts(self) -> Iterator[tuple[str, Any, Request]]:
+        """Stage, teacher and draft of the longest requests, to be measured before any is asked."""
+        s, size = self.config, self.config.prompts.texts
+        sampling = replace(s.sampling, max_new_tokens=s.sampling.max_new_tokens*size)
+        for label in s.task.label_names:
+            messages = s.prompts.longest(s.task, label, len, s.cut).messages
+            yield 'rows', s.teacher, Request(messages, sampling, s.prompts.schema, cue=s.task.cue)
+
     def keep(self, folder: Path) -> dict[str, Any]:
         """Write down what rows were made of, beside the rows."""
         return {}

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..decode.loop import Completion, DecodePlan, decode
 from ..decode.model import CausalModel
-from .asking import has_short_context, TeacherError, TextTeacher
+from .asking import has_short_context, misfit, TeacherError, TextTeacher
 from .grammar import StructuredError, grammar
 from .requests import Answer, Request, instruct, request_key
 
@@ -42,10 +42,11 @@ def request_plan(model: CausalModel, request: Request, place: int) -> DecodePlan
     cannot write the schema.
     """
     prompt, most, ends = prompt_ids(model, request), request.sampling.max_new_tokens, model.end_ids.tolist()
-    if model.max_length and len(prompt) + most > model.max_length:
-        return Answer(error=f"a prompt of {len(prompt)} tokens and a text of up to {most} do not fit into "
-                      f"the context of "
-                            f"{model.max_length}; shorten the prompt or lower max_new_tokens", model=model.name)
+    if fault := misfit(len(prompt), most, model.max_length):
+        # The length of an answer with a schema follows from the schema.
+        lower = ' or lower max_new_tokens' if request.schema is None and len(prompt) < model.max_length else ''
+        return Answer(error=f'{fault}; shorten the prompt{lower}, or take a teacher with a longer context',
+                      model=model.name)
     plan = DecodePlan([prompt], [0], torch.eye(1), seed=request_seed(request), name=place, sampling=request.sampling)
     if request.schema is None: return plan
     try: return replace(plan, constraints=[grammar(request.schema, model.tokenizer, tuple(ends))], stops=ends)

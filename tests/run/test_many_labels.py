@@ -1,0 +1,82 @@
+"Tasks of 77 and 150 labels: prompts are measured before the first call, and shortened before they are refused."
+import warnings
+from collections import Counter
+
+import pytest
+from scripted_teacher import ScriptedTeacher
+from synthlab.correct.choices import Correction
+from synthlab.decode.sampling import Sampling
+from synthlab.run.produce import begin, check, estimate, make_config, produce, prompt_sizes
+from synthlab.run.recipe import Recipe
+from synthlab.store.runs import open_run
+from synthlab.tasks.task import Task
+from synthlab.teacher.causal import CausalTeacher
+
+WORDS = 'amber birch cedar delta ember flint grove heath inlet jetty knoll lagoon marsh north ocean prairie quarry river stone tundra'.split()
+SHORT = Sampling(12, .95, .9)
+
+
+def intents(n, meaning='a question about {}'):
+    "A task of numbered intents, each with three short examples of its own."
+    names = [f'{WORDS[k % 20]} {WORDS[k//20]} {k}' for k in range(n)]
+    return Task(name=f'intents {n}', instruction='Write a question about {{ label }}.', description='Which place is asked about', max_new_tokens=12, labels=[
+        {'name': name.replace(' ', '_'), 'verbalisation': name, 'description': meaning.format(name), 'demonstrations': [f'Where is {name}?', f'Is {name} open today?', f'How do I get to {name}?']}
+        for name in names])
+
+
+@pytest.fixture(scope='module')
+def pocket(): return CausalTeacher('pocket')
+
+
+class Judge(ScriptedTeacher):
+    "Answers by rule, and has room for so many letters."
+    def __init__(self, room, **options): super().__init__(**options); self.max_length = room
+    def token_bound(self, request): return sum(len(message['content']) for message in request.messages)//4
+
+
+def made(request, out, *teachers):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return produce(request, out, teachers[0], corrector=teachers[1] if len(teachers) > 1 else None, watch=lambda groups, *_: groups)
+
+
+def test_corrections_of_150_labels_fit_into_the_context_of_pocket(pocket, tmp_path):
+    writer = ScriptedTeacher(name='writer')
+    request = make_config(Recipe.fewgen(shots=1, correct=Correction(policy='flag')), intents(150), writer, 12, corrector=pocket)
+    done = made(request, tmp_path/'run', writer, pocket)
+    with open_run(tmp_path/'run') as run: rows = list(run.rows())
+    assert len(rows) == 12 and all(row['label_corrected'] for row in rows)
+    assert all(row['sc_shortened'].endswith('of 150 labels') for row in rows) and any('asked in short' in notice for notice in done.notices)
+
+
+def test_meanings_go_before_labels(tmp_path):
+    judge = Judge(8000)
+    request = make_config(Recipe.fewgen(shots=1, correct=Correction()), intents(77, 'a question about {}, ' + 'and about much else '*20), ScriptedTeacher(name='writer'), 77, corrector=judge)
+    made(request, tmp_path/'run', ScriptedTeacher(name='writer'), judge)
+    with open_run(tmp_path/'run') as run: assert Counter(row['sc_shortened'] for row in run.rows()) == {'without meanings': 77}
+
+
+def test_a_correction_that_can_never_fit_is_refused_before_the_first_call():
+    writer, judge = ScriptedTeacher(name='writer'), Judge(150)
+    request = make_config(Recipe.fewgen(shots=1, correct=Correction()), intents(77), writer, 77, corrector=judge)
+    with pytest.raises(ValueError, match='corrections: a prompt of .*--corrector'): check(request, writer, judge)
+    with pytest.raises(ValueError, match='corrections: a prompt of'): estimate(request, writer, corrector=judge)
+    assert not writer.asked and not judge.asked
+
+
+@pytest.mark.parametrize('recipe, stage', [(Recipe.targen(), 'contexts and seeds'), (Recipe.synalign(), 'attributes of examples')], ids=['targen', 'synalign'])
+def test_every_stage_is_measured_before_the_first_call(recipe, stage):
+    writer = Judge(150)
+    request = make_config(recipe, intents(150), writer, 150)
+    with pytest.raises(ValueError, match=f'{stage}: a prompt of'): check(request, writer)
+    writer.max_length = None
+    sizes = prompt_sizes(check(request, writer), begin(request, writer))
+    assert {size.stage for size in sizes} >= {stage, 'rows'} and not writer.asked
+
+
+def test_the_advice_fits_the_request(pocket):
+    from pydantic import create_model
+    from synthlab.teacher.requests import Request
+    long = [{'role': 'user', 'content': 'word '*1100}]
+    [reply] = pocket.complete([Request(long, Sampling(8), create_model('Answer', label=(str, ...)))])
+    assert 'max_new_tokens' not in reply.reason and 'longer context' in reply.reason
