@@ -46,6 +46,8 @@ def has_short_context(teacher: Any) -> bool:
 def is_chat(teacher: Any) -> bool:
     """Whether a teacher is asked in turns, with a system message: all but local models without a chat template."""
     return getattr(teacher, 'is_chat', True)
+
+
 def misfit(prompt: int, answer: int, context: int | None) -> str:
     """Say why a prompt and an answer, in tokens, do not fit into a context; empty if they do, or it is not known."""
     if not context or prompt + answer <= context: return ''
