@@ -60,6 +60,7 @@ from ..tasks.superglue import read_gold, text_to_text, write_official
 from ..tasks.strategies import find_strategy
 from ..system import memory_given_back
 from ..tasks.task import Task
+from ..tasks.trust import trust_notice
 from ..teacher.causal import CausalTeacher
 from ..correct.transitions import alarms, transition_matrix
 from ..util import prompt_hash
@@ -208,7 +209,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     -----
     UserWarning
         If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows
-        of a label.
+        of a label; if the teacher is `pocket`, and was not trained for the task.
     """
     check_teacher(stages.decode, teacher)
     check_fields(stages, task)
@@ -218,6 +219,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
                                stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
+    if doubt := trust_notice(task, describe_teacher(teacher)): warnings.warn(doubt)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),
             'candidate_tokens': candidate_tokens,

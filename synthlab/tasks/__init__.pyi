@@ -26,3 +26,4 @@ from .task import Part as Part
 from .task import Targeted as Targeted
 from .task import Task as Task
 from .task import load_task as load_task
+from .trust import trust_notice as trust_notice
