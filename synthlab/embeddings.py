@@ -427,6 +427,8 @@ class GoldClassifier:
     ----------
     labels : list of str
         The labels it knows, sorted; set by `fit`.
+    n_ : int
+        The number of texts it has learnt from; set by `fit`.
     """
 
     def __init__(self, embedder: Any = None, C: float = 1., seed: int = 0):
@@ -447,7 +449,7 @@ class GoldClassifier:
                                 'a judge needs at least two labels to tell apart')
         model = LogisticRegression(C=self.C, max_iter=2000, random_state=self.seed)
         self._model = model.fit(as_embeddings(texts, self.embedder), labels, weights)
-        self.labels = self._model.classes_.tolist()
+        self.labels, self.n_ = self._model.classes_.tolist(), len(labels)
         return self
 
     def predict(self, texts: Sequence[str] | np.ndarray) -> list[str]:

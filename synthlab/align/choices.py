@@ -27,8 +27,8 @@ class Aligned(NamedTuple):
         Whether a row is kept, shape (rows,).
     summary : dict
         Required: `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`,
-        the effective number of rows; `real`, the number of real rows. Optional: `labels_uniform` and `labels`, the
-        share of texts in which a classifier trained on the real rows finds the requested label, before and after.
+        the effective number of rows; `real`, the number of real rows. Optional: those of `label_shares`, the share of
+        texts in which a classifier trained on the real rows finds the requested label, before and after.
     """
 
     weights: np.ndarray
@@ -46,14 +46,19 @@ def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float
 
 
 def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, labels: Sequence[str],
-                 weightings: Sequence[np.ndarray]) -> list[float] | None:
-    """Ask a judge that learnt from the real rows how many texts have the label they were asked for."""
-    if len(names) < 2: return None
+                 before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """Ask a judge that learnt from the real rows how many texts have the label they were asked for.
+
+    Returns the shares `labels_uniform` and `labels` with the weights `before` and `after`, `judge_rows`, from which the
+    judge has learnt, and `chance`, the share that a guess would reach; nothing for a single label.
+    """
+    if len(names) < 2: return {}
     from synthlab.embeddings import GoldClassifier
     known = [rows[:2000] for rows in R]
-    right = np.array(GoldClassifier().fit(np.concatenate(known),
-                                          np.repeat(names, list(map(len, known)))).predict(S)) == np.asarray(labels)
-    return [float(np.average(right, weights=weights)) for weights in weightings]
+    judge = GoldClassifier().fit(np.concatenate(known), np.repeat(names, list(map(len, known))))
+    right = np.array(judge.predict(S)) == np.asarray(labels)
+    return {'labels_uniform': float(np.average(right, weights=before)), 'labels': float(np.average(right, weights=after)),
+            'judge_rows': judge.n_, 'chance': 1/len(names)}
 
 
 def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -189,8 +194,7 @@ class MMDAlignment(Aligning):
                               for w in (np.ones(len(here)), weights[here])])
         before, after = np.mean(distances, axis=0).tolist()
         kept = np.ones(len(texts), bool) if self.keep == 'weights' else weights > 0
-        shares = label_shares(R, names, S, labels, [np.ones(len(S)), weights])
-        judged = dict(zip(('labels_uniform', 'labels'), shares or ()))
+        judged = label_shares(R, names, S, labels, np.ones(len(S)), weights)
         return Aligned(weights, kept, {'mmd_uniform': before, 'mmd': after,
                                        'ess': effective_size(weights/weights.sum()), 'real': sum(map(len, R)),
                                        **judged})

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
 # Their classes register themselves.
 from ..align import choices as align_choices
@@ -37,7 +38,8 @@ from .runs import (
     show_produced, show_stages, telling)
 from ..util import did_you_mean
 from ..tasks.task import load_task, task_names
-from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
+from .terminal import (
+    HelpAll, complain, grid, long_command, option, plain_warnings, say, screen, show_table, shown, user_errors)
 
 # %% ../../nbs/cli/03_main.ipynb #4841dec6
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
@@ -475,7 +477,11 @@ A server instead of a model in this process:
 --prices prices.toml --out runs/served[/cyan]"""
 
 
-@app.command('generate', help=_EXAMPLE)
+_USUAL = ('recipe', 'n', 'gold', 'proportions', 'seed', 'shots', 'temperature', 'max_new_tokens', 'teacher', 'base_url',
+          'max_calls', 'max_cost', 'estimate', 'out', 'overwrite')
+
+
+@app.command('generate', help=_EXAMPLE, cls=long_command(*_USUAL))
 @_with_choices
 def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '',
               proportions: _Proportions = '', seed: _Seed = 0,
@@ -491,7 +497,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
               retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
-              fork: _Fork = None, overwrite: _Overwrite = False, **options: Any) -> None:
+              fork: _Fork = None, overwrite: _Overwrite = False, help_all: HelpAll = False, **options: Any) -> None:
     asked = SimpleNamespace(**ctx.params, made_by=None,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out), plain_warnings():
@@ -517,8 +523,9 @@ _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOL
 _GoldTrain = Annotated[str | None, _judge('Real rows to train on, where --gold has no part train.', metavar='SPEC',
                                           show_default=False)]
 _pupil = partial(option, 'Student')
-_Student = Annotated[str, _pupil('Model that learns from the dataset: "minilm" (needs no network), a folder, a Hub '
-                                 'name, or "none".', metavar='MODEL')]
+_Student = Annotated[str, _pupil('Who learns from the dataset: "probe" (linear, on embeddings), "minilm" (fine-tuned), a '
+                                 'folder, a Hub name, or "none". "auto": probe for fewer than 300 rows, else minilm.',
+                                 metavar='MODEL')]
 _StudentRecipe = Annotated[str, _pupil('How it is trained: quick (for small models on a CPU), corrsynth (as in that '
                                        'paper), attrprompt, targen, synalign.', metavar='NAME')]
 _Seeds = Annotated[int, _pupil('Students to train of each kind, each from its own seed; more make the interval surer.',
@@ -549,21 +556,44 @@ def _measured(entry: Mapping[str, Any], mark: str = '') -> str:
     return f"{_brief(entry['value'])}{low_high}{_MARKS[mark]}"
 
 
+def _not_measured(lines: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    "A line for each reason why measures were skipped; where only some of the datasets lack one, they are named."
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        lacking = {name: entry['skipped'] for name, entry in zip(names, line['entries']) if 'skipped' in entry}
+        for reason in dict.fromkeys(lacking.values()):
+            of = [name for name, other in lacking.items() if other == reason]
+            reasons.setdefault(reason, []).append(line['name'] + (f" of {' and '.join(of)}" if len(of) < len(names) else ''))
+    return [f"Not measured: {', '.join(found)}: {reason}" for reason, found in reasons.items()]
+
+
+def _learners(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    "A line for each student that was chosen by the number of rows, and for what the judge of labels has learnt from."
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        for settings in [entry.get('settings') or {} for entry in line['entries']]:
+            if why := settings.get('chosen'): said.setdefault(f"{settings['model']}, {why}", []).append(line['name'])
+            if n := settings.get('learnt_from'):
+                said.setdefault(f"a judge that has learnt from {n:,} rows"
+                                f" ({settings.get('learnt from rows of', 'real ones')})", []).append(line['name'])
+    return [f"{', '.join(dict.fromkeys(found))}: by {who}." for who, found in said.items()]
+
+
 def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = ()) -> None:
     "Print the measures of records side by side; only those of `names`, if any are given."
-    from synthlab.measure.evaluate import side_by_side
+    from synthlab.measure.evaluate import cut_in_words, side_by_side
     names, lines = set(names), side_by_side(records)
-    table = grid('Measures', 'measure', *(record['name'] for record in records), right=range(1, 1 + len(records)))
+    table = grid('Measures', 'measure', *(record['name'] for record in records), 'n', right=range(1, 2 + len(records)))
+    rows = []
     for line in lines:
         if names and line['name'] not in names or all('value' not in entry for entry in line['entries']): continue
         cells = [_measured(*pair) for pair in zip(line['entries'], line['verdicts'] if len(records) > 1
                                                   else ['']*len(records))]
-        table.add_row(shown(f"{line['name']} {_ARROWS[line['better']]}"), *cells)
-    screen.print(table)
-    reasons = {entry['skipped']: [] for line in lines for entry in line['entries'] if 'skipped' in entry and not names}
-    for line in lines:
-        for entry in line['entries'][:1]: reasons.get(entry.get('skipped'), []).append(line['name'])
-    for reason, found in reasons.items(): say(f"Not measured: {', '.join(found)}: {reason}", style='dim')
+        rows.append((shown(f"{line['name']} {_ARROWS[line['better']]}"), *cells, line['n']))
+    show_table(table, rows, 'in the page')
+    if cut := cut_in_words(records): say(cut)
+    for line in _learners(lines): say(line, style='dim')
+    for line in [] if names else _not_measured(lines, [record['name'] for record in records]): say(line, style='dim')
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
@@ -594,7 +624,7 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                                                    'JSONL or Parquet.', show_default=False)], *, task: _RowsTask = None,
                                                    text: _TextColumn = None,
               label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
-              student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
+              student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
               controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules', most: _Most = 2000,
               seed: _MeasureSeed = 0,
               out: Annotated[Path | None, _run('The page to write, or a folder for metrics.json and report.html. '
@@ -626,7 +656,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
                                                         'JSONL or Parquet).', show_default=False)], *,
                                                         task: _RowsTask = None,
              text: _TextColumn = None, label: _LabelColumn = None, gold: _GoldSpec = None,
-             gold_train: _GoldTrain = None, student: _Student = 'minilm', student_recipe: _StudentRecipe = 'quick',
+             gold_train: _GoldTrain = None, student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick',
              seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules',
              most: _Most = 2000, seed: _MeasureSeed = 0,
              out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
@@ -682,22 +712,21 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
 
 def _show_contest(done: Any) -> None:
     "Print the tables of a bake-off."
-    from synthlab.bakeoff.page import cost_line, in_words, result_tables
+    from synthlab.bakeoff.page import cost_line, in_words, result_tables, sizes_in_words
     for table in result_tables(done.record):
-        lines = grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads'])))
+        rows = []
         for line in table['lines']:
-            halves = [f" ± {cell['half']}" if cell['half'] else '' for cell in line['cells']]
-            cells = [f"{cell['value']}{half}{' ●' if cell['best'] else ''}" for cell,
-                     half in zip(line['cells'], halves)]
-            lines.add_row(shown(line['name']), *cells, style='dim' if line['gold'] else None)
-        screen.print(lines)
+            cells = [f"{cell['value']} {cell['interval']}".strip() + ' ●'*cell['best'] for cell in line['cells']]
+            rows.append([Text(str(cell), style='dim' if line['gold'] else '') for cell in (shown(line['name']), *cells)])
+        show_table(grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads']))), rows,
+                   'in the page')
     costs = {recipe: cost_line(done.record, recipe) for recipe in done.record['recipes']}
     heads = list(next(iter(costs.values())))
-    lines = grid('Cost of a cell', 'recipe', *heads, right=range(1, 1 + len(heads)))
-    for recipe, cost in costs.items(): lines.add_row(shown(recipe), *cost.values())
-    screen.print(lines)
-    screen.print("After ±: half of a 95% interval, Student's t over seeds. ● better than the next best recipe by more "
-                 "than noise. ↑ more is better, ↓ less is better.")
+    show_table(grid('Cost of a cell', 'recipe', *heads, right=range(1, 1 + len(heads))),
+               [(shown(recipe), *cost.values()) for recipe, cost in costs.items()], 'in the page')
+    screen.print("After ±: half of a 95% interval, Student's t over seeds, from three on. ● better than the next best "
+                 "recipe by more than noise; equal means share it. ↑ more is better, ↓ less is better.")
+    say(sizes_in_words(done.record))
     say(in_words(done.record))
     for fault in done.failed: complain(fault)
     for name in ('report.html', 'bakeoff.csv', 'bakeoff.json'): say(f'{done.out/name}')
@@ -709,14 +738,18 @@ def _finished(out: Path) -> str:
             f"are finished in {out}; the same command goes on from there.")
 
 
-@app.command('bake-off', help=_RECIPES)
+_USUAL_IN_CONTEST = ('recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student', 'temperature',
+                     'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'out')
+
+
+@app.command('bake-off', help=_RECIPES, cls=long_command(*_USUAL_IN_CONTEST))
 def _bake_off(ctx: typer.Context, task: _Task, *,
               recipes: Annotated[str, _contest('Presets and TOML files, separated by commas. Differences are taken '
                                                'to the first.', metavar='NAMES', show_default=False)],
               budget: Annotated[int, _contest('Tokens that each recipe may write for rows, with each seed.', min=1,
                                               metavar='TOKENS', show_default=False)], gold: _GoldSpec = None,
                                               gold_train: _GoldTrain = None,
-              seeds: Annotated[int, _contest('Seeds, each with all recipes; from two on there are intervals.', min=1,
+              seeds: Annotated[int, _contest('Seeds, each with all recipes; from three on there are intervals.', min=1,
                                              metavar='N')] = 3,
               show: Annotated[str, _contest('Real training rows that recipes may show, describe or align with, the '
                                             'same for all; or a file of such rows. 0 takes the texts written by hand '
@@ -731,7 +764,8 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
               revision: _Revision = None, device: _Device = 'auto', dtype: _Dtype = 'auto', max_rows: _MaxRows = 64,
               base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
-              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out) -> None:
+              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out,
+              help_all: HelpAll = False) -> None:
     asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
@@ -824,7 +858,7 @@ def _demo(n: Annotated[int, typer.Option(help='Number of rows of each of the two
         screen.print('Label preservation: the share of texts in which a judge of labels, trained on the examples '
                      'written by hand in the task, finds the label that was asked for. '
                      'MMD: how far the texts together are from 100 other news texts written by hand. Student: accuracy '
-                     'on those 100 of a small classifier that learns from the dataset; mean of three. '
+                     'on those 100 of a small classifier that learns from the dataset. '
                      'So few rows decide little: synthlab bake-off compares recipes at equal cost over several seeds.')
         say(f'Report: {page} (side by side), {out}-fewgen/report.html, {out}-combined/report.html')
     say(f'The datasets, each with its card, are in {out}-fewgen and {out}-combined.')

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'telling', 'interruptible',
            'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words', 'show_stages',
-           'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
+           'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 from tqdm.auto import tqdm
 
-from .terminal import complain, grid, option, plain_warnings, say, screen, shown, user_errors
+from .terminal import complain, grid, option, plain_warnings, say, screen, show_table, shown, user_errors
 from ..store.runs import RunError, read_recipe, read_status
 
 # %% ../../nbs/cli/02_runs.ipynb #dee1b8a0
@@ -74,8 +74,10 @@ def aligned_in_words(found: Mapping[str, float]) -> str:
              f"{found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
              f"the rows are worth {found['ess']:,.0f} equal ones.")
     if 'labels' in found:
-        words += (f" A judge that learnt from the real texts finds the asked label in {found['labels_uniform']:.0%} "
-                  f"before and {found['labels']:.0%} after.")
+        learnt = f"{found['judge_rows']:,} of the real texts" if 'judge_rows' in found else 'the real texts'
+        chance = f"; a guess would find it in {found['chance']:.0%}" if 'chance' in found else ''
+        words += (f" A judge that learnt from {learnt} finds the asked label in {found['labels_uniform']:.0%} "
+                  f"before and {found['labels']:.0%} after{chance}.")
     if found.get('labels', 1) < found.get('labels_uniform', 0) - .03:
         words += (' The labels have become less clear: a student may learn less from these rows than from rows that '
                   'count alike (--align none).')
@@ -112,16 +114,19 @@ def show_stages(told: Mapping[str, Any]) -> None:
     for notice in told.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
 
 
+def fewest_first(numbers: Mapping[str, float], names: Sequence[str], most: int = 30) -> list[str]:
+    """Order labels by number where there are too many to read them all; else leave them as they are."""
+    return sorted(names, key=lambda name: numbers.get(name, 0)) if len(names) > most else list(names)
+
+
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     """Print a sample of each label, the counts, the cost and the paths."""
-    samples, labels = grid('A sample of each label', 'label', 'text'), grid('Rows', 'label', 'accepted', right=[1])
-    for label in recipe['task']['labels']:
-        name = label['name']
-        samples.add_row(shown(name), shown(done.samples.get(name, '-')))
-        labels.add_row(shown(name), f"{done.counts['accepted'].get(name, 0)}")
-    labels.add_section()
-    labels.add_row('all', f"{sum(done.counts['accepted'].values())} of {recipe['n']}")
-    screen.print(samples, labels)
+    names, accepted = [label['name'] for label in recipe['task']['labels']], done.counts['accepted']
+    show_table(grid('A sample of each label', 'label', 'text'),
+               [(shown(name), shown(done.samples.get(name, '-'))) for name in names], f'{done.out}/dataset.jsonl')
+    show_table(grid('Rows', 'label', 'accepted', right=[1]),
+               [(shown(name), f'{accepted.get(name, 0)}') for name in fewest_first(accepted, names)],
+               f'{done.out}/README.md', ('all', f"{sum(accepted.values())} of {recipe['n']}"))
     say(ends(done.counts))
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
@@ -148,11 +153,11 @@ def state(told: Mapping[str, Any], out: Path) -> str:
 def _status(run: _Run) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
     table = grid(f'{run}', 'label', 'accepted', 'wanted', right=[1, 2])
-    for label, wanted in told['labels'].items():
-        table.add_row(shown(label), f"{told['accepted'].get(label, 0):,}", f'{wanted:,}')
-    table.add_section()
-    table.add_row('all', f"{sum(told['accepted'].values()):,}", f"{sum(told['labels'].values()):,}")
-    screen.print(table)
+    wanted, accepted = told['labels'], told['accepted']
+    done = {label: accepted.get(label, 0)/(wanted[label] or 1) for label in wanted}
+    show_table(table, [(shown(label), f'{accepted.get(label, 0):,}', f'{wanted[label]:,}')
+                       for label in fewest_first(done, list(wanted))], f'{run}/README.md, when the run is finished',
+               ('all', f'{sum(accepted.values()):,}', f'{sum(wanted.values()):,}'))
     say(ends(told))
     calls = told['calls']
     say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, "
@@ -261,7 +266,7 @@ def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.',
         found = replay(run, row, fresh=ask)
     table = grid(f"Row {row}: {found.row['status']}, group {found.row['group']}, place {found.row['member']}", 'what',
                  'text')
-    table.add_row('prompt', shown(found.prompt, 2000), end_section=True)
+    table.add_row('prompt', shown(found.prompt, 1200), end_section=True)
     for what, text in {'in the run': found.row['text'], 'from the stored call': found.stored,
                        'asked again': found.fresh}.items():
         if text is not None: table.add_row(what, shown(text))

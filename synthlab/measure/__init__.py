@@ -16,6 +16,7 @@ _HOMES = {
     'quality': ['Subject', 'compare'],
     'report': ['Comparison', 'RunView', 'report_html', 'show_run', 'write_report'],
     'semantic': ['embedding_duplicates', 'label_cosine', 'mean_cosine', 'novelty', 'vendi_score'],
-    'students': ['Cartography', 'PVI', 'Student', 'accuracy', 'cartography', 'pvi', 'score_seeds', 'train_on'],
+    'students': ['ByRows', 'Cartography', 'PVI', 'Probe', 'Student', 'accuracy', 'cartography', 'pvi',
+        'score_seeds', 'train_on'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -39,8 +39,10 @@ from .semantic import label_cosine as label_cosine
 from .semantic import mean_cosine as mean_cosine
 from .semantic import novelty as novelty
 from .semantic import vendi_score as vendi_score
+from .students import ByRows as ByRows
 from .students import Cartography as Cartography
 from .students import PVI as PVI
+from .students import Probe as Probe
 from .students import Student as Student
 from .students import accuracy as accuracy
 from .students import cartography as cartography

@@ -122,7 +122,13 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     right, judge = sum(table[name][name] for name in table), _judge(classifier, gold_texts, gold_labels, level)
     details = {'confusion': table, 'per label': rows, 'judge': judge, 'unknown to the judge': unknown}
     return Metric(right/len(labels), 'label_preservation', len(labels), wilson_interval(right, len(labels), level),
-                  level, 'higher', {'judge': type(classifier).__name__}, details)
+                  level, 'higher', {'judge': type(classifier).__name__} | _lessons(classifier), details)
+
+
+def _lessons(classifier: Any) -> dict[str, int]:
+    "How many rows the judge has learnt from, where it knows."
+    n = getattr(classifier, 'n_', None)
+    return {} if n is None else {'learnt_from': int(n)}
 
 
 def _known_labels(classifier: Any) -> list[str]:

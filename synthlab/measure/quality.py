@@ -109,6 +109,8 @@ class Subject:
         Folder of a run.
     notices : sequence of str
         What a user must know of a run.
+    drawn_from : int or None
+        Number of rows that these are a part of; None where they are all.
     """
     name: str
     rows: list[dict[str, Any]]
@@ -117,11 +119,13 @@ class Subject:
     counts: Mapping[str, Any] | None = None
     folder: str | os.PathLike = '.'
     notices: Sequence[str] = ()
+    drawn_from: int | None = None
 
     def take(self, n: int | None = None, seed: int = 0) -> 'Subject':
         """Draw n of its rows, with the shares of the labels; None takes all."""
-        places = sample_places([row['label'] for row in self.rows], n or len(self.rows), seed)
-        return replace(self, rows=[self.rows[i] for i in places])
+        if n is None or n >= len(self.rows): return self
+        places = sample_places([row['label'] for row in self.rows], n, seed)
+        return replace(self, rows=[self.rows[i] for i in places], drawn_from=len(self.rows))
 
 
 def run_subject(out: str | os.PathLike) -> Subject:
@@ -221,12 +225,27 @@ def _open_subjects(datasets: Sequence[Any], task: Task | str | os.PathLike | Non
     return list(map(subject, found, names))
 
 # %% ../../nbs/measure/11_quality.ipynb #6202a590
-def make_student(model: Any = 'minilm', recipe: str = 'quick') -> Any:
+def make_student(model: Any = 'auto', recipe: str = 'quick', embedder: Embedder | None = None) -> Any:
     """Make the student that learns from a dataset, not yet trained; None for none, and a `Student` is taken as it
-    is."""
+    is.
+
+    "probe" is a linear one on embeddings; "auto" takes it for fewer than 300 rows, and MiniLM for more or for another
+    recipe than "quick".
+    """
     if model is not None and not _is_path(model): return model
-    from synthlab.measure.students import Student
-    return None if model in (None, 'none') else Student(model, recipe=recipe)
+    if model in (None, 'none'): return None
+    from synthlab.measure.students import ByRows, Probe, Student
+    if model == 'probe': return Probe(embedder)
+    if model != 'auto': return Student(model, recipe=recipe)
+    tuned = Student('minilm', recipe=recipe)
+    return ByRows(Probe(embedder), tuned) if recipe == 'quick' else tuned
+
+
+def _lessons_from(gold: Any, gold_train: Any) -> str:
+    "What the record calls the rows that the judge learns from."
+    if gold_train is not None: return _called(gold_train)
+    if gold is None or _is_one_part(gold): return 'demonstrations written into the task'
+    return f'{_called(gold)}, part train'
 
 
 def _called(gold: Any) -> str:
@@ -251,9 +270,9 @@ def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | 
     recipe = subject.source.get('recipe')
     shown = shown_texts(recipe, subject.rows, subject.folder) if recipe else []
     facts = {'name': subject.name, 'counts': subject.counts, 'provenance': {**subject.source, 'gold': _called(gold)}}
-    settings['embedder'] = settings['embedder'] or Embedder()
     record = measure_rows(subject.rows, subject.task, *parts, shown, **facts, **settings)
     record['notices'] = list(subject.notices)
+    if subject.drawn_from: record['sizes']['drawn_from'] = subject.drawn_from
     rows, test = Rows.of(subject.rows), Rows.of(parts[0])
     for measure in known_measures().values():
         if not measure.function: continue
@@ -284,7 +303,7 @@ _ELSEWHERE = 'name a place that can, on a disk with room (--out; in Python out=.
 
 
 def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any = None, gold_train: Any = None, *,
-             name: str | None = None, text: str | None = None, label: str | None = None, student: Any = 'minilm',
+             name: str | None = None, text: str | None = None, label: str | None = None, student: Any = 'auto',
              student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
              extractor: Any = 'rules', n: int | None = None, most: int = 2000, seed: int = 0,
              embedder: Embedder | None = None, out: str | os.PathLike | None = None,
@@ -309,7 +328,9 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
     text, label : str or None
         Columns of text and label in `rows`; None takes those that the task names, or `text` and `label`.
     student : str, path, Student or None
-        The classifier trained on the rows: `'minilm'`, a folder, a name on the Hub; None or `'none'` for none.
+        The classifier trained on the rows: `'probe'` (linear, on embeddings), `'minilm'` (fine-tuned), a folder, a name
+        on the Hub; None or `'none'` for none. `'auto'` takes the probe for fewer than 300 rows and MiniLM for more, and
+        the record says which.
     student_recipe : str
         How it is trained (14).
     seeds : sequence of int
@@ -358,8 +379,10 @@ def evaluate(rows: Any, task: Task | str | os.PathLike | None = None, gold: Any 
     if 'run' in subject.source and judged_by_its_own(rows, gold):
         warnings.warn(f'{rows} learned from {gold}: its examples or weights come from the rows that it is measured '
                       'by now, so likeness to real data looks better than it is. Name other rows')
+    embedder = embedder or Embedder()
     settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
-                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe)}
+                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe, embedder),
+                'lessons_from': _lessons_from(gold, gold_train)}
     if out is not None: check_writable(report_files(out)[0].parent, _ELSEWHERE)
     record = _record(subject.take(n, seed), gold, parts, **settings)
     if out is not None:
@@ -391,7 +414,7 @@ def _given(datasets: Any) -> tuple[list[Any], list[str | None]]:
 
 # %% ../../nbs/measure/11_quality.ipynb #d038f733
 def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.PathLike | None = None, gold: Any = None,
-            gold_train: Any = None, *, text: str | None = None, label: str | None = None, student: Any = 'minilm',
+            gold_train: Any = None, *, text: str | None = None, label: str | None = None, student: Any = 'auto',
             student_recipe: str = 'quick', seeds: Sequence[int] = (0, 1, 2), controls: bool = True, deep: bool = False,
             extractor: Any = 'rules', n: int | None = None, most: int = 2000, seed: int = 0,
             embedder: Embedder | None = None, out: str | os.PathLike | None = None,
@@ -433,8 +456,10 @@ def compare(datasets: Sequence[Any] | Mapping[str, Any], task: Task | str | os.P
     subjects = _open_subjects(found, task, names, gold, text, label)
     parts, size = gold_parts(subjects[0].task, gold, gold_train), n or min(len(subject.rows) for subject in subjects)
     subjects = [subject.take(size, seed) for subject in subjects]
+    embedder = embedder or Embedder()
     settings = {'seeds': seeds, 'controls': controls, 'deep': deep, 'extractor': extractor, 'most': most, 'seed': seed,
-                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe),
+                'embedder': embedder, 'progress': progress, 'student': make_student(student, student_recipe, embedder),
+                'lessons_from': _lessons_from(gold, gold_train),
                 'pairs': min(count_pairs(Rows.of(subject.rows)) for subject in subjects)}
     if out is not None: check_writable(Path(out).parent, _ELSEWHERE)
     records = Comparison(_record(subject, gold, parts, **settings) for subject in subjects)

@@ -199,7 +199,7 @@ def _map(confidence: Sequence[float], variability: Sequence[float]) -> Callable[
     return draw
 
 # %% ../../nbs/measure/10_report.ipynb #213b900b
-_MOST_LINES, _MOST_PAIRS, _MOST_LABELS = 30, 6, 24
+_MOST_LINES, _MOST_PAIRS, _MOST_LABELS, _MOST_FOLDED = 30, 6, 24, 1000
 _NAMES = {'text': 'a row', 'other': 'closest to it', 'worst': 'closest texts'}
 _CORNERS = {'confusion': 'given ↓ predicted →'}
 
@@ -261,14 +261,19 @@ def _pairs_block(title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
             'items': [pair(row) for row in different[:_MOST_PAIRS]]}
 
 
-def table_block(title: str, rows: Mapping[str, Mapping[str, Any]], head: str = '') -> dict[str, Any]:
+def table_block(title: str, rows: Mapping[str, Mapping[str, Any]], head: str = '', worst: str = '') -> dict[str, Any]:
     """Lay out a table, a line for each name and a column for each key, as a block of the page; `head` is above the
-    names."""
-    heads = list(dict.fromkeys(key for row in rows.values() for key in row))[:12]
-    lines = [[_short(name), *(_short(row.get(key, '')) for key in heads)] for name,
-             row in list(rows.items())[:_MOST_LINES]]
-    note = f'the first {_MOST_LINES} of {len(rows):,}' if len(rows) > _MOST_LINES else ''
-    return {'kind': 'table', 'title': title, 'note': note, 'heads': [head, *map(_short, heads)], 'lines': lines}
+    names.
+
+    Of more than 30 lines the first are shown, with a key `worst` those where it is least, and the rest is folded.
+    """
+    heads, many = list(dict.fromkeys(key for row in rows.values() for key in row))[:12], len(rows) > _MOST_LINES
+    def value(name: str) -> float: return math.inf if (found := rows[name].get(worst)) is None else found
+    names = sorted(rows, key=value) if worst and many else list(rows)
+    lines = [[_short(name), *(_short(rows[name].get(key, '')) for key in heads)] for name in names[:_MOST_FOLDED]]
+    which = f'{_MOST_LINES} lowest by {_short(worst)}' if worst else f'first {_MOST_LINES}'
+    return {'kind': 'table', 'title': title, 'note': f'the {which}, of {len(rows):,}' if many else '',
+            'heads': [head, *map(_short, heads)], 'lines': lines[:_MOST_LINES], 'rest': lines[_MOST_LINES:]}
 
 
 def _blocks(details: Mapping[str, Any], title: str = '') -> list[dict[str, Any]]:
@@ -296,7 +301,8 @@ def _rows_blocks(key: str, name: str, value: Mapping | list, rows: Sequence[Mapp
     if square and all(map(_is_number, values)): return [_heat_block(name, value, _CORNERS.get(key, ''))]
     if any(isinstance(v, list) and v and isinstance(v[0], Mapping) for v in values):
         return [block for inner, row in value.items() for block in _blocks(row, str(inner))]
-    return [table_block(name, value)]
+    worst = next((key for key in ('share', 'f1') if all(_is_number(row.get(key, '')) for row in rows)), '')
+    return [table_block(name, value, worst=worst)]
 
 # %% ../../nbs/measure/10_report.ipynb #7edd6a2f
 def _value_view(entry: Mapping[str, Any], unit: str) -> dict[str, str]:
@@ -403,8 +409,8 @@ def _counts_words(counts: Mapping[str, Any]) -> str:
             + (f' That is {short:,} short of what was asked.' if short > 0 else ''))
 
 
-def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
-    "Counts as words, as a bar and as tables, with a warning where they do not add up."
+def _counts_view(counts: Mapping[str, Any], cut: str = '') -> dict[str, Any]:
+    "Counts as words, as a bar and as tables, with a warning where they do not add up; `cut` says what was left out."
     totals = {status: _total(counts[status]) for status in _STATUSES}
     parts, start, whole = [], 0., _total(totals)
     for status, total in totals.items():
@@ -416,9 +422,9 @@ def _counts_view(counts: Mapping[str, Any]) -> dict[str, Any]:
     first = 'Rows, by label' if counts['asked'] is None else 'Accepted, by label'
     titles = {'accepted': (first, 'label'), 'rejected': ('Rejected, by reason', 'reason'),
               'failed': ('Failed, by error', 'error')}
-    tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1])
-              for s in _STATUSES if counts[s]]
-    return {'words': _counts_words(counts), 'parts': parts, 'fault': fault, 'tables': tables}
+    tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1],
+                          'rows' if s == 'accepted' else '') for s in _STATUSES if counts[s]]
+    return {'words': f'{_counts_words(counts)} {cut}'.strip(), 'parts': parts, 'fault': fault, 'tables': tables}
 
 # %% ../../nbs/measure/10_report.ipynb #8a56f494
 def _entries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -428,9 +434,12 @@ def _entries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _judge(entry: Mapping[str, Any]) -> str:
-    "Accuracy of the judge of labels, where it is known."
+    "What the judge of labels has learnt from, and its accuracy, where these are known."
     right = ((entry.get('details') or {}).get('judge') or {}).get('accuracy')
-    return '' if right is None else f", which is right on {number_text(right, 'share')} of gold"
+    settings = entry.get('settings') or {}
+    lessons, which = settings.get('learnt_from'), settings.get('learnt from rows of')
+    learnt = '' if lessons is None else f" ({lessons:,} rows{f': {which}' if which else ''})"
+    return learnt + ('' if right is None else f", which is right on {number_text(right, 'share')} of gold")
 
 
 def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -472,10 +481,11 @@ def _samples_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     "Texts of each label: the first few shown, the rest folded."
     samples, accepted = evaluation.get('samples') or {}, evaluation['counts']['accepted']
     each = max(1, _MOST_SAMPLES//max(1, len(samples)))
+    first = _FIRST if len(samples) <= _MOST_LINES else 1
     def label(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         views = [sample_view(row) for row in rows[:each]]
         return {'name': name, 'shown': f'{len(views):,} of {accepted.get(name, len(rows)):,} rows',
-                'first': views[:_FIRST], 'rest': views[_FIRST:]}
+                'first': views[:first], 'rest': views[first:]}
     labels = [label(name, rows) for name, rows in list(samples.items())[:_MOST_SAMPLES]]
     words = (f'The numbers above are about texts like these: the first of each label, at most {each} here; the whole '
              f'dataset lies beside this page.')
@@ -497,11 +507,13 @@ def _provenance_view(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     recipe = given.pop('recipe', None) or {}
     facts = {'synthlab': evaluation['synthlab'], 'task': evaluation['task']} | {k.replace('_', ' '): v for k,
         v in evaluation['sizes'].items()} | _flat(given)
-    lines = [(key, _exact(value)) for key, value in list(_flat(recipe).items())[:200]]
-    table = {'kind': 'table', 'title': 'Recipe', 'words': True, 'note': '', 'heads': ['key', 'value'],
-             'lines': [list(line) for line in lines]}
+    parts: dict[str, list[list[str]]] = {'Recipe': [], 'Definition of the task': []}
+    for key, value in _flat(recipe).items():
+        parts['Definition of the task' if key.startswith('task.') else 'Recipe'].append([key, _exact(value)])
+    tables = [{'kind': 'table', 'title': title, 'words': True, 'note': '', 'heads': ['key', 'value'],
+               'lines': lines[:_MOST_FOLDED], 'fold': title != 'Recipe'} for title, lines in parts.items() if lines]
     return [{'kind': 'facts', 'pairs': [(key, _short(value)) for key, value in facts.items() if value not in (None,
-        '')]}] + ([table] if lines else [])
+        '')]}] + tables
 
 # %% ../../nbs/measure/10_report.ipynb #1ae52d94
 _SECTIONS = {
@@ -523,9 +535,12 @@ def _f1_blocks(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     "F1 of each label for the students side by side."
     found = {name.removeprefix('student_'): entry['details']['per_class'] for name,
              entry in _entries(evaluation).items() if 'per_class' in (entry.get('details') or {})}
-    rows = {label: {f'trained on {name}': table[label]['f1'] for name, table in found.items() if label in table}
-            for label in evaluation['labels']}
-    return [table_block('F1 by label', rows, 'label')] if found else []
+    def line(label: str) -> dict[str, Any]:
+        known = {name: table[label] for name, table in found.items() if label in table}
+        n = {'gold rows': int(next(iter(known.values()))['support'])} if known else {}
+        return {f'trained on {name}': row['f1'] for name, row in known.items()} | n
+    rows = {label: line(label) for label in evaluation['labels']}
+    return [table_block('F1 by label', rows, 'label', f'trained on {next(iter(found))}')] if found else []
 
 
 def _section_view(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -544,13 +559,14 @@ def _section_view(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _report_view(evaluation: Mapping[str, Any], title: str | None) -> dict[str, Any]:
     "Everything the template of one dataset needs."
+    from synthlab.measure.evaluate import cut_in_words
     sections = [_section_view(evaluation, name) for name in dict.fromkeys([*_SECTIONS, *evaluation['sections']])]
     contents = [('asked', 'Asked and received'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples'),
                 ('provenance', 'Provenance')]
     return {'title': _short(title or evaluation['name'])[:160], 'task': _short(evaluation['task'])[:160],
             'contents': contents, 'headline': headline(evaluation), 'sections': sections,
-            'counts': _counts_view(evaluation['counts']), 'samples': _samples_view(evaluation),
-            'notices': evaluation.get('notices', []),
+            'counts': _counts_view(evaluation['counts'], cut_in_words([evaluation])),
+            'samples': _samples_view(evaluation), 'notices': evaluation.get('notices', []),
             'provenance': _provenance_view(evaluation)}
 
 # %% ../../nbs/measure/10_report.ipynb #c96c6f5a
@@ -579,7 +595,7 @@ def _line_view(line: Mapping[str, Any]) -> dict[str, Any]:
         return _value_view(entry, words['unit']) | {'skipped': '', 'marks': _marks({'own': entry}, scale),
                                                     'verdict': verdict}
     return {'title': words['title'], 'meaning': words['meaning'], 'better': _BETTER.get(line['better'], ''),
-            'note': f"Not judged: n is {', '.join(map(number_text, sizes))}." if len(sizes) > 1 else '',
+            'n': (n := ', '.join(map(number_text, sizes))), 'note': f'Not judged: n is {n}.' if len(sizes) > 1 else '',
             'cells': [cell(*pair) for pair in zip(line['entries'], _verdict_views(line, words['unit']))]}
 
 # %% ../../nbs/measure/10_report.ipynb #89052c49
@@ -619,7 +635,7 @@ def _compare_words(lines: Iterable[Mapping[str, Any]]) -> str:
 
 def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -> dict[str, Any]:
     "Everything the template of several datasets needs."
-    from synthlab.measure.evaluate import side_by_side
+    from synthlab.measure.evaluate import cut_in_words, side_by_side
     names, lines, compared = _names(evaluations), {}, side_by_side(evaluations)
     for line in compared: lines.setdefault(line['section'], []).append(_line_view(line))
     known = [name for name in dict.fromkeys([*_SECTIONS, *lines]) if name in lines]
@@ -638,7 +654,7 @@ def _compare_view(evaluations: Sequence[Mapping[str, Any]], title: str | None) -
     contents = [('runs', 'The runs'), *((s['id'], s['title']) for s in sections), ('samples', 'Samples')]
     task = _short(evaluations[0]['task'])[:160]
     return {'title': _short(title or f'{task}: {len(names)} datasets'), 'task': task, 'contents': contents,
-            'runs': names, 'words': _compare_words(compared), 'sections': sections,
+            'runs': names, 'words': _compare_words(compared), 'cut': cut_in_words(evaluations), 'sections': sections,
             'faults': faults, 'tables': _run_tables(evaluations, names), 'samples': samples}
 
 # %% ../../nbs/measure/10_report.ipynb #a21b9a78
@@ -816,7 +832,8 @@ def show_run(path: str | os.PathLike) -> RunView:
 class Evaluation(dict):
     """The record of a dataset: a dict that shows itself as a table in a notebook, and as lines elsewhere."""
     def __repr__(self) -> str:
-        lines = [f"{entry['name']}: {_with_interval(entry)}" for entry in _entries(self).values()]
+        lines = [f"{entry['name']}: {_with_interval(entry)}, n = {number_text(entry.get('n'))}"
+                 for entry in _entries(self).values()]
         return '\n  '.join([f"{self['name']} (task {self['task']}): {_counts_words(self['counts'])}", *lines])
 
     def _repr_html_(self) -> str: return RunView(self)._repr_html_()
@@ -830,21 +847,27 @@ class Comparison(list):
     iterable : iterable of Mapping
         The records.
     """
-    def _lines(self) -> list[tuple[str, list[str]]]:
-        "Name of each measure that was taken, and its value for each dataset, the best marked."
+    def _lines(self) -> list[tuple[str, str, list[str]]]:
+        "Name of each measure that was taken, its n, and its value for each dataset, the best marked."
         from synthlab.measure.evaluate import side_by_side
         def cell(entry: Mapping[str, Any], verdict: Mapping[str, str]) -> str:
             return _with_interval(entry) + ' ●'*(verdict['kind'] == 'best') if _is_measured(entry) else '–'
         taken = [line for line in side_by_side(self) if any(map(_is_measured, line['entries']))]
-        return [(line['name'], list(map(cell, line['entries'], _verdict_views(line, '')))) for line in taken]
+        return [(line['name'], line['n'], list(map(cell, line['entries'], _verdict_views(line, '')))) for line in taken]
+
+    def _cut(self) -> str:
+        "Which datasets were measured on a part of their rows."
+        from synthlab.measure.evaluate import cut_in_words
+        return cut_in_words(self)
 
     def __repr__(self) -> str:
         names = _names(self)
         def joined(cells: list[str]) -> str: return '; '.join(map(' '.join, zip(names, cells)))
-        return '\n'.join([', '.join(names), *(f'  {name}: {joined(cells)}' for name, cells in self._lines())])
+        lines = [f'  {name}: {joined(cells)}; n = {n}' for name, n, cells in self._lines()]
+        return '\n'.join([', '.join(names), *filter(None, [self._cut()]), *lines])
 
     def _repr_html_(self) -> str:
-        lines = [(meaning_of(name)['title'], *cells) for name, cells in self._lines()]
+        lines = [(meaning_of(name)['title'], *cells, n) for name, n, cells in self._lines()]
         task = html_cell(visible(self[0]['task'])) if self else ''
-        return (f'<p>Task {task}. In brackets 95% intervals; ● '
-                f'best.</p>{html_table(("Measure", *_names(self)), lines, len(lines))}')
+        return (f'<p>Task {task}. In brackets 95% intervals; ● best. {html_cell(visible(self._cut()))}</p>'
+                f'{html_table(("Measure", *_names(self), "n"), lines, len(lines))}')

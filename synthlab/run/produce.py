@@ -66,6 +66,7 @@ from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
 from ..system import memory_given_back
 from ..tasks.task import Task
+from ..tasks.trust import trust_notice
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
@@ -216,7 +217,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     -----
     UserWarning
         If examples are chosen, or rows aligned, by the few that are written in the task, or by fewer than 20 real rows
-        of a label.
+        of a label; if the teacher is `pocket`, and was not trained for the task.
     """
     check_teacher(stages.decode, teacher)
     check_fields(stages, task)
@@ -226,6 +227,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
                                stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
+    if doubt := trust_notice(task, describe_teacher(teacher)): warnings.warn(doubt)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),
             'candidate_tokens': candidate_tokens,

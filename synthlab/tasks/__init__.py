@@ -10,5 +10,6 @@ _HOMES = {
     'superglue': ['from_official', 'load_superglue', 'multi_task', 'official_rows', 'read_gold', 'text_to_text',
         'write_official'],
     'task': ['Attribute', 'Check', 'GoldSource', 'Label', 'Part', 'Targeted', 'Task', 'load_task', 'messages'],
+    'trust': ['trust_notice'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -28,3 +28,4 @@ from .task import Targeted as Targeted
 from .task import Task as Task
 from .task import load_task as load_task
 from .task import messages as messages
+from .trust import trust_notice as trust_notice

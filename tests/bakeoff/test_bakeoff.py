@@ -18,8 +18,8 @@ from bs4 import BeautifulSoup
 from scipy import stats
 from scripted_teacher import ScriptedTeacher
 from synthlab.bakeoff import cells, page as pages
-from synthlab.bakeoff.page import bake_off
-from synthlab.bakeoff.scores import MEASURES, TABLES, Probe, over_seeds, paired, winner
+from synthlab.bakeoff.page import bake_off, result_tables
+from synthlab.bakeoff.scores import MEASURES, TABLES, Probe, over_seeds, paired, summarise, winners
 from synthlab.cli import main as cli
 from synthlab.decode.loop import Sampling
 from synthlab.measure.evaluate import Rows, matched, sample_rows
@@ -114,14 +114,14 @@ def test_groups_of_a_local_teacher(tmp_path):
 
 def test_intervals_are_those_of_scipy():
     rng = np.random.default_rng(0)
-    for n in (2, 3, 7):
+    for n in (3, 4, 7):
         one, other = rng.normal(size=(2, n))
         low, high = stats.ttest_1samp(one, 0).confidence_interval(.95)
         found = over_seeds(one)
         assert found['n'] == n and np.allclose([found['mean'], *found['interval']], [one.mean(), low, high])
         low, high = stats.ttest_rel(one, other).confidence_interval(.95)
         assert np.allclose(paired(dict(enumerate(one)), dict(enumerate(other)))['interval'], [low, high])
-        best = winner({'one': dict(enumerate(one)), 'other': dict(enumerate(other))}, 'higher')
+        best = winners({'one': dict(enumerate(one)), 'other': dict(enumerate(other))}, 'higher')
         assert bool(best) == (stats.ttest_rel(one, other).pvalue < .05)
 
 
@@ -184,10 +184,13 @@ def test_the_page_shows_them(done):
     tables = soup.select('table.bakeoff')
     assert len(tables) == 2*len(TABLES) and soup.h1.text == 'ag_news: 3 recipes at 600 tokens'
     heads, lines = [th.text for th in tables[0].select('thead th')], {tr.th.text: [td.text for td in tr.select('td')] for tr in tables[0].select('tbody tr')}
-    assert heads == ['recipe', 'accuracy ↑', 'macro-F1 ↑', 'accuracy, mixed ↑', 'macro-F1, mixed ↑']
+    assert heads == ['recipe', 'seeds', 'accuracy ↑', 'macro-F1 ↑', 'accuracy, mixed ↑', 'macro-F1, mixed ↑']
     assert list(lines) == ['fewgen', 'simprompt', 'kept', 'gold, 40', 'gold, as many']
     mean = done.record['summary']['means']['student_synthetic']['fewgen']
-    assert lines['fewgen'][0] == f"{100*mean['mean']:.1f}% ± {100*(mean['interval'][1] - mean['interval'][0])/2:.1f}"
+    low, high = (100*end for end in mean['interval'])
+    shown = f"± {(high - low)/2:.1f}" if high - 100*mean['mean'] == pytest.approx(100*mean['mean'] - low) else f'[{low:.1f}, {high:.1f}]'
+    assert lines['fewgen'][:2] == ['3', f"{100*mean['mean']:.1f}% {shown}"]
+    assert f"learnt from {done.record['sizes']['judge']:,} gold rows" in soup.text
     assert len(soup.select('figure svg')) == len(MEASURES) and 'http' not in soup.get_text()
     assert done.record['command'] in soup.text and all(recipe in done._repr_html_() for recipe in done.record['recipes'])
 
@@ -198,6 +201,40 @@ def test_what_a_model_wrote_is_escaped(tmp_path):
     page = (tmp_path/'run'/'report.html').read_text()
     assert evil not in page and '&lt;script&gt;alert(1)&lt;/script&gt;' in page and '{{ 7*7 }}' in page
     assert '<script>alert' not in made._repr_html_()
+
+
+def made_record(values, name='student_synthetic'):
+    "A record of cells that have one measure: its values by recipe, one for each seed."
+    cells = [{'recipe': recipe, 'seed': seed, 'error': '', 'measures': {name: value}, 'skipped': {}} for recipe, found in values.items() for seed, value in enumerate(found)]
+    record = {'recipes': dict.fromkeys(values), 'cells': cells, 'references': []}
+    return record | {'summary': summarise(record)}
+
+
+def test_two_seeds_have_no_interval_and_no_mark():
+    "With two seeds Student's t is 12.7: 25.1% was shown as ± 77.5, and marked as the best."
+    record = made_record({'one': [.19, .312], 'other': [.10, .2219]})
+    assert record['summary']['means']['student_synthetic']['one'] == {'mean': pytest.approx(.251), 'interval': None, 'n': 2}
+    assert record['summary']['differences']['student_synthetic']['other']['interval'] is None
+    assert not any(record['summary']['best'].values())
+    line = result_tables(record)[0]['lines'][0]
+    assert [cell['value'] for cell in line['cells'][:2]] == ['2', '25.1%'] and not any(cell['interval'] or cell['best'] for cell in line['cells'])
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1():
+    record = made_record({'one': [.9, .95, 1.], 'other': [.02, .0, .1]})
+    for mean in record['summary']['means']['student_synthetic'].values(): assert 0 <= mean['interval'][0] < mean['interval'][1] <= 1
+    one, other = (line['cells'][1] for line in result_tables(record)[0]['lines'])
+    assert one['interval'] == '[82.6, 100.0]' and other['interval'].startswith('[0.0, ')            # not 95.0 ± 12.4
+    wide = made_record({'one': [1., 0., 1.], 'other': [0., 1., 0.]})['summary']['differences']['student_synthetic']['other']
+    assert wide['interval'] == [-1, 1]
+
+
+def test_equal_recipes_share_the_mark():
+    same = [.8, .82, .84]
+    record = made_record({'one': same, 'twin': same, 'last': [.1, .12, .14]})
+    assert record['summary']['best']['student_synthetic'] == ['one', 'twin']
+    assert [line['cells'][1]['best'] for line in result_tables(record)[0]['lines']] == [True, True, False]
+    assert made_record({'one': same, 'twin': same})['summary']['best']['student_synthetic'] == []
 
 
 def test_one_seed_has_no_interval(tmp_path):

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
 from synthlab import __version__
@@ -281,8 +282,47 @@ def test_program(synthlab):
 
 
 def test_help_shows_defaults_and_teaches(synthlab):
-    words = ' '.join(re.sub('[│╭╮╰╯─]', ' ', synthlab('generate --help')[1]).split())
+    words = ' '.join(re.sub('[│╭╮╰╯─]', ' ', synthlab('generate --help-all')[1]).split())
     assert all(part in words for part in ('[0.9]', 'A larger delta means less contrast', 'Decode: how are tokens drawn?', 'synthlab generate ag_news'))
+
+
+@pytest.mark.parametrize('command, needed', [('generate', {'out'}), ('bake-off', {'recipes', 'budget', 'out'})])
+def test_help_shows_the_common_options_and_help_all_every_one(synthlab, command, needed):
+    "The help of generate listed about eighty options."
+    def options(out): return set(re.findall(r'^│ [* ]*(--[a-z-]+)', out, re.M))
+    every = {max(part.opts, key=len) for part in typer.main.get_command(cli.app).commands[command].params if part.param_type_name == 'option'}
+    few, found = options(synthlab(f'{command} --help')[1]), options(synthlab(f'{command} --help-all')[1])
+    assert len(few - {'--help', '--help-all'}) == 15 and {f'--{name}' for name in needed} <= few
+    assert found == every | {'--help'} and f'{len(every) - 16} more options: synthlab {command} --help-all' in synthlab(f'{command} --help')[1]
+
+
+def test_a_command_with_few_options_shows_all(synthlab):
+    for command in ('evaluate', 'compare', 'resume'): assert len(re.findall(r'^│ [* ]*--', synthlab(f'{command} --help')[1], re.M)) <= 17
+
+
+def test_pocket_says_that_it_was_not_trained_for_a_task(synthlab):
+    Path('mine.toml').write_text('name = "tickets"\ninstruction = "Write a message: {{ label }}."\nlabels = ["broken", "question"]\n')
+    status, out, err = synthlab('generate mine.toml --n 2 --shots 0 --recipe fewgen --out mine', ['--max-new-tokens', '8'])
+    assert status == 0 and err.count('pocket was not trained for the task') == 1 and 'where chance is 14%' in err
+    assert 'was not trained for' in Path('mine/README.md').read_text()
+    assert 'not trained for' not in synthlab('generate sst2 --n 2 --recipe fewgen --out known', SHORT)[2]
+
+
+# ---- many labels
+
+MANY = 'name = "many"\ninstruction = "Write a text about {{{{ label }}}}."\nlabels = [{}]\n'.format(', '.join(f'"topic {n}"' for n in range(77)))
+
+
+def test_tables_of_77_labels_stay_within_40_lines(synthlab):
+    Path('many.toml').write_text(MANY)
+    def longest_table(out):
+        parts = re.split(r'^(?=[A-Zr].*\n┏)', out, flags=re.M)[1:]
+        return max(len(re.match(r'.*\n(?:[┏┃┡│└├┗].*\n)+(?:.* more: .*\n)?', part)[0].splitlines()) for part in parts)
+    status, out, err = synthlab('generate many.toml --n 80 --shots 0 --recipe fewgen --max-new-tokens 8 --max-rows 80 --out run')
+    assert status in (0, 1), err
+    assert longest_table(out) <= 40 and 'more: run/dataset.jsonl' in out and re.search(r'│ all +│ +\d+ of 80 │', out)
+    status, out, err = synthlab('status run')
+    assert status == 0 and longest_table(out) <= 40 and re.search(r'^\d+ more: run/README.md', out, re.M) and '│ all' in out
 
 
 # ---- status, resume, replay, export
@@ -393,6 +433,26 @@ def test_compare_takes_equal_sizes(synthlab, two_runs):
     status, out, err = synthlab('compare runs/a runs/b --student none --out page.html')
     assert status == 0, err
     assert '●' in out and 'page.html' in out and Path('page.html').exists()
+    assert 'Measured on 12 of the 16 rows of b, as many as a has' in out and 'n ┃' in next(line for line in out.splitlines() if line.startswith('┃'))
+
+
+def test_what_is_not_measured_has_its_name(capsys):
+    "A reason that only the second dataset has was printed without the measure: Not measured: : ..."
+    metric = {'name': 'coverage', 'value': .5, 'interval': None, 'n': 10, 'better': 'higher', 'settings': {}}
+    def record(name, entry): return {'name': name, 'task': 't', 'sizes': {'rows': 10}, 'sections': {'distribution': [entry]}}
+    cli._show_records([record('a', metric), record('b', {'name': 'coverage', 'skipped': 'no gold rows'})])
+    assert 'Not measured: coverage of b: no gold rows' in capsys.readouterr().out
+    cli._show_records([record(name, {'name': 'coverage', 'skipped': 'no gold rows'}) for name in 'ab'])
+    assert 'Not measured: coverage: no gold rows' in capsys.readouterr().out
+
+
+def test_a_probe_can_be_the_student(synthlab, two_runs):
+    status, out, err = synthlab('evaluate runs/a --student probe --no-controls')
+    assert status == 0, err
+    found = {entry['name']: entry for entry in json.loads(Path('runs/a/metrics.json').read_text())['sections']['student']}
+    assert found['student_synthetic']['settings']['model'].startswith('Probe')
+    status, out, err = synthlab('evaluate runs/a')                                # so few rows are learnt by a probe, and the terminal says why
+    assert 'because 12 rows are fewer than 300' in out and 'a judge that has learnt from 20 rows (demonstrations written into the task)' in out
 
 
 def test_a_file_is_evaluated_like_the_run_it_comes_from(synthlab, two_runs):

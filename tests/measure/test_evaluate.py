@@ -145,8 +145,15 @@ def test_verdicts_are_the_z_test_of_a_difference(a, b, se):
     z = abs(a - b)/(se*math.sqrt(2))
     if abs(z - norm.ppf(.975)) < 1e-6: return
     found = verdicts([Metric(v, 'accuracy', 100, (v - half, v + half), better='higher').to_dict() for v in (a, b)])
-    assert sorted(found) == sorted(['best', 'worse' if z > norm.ppf(.975) else 'within noise'])
+    assert sorted(found) == sorted(['best', 'worse' if z > norm.ppf(.975) else 'within noise' if a != b else 'best'])
     assert found[0 if a >= b else 1] == 'best'
+
+
+def test_equal_values_share_the_mark():
+    "The first of three equal values was the best, and the others within noise of it."
+    equal = [Metric(.5, 'accuracy', 100, (.4, .6), better='higher').to_dict()]*3
+    assert verdicts(equal) == ['best']*3
+    assert verdicts([Metric(.1, 'accuracy', 100, (.05, .15), better='higher').to_dict(), *equal[:2]]) == ['worse', 'best', 'best']
 
 
 def test_unequal_sizes_get_no_verdict_and_a_note():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthlab.measure.lexical import self_bleu
 from synthlab.util import CannotMeasure
 from synthlab.measure.metric import (
     Metric, bootstrap_interval, check_texts, equal_sizes, half_sample_interval, wilson_interval)
@@ -140,3 +141,14 @@ def test_smaller_draws_are_parts_of_larger():
 @pytest.mark.parametrize('sets, labels, error', [({}, None, 'no sets'), ({'a': [1, 2]}, {'a': ['x']}, 'a has 2 rows and 1 labels'), ({'a': [1]}, {}, '0 labels')])
 def test_equal_sizes_refuses(sets, labels, error):
     with pytest.raises(ValueError, match=error): equal_sizes(sets, labels)
+
+
+def test_the_card_shows_the_number_of_rows_not_the_order_of_the_ngrams():
+    card = self_bleu([f'the same {word} again and again' for word in 'one two three four five six seven eight'.split()], n=2)._repr_html_()
+    assert '<th scope="row"><bdi>n</bdi></th><td><bdi>8</bdi>' in card and '<bdi>n (setting)</bdi></th><td><bdi>2</bdi>' in card
+
+
+def test_the_interval_of_a_share_ends_at_0_and_1():
+    assert Metric(.98, 'near_duplicates', 20, (.9, 1.06)).interval == (.9, 1.)
+    assert Metric(.02, 'distinct_2', 20, (-.1, .1)).interval == (0., .1)
+    assert Metric(3, 'vendi_score', 20, (-1., 7.)).interval == (-1., 7.)

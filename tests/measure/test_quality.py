@@ -8,9 +8,10 @@ from collections import Counter
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
-from synthlab.measure.evaluate import read_record
+from synthlab.measure.evaluate import cut_in_words, read_record
 from synthlab.measure.quality import compare, evaluate, gold_parts, make_student, run_subject, shown_texts
-from synthlab.measure.students import Student
+from synthlab.measure.report import headline, report_html
+from synthlab.measure.students import Probe, Student
 from synthlab.run.produce import export_run
 from synthlab.store.runs import Run, RunError, read_counts, read_recipe, read_rows
 from synthlab.tasks.gold import DataError, read_table, written_rows
@@ -43,6 +44,37 @@ def test_a_run_gets_a_record_and_a_page(run):
     assert counts['asked'] == 50 and counts['candidates'] == sum(counts['accepted'].values()) + counts['rejected']['empty'] == 63
     assert counts == {'asked': 50} | read_counts(run) and list(counts['accepted']) == list(NEWS.label_names)
     assert record['provenance']['recipe'] == read_recipe(run)
+
+
+def test_a_comparison_says_which_rows_it_leaves_out(run, tmp_path):
+    small = made(tmp_path/'small', TEXTS[:44:4])
+    found = compare([run, small], student=None, progress=False, out=tmp_path/'page.html')
+    assert [record['sizes']['rows'] for record in found] == [11, 11] and found[0]['sizes']['drawn_from'] == 50 and 'drawn_from' not in found[1]['sizes']
+    words = cut_in_words(found)
+    assert '11 of the 50 rows of run' in words and 'as many as small has' in words
+    assert words in (tmp_path/'page.html').read_text() and words in repr(found) and words in found._repr_html_()
+    assert '11 of the 50 rows' in report_html(evaluate(run, n=11, student=None, progress=False))
+    assert cut_in_words(compare([run, run_subject(run)], student=None, progress=False)) == ''
+
+
+def test_the_judge_says_what_it_has_learnt_from(run, tmp_path):
+    gold = tmp_path/'gold.csv'
+    pd.DataFrame([{'text': r['text'], 'label': r['label']} for r in TEXTS[::5]]).to_csv(gold, index=False)
+    for given, which, n in [({}, 'demonstrations written into the task', 20), ({'gold_train': gold}, 'gold.csv', 20)]:
+        record = evaluate(run, **given, student=None, progress=False)
+        entry = next(e for e in record['sections']['fidelity'] if e['name'] == 'label_preservation')
+        assert (entry['settings']['learnt_from'], entry['settings']['learnt from rows of']) == (n, which)
+        assert any(f'trained on gold ({n} rows: {which})' in words for _, words in headline(record))
+
+
+def test_few_rows_are_learnt_by_a_probe(run):
+    record = evaluate(run, progress=False, controls=False)
+    entry = next(e for e in record['sections']['student'] if e['name'] == 'student_synthetic')
+    assert entry['settings']['model'].startswith('Probe') and entry['settings']['chosen'] == 'because 50 rows are fewer than 300'
+    assert 'fewer than 300 rows' in record['provenance']['student']
+    assert isinstance(make_student('probe'), Probe) and make_student('auto', 'corrsynth').recipe_name == 'corrsynth'
+    deep = evaluate(run, progress=False, controls=False, student='probe', deep=True)
+    assert all('does not learn in epochs' in e['skipped'] for e in deep['sections']['student'] if e['name'] in ('pvi', 'cartography'))
 
 
 def test_gold_from_a_file(run, tmp_path):

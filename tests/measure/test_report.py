@@ -225,13 +225,42 @@ def compared(runs):
     return BeautifulSoup(report_html(runs), 'html.parser')
 
 
-def cells(soup, title): return soup.find('span', class_='name', string=title).find_parent('tr').find_all('td')
+def cells(soup, title): return soup.find('span', class_='name', string=title).find_parent('tr').select('td:not(.n)')
 
 
 def test_verdicts_side_by_side(compared):
     first, best, close = cells(compared, 'Distinct n-grams')
     assert (best.find(class_='verdict').text, close.find(class_='verdict').text, first.find(class_='verdict').text) == ('best', 'within noise', 'worse by 0.080')
     assert [cell['class'] for cell in (first, best, close)] == [['worse'], ['best'], ['noise']]
+
+
+def many_labels(n=77):
+    "A record of many labels; the last label of all is the worst by far."
+    labels = [f'topic {i}' for i in range(n)]
+    record = made_record('many', 20*n, labels, figures=False)
+    record['counts']['accepted'] |= {labels[-1]: 1}
+    preserved = next(entry for entry in record['sections']['fidelity'] if entry['name'] == 'label_preservation')
+    preserved['details']['per label'] = {label: {'share': .9 - .8*(label == labels[-1]), 'low': .1, 'high': .95, 'n': 20} for label in labels}
+    record['provenance']['recipe']['task'] |= {'labels': [{'name': label, 'description': f'Texts about {label}.'} for label in labels]}
+    return record
+
+
+def test_tables_of_77_labels_show_the_worst_and_fold_the_rest():
+    soup = BeautifulSoup(report_html(many_labels()), 'html.parser')
+    def tables(title): return [table for table in soup.select('table.plain') if table.caption.contents[0].strip() == title]
+    for title in ('Accepted, by label', 'per label', 'F1 by label'):
+        shown, folded = tables(title)
+        assert len(shown.tbody('tr')) == 30 and len(folded.tbody('tr')) == 47 and folded.find_parent('details').summary.text.startswith('47 more'), title
+        assert 'of 77' in shown.caption.text and 'lowest by' in shown.caption.text
+        if title != 'F1 by label': assert shown.tbody.th.text == 'topic 76'
+    assert 'gold rows' in tables('F1 by label')[0].thead.text
+
+
+def test_provenance_folds_the_definition_of_the_task():
+    soup = BeautifulSoup(report_html(many_labels()), 'html.parser').find('section', id='provenance')
+    recipe, definition = soup.select('table.words')
+    assert definition.find_parent('details').summary.text == 'Definition of the task: 156 entries' and 'task.labels.76.description' in definition.text
+    assert not recipe.find_parent('details') and 'method.delta' in recipe.text and 'task.labels' not in recipe.text
 
 
 def test_a_tie_crowns_nobody(compared):
@@ -249,7 +278,7 @@ def test_a_tie_crowns_nobody_in_a_notebook():
 
 def test_runs_of_one_name_are_told_apart_and_recipes_compared(compared):
     heads = [head.text for head in compared.find('table', class_='compare').find_all('th', scope='col')]
-    assert heads == ['Measure', 'fewgen', 'corrsynth (1)', 'corrsynth (2)']
+    assert heads == ['Measure', 'fewgen', 'corrsynth (1)', 'corrsynth (2)', 'n'] and {cell.text for cell in compared.select('table.compare td.n')} >= {'96'}
     lines = {row.th.text: [cell.text for cell in row.find_all('td')] for row in compared.find('section', id='runs').select('tbody tr')}
     assert lines['method.delta'] == ['1.0', '0.9', '0.5'] and 'method.gamma' not in lines
 

@@ -17,7 +17,7 @@ from synthlab.measure.classifiers import (
 from synthlab.util import CannotMeasure
 from synthlab.measure.students import (
     PVI, Cartography, Student, accuracy, calibration, calibration_error, cartography, label_order, pvi, pvi_bits,
-    score_seeds, t_interval, text_and_label, train_on)
+    score_seeds, t_interval, text_and_label, train_on, ByRows, Probe)
 from synthlab.tasks.task import load_task
 from transformers import (AutoTokenizer, BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig,
                           LlamaForCausalLM, T5Config, T5ForConditionalGeneration)
@@ -223,11 +223,28 @@ def test_a_calibrated_student_has_no_calibration_error():
     assert calibration([0., 1.], [False, True]) == [{'confidence': 0., 'accuracy': 0., 'n': 1}, {'confidence': 1., 'accuracy': 1., 'n': 1}]
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.sampled_from([.8, .95]))
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=8), st.sampled_from([.8, .95]))
 def test_t_interval_against_scipy(values, level):
     if np.std(values) < 1e-9: return
     expected = stats.t.interval(level, len(values) - 1, np.mean(values), stats.sem(values))
     np.testing.assert_allclose(t_interval(values, level), expected)
+
+
+def test_two_seeds_get_no_interval_and_a_share_stays_a_share():
+    assert t_interval([.2, .3]) is None
+    assert t_interval([.9, .95, 1.], low=0, high=1) == (pytest.approx(.8258, abs=1e-4), 1.)
+
+
+def test_a_probe_is_trained_once_and_its_interval_is_that_of_the_test_rows():
+    "Three seeds of what is not random would give an interval without width."
+    found = score_seeds(Probe(), made(), made(20, seed=1), seeds=(0, 1, 2))
+    assert found.settings['seeds'] == [0] and found.interval == found.details['test_interval'] != (found, found)
+    assert found.settings['trained_on'] == len(made()) and 'Probe' in found.settings['model']
+
+
+def test_the_number_of_rows_chooses_the_student():
+    chosen = ByRows(Probe(), 'MiniLM')
+    assert isinstance(chosen.choose(299)[0], Probe) and chosen.choose(300) == ('MiniLM', 'because 300 rows are at least 300')
 
 
 def test_seeds_are_averaged_and_labels_never_seen_are_named(models):

@@ -179,6 +179,8 @@ def test_it_is_told_when_alignment_makes_labels_less_clear():
     pool = {name: [{'text': json.dumps(row)} for row in rows.tolist()] for name, rows in zip('ab', R)}
     found = MMDAlignment().align([json.dumps(row) for row in S.tolist()], labels, pool, {}, embedder=Given()).summary
     assert found['labels_uniform'] > .85 and found['labels'] < found['labels_uniform'] - .1 and found['mmd'] < found['mmd_uniform']
+    assert found['chance'] == 1/2 and found['judge_rows'] == found['real'] and f"learnt from {found['real']:,} of the real texts" in aligned_in_words(found)
+    assert 'a guess would find it in 50%' in aligned_in_words(found)
     assert 'less clear' in aligned_in_words(found) and 'less clear' not in aligned_in_words(found | {'labels': found['labels_uniform']})
 
 
