@@ -26,7 +26,8 @@ class Aligned(NamedTuple):
     kept : ndarray
         Whether a row is kept, shape (rows,).
     summary : dict
-        Required: `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`,
+        What was measured, by name. The card and the terminal word these four: `mmd_uniform` and `mmd`, the distance
+        from the real rows before and after, mean over labels; `ess`,
         the effective number of rows; `real`, the number of real rows. Optional: `labels_uniform` and `labels`, the
         share of texts in which a classifier trained on the real rows finds the requested label, before and after.
     """
