@@ -215,8 +215,11 @@ def choose_device(device: str = 'auto') -> 'torch.device':
     """
     import torch
     if device != 'auto':
-        try: return torch.device(device)
-        except RuntimeError as error: 
+        try:
+            # on "meta" tensors have no values
+            if (found := torch.device(device)).type != 'meta': return found
+            raise RuntimeError('no device to compute on')
+        except RuntimeError as error:
             raise ValueError(f"device {device!r} is not one that torch knows; use auto, cpu, cuda, "
                              f"cuda:1 or mps") from error
     if torch.cuda.is_available(): return torch.device('cuda')

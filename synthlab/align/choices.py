@@ -26,9 +26,10 @@ class Aligned(NamedTuple):
     kept : ndarray
         Whether a row is kept, shape (rows,).
     summary : dict
-        Required: `mmd_uniform` and `mmd`, the distance from the real rows before and after, mean over labels; `ess`,
-        the effective number of rows; `real`, the number of real rows. Optional: those of `label_shares`, the share of
-        texts in which a classifier trained on the real rows finds the requested label, before and after.
+        What was measured, by name. The card and the terminal word these four: `mmd_uniform` and `mmd`, the distance
+        from the real rows before and after, mean over labels; `ess`, the effective number of rows; `real`, the number
+        of real rows. Optional: those of `label_shares`, the share of texts in which a classifier trained on the real
+        rows finds the requested label, before and after.
     """
 
     weights: np.ndarray

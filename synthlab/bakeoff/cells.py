@@ -235,6 +235,8 @@ def find_recipes(names: str | Sequence[str | Path | Stages]) -> dict[str, Stages
     Raises ValueError if one cannot be found, two have one name, or a name cannot be that of a folder.
     """
     if isinstance(names, str): names = [name.strip() for name in names.split(',') if name.strip()]
+    if not isinstance(names, Iterable):
+        raise ValueError(f'recipes must be names, such as "fewgen,corrsynth", or a list of recipes, got {names!r}')
     found = [name if isinstance(name, Stages) else load_recipe(name) for name in names]
     if not found: raise ValueError('no recipe was named: name one at least, such as fewgen,corrsynth')
     for name in [stages.name for stages in found]:

@@ -24,6 +24,7 @@ from .cells import Contest, agree, find_recipes, find_shown, frequent_reasons, s
 from .scores import MEASURES, TABLES, find_student, make_material, make_record, tidy, values_of
 from ..decode.loop import Sampling
 from ..embeddings import Embedder
+from ..inputs import check_number
 from ..measure.evaluate import write_record
 from ..measure.quality import gold_parts
 from ..measure.report import (
@@ -330,6 +331,8 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
 
 def _check_numbers(budget: int, seeds: Sequence[int], mixed: int) -> None:
     "Refuse numbers with which nothing can be compared."
+    check_number('budget', budget, whole=True)
+    check_number('mixed', mixed, whole=True)
     if budget < 1: raise ValueError(f'budget must be a number of tokens from 1, got {budget}')
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f'a bake-off needs one seed or more, none twice, got {list(seeds)}')

@@ -31,13 +31,13 @@ from ..prompt import choices as prompt_choices
 from ..select import choices as select_choices
 from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summary, who_has
 from .. import __version__
-from ..inputs import existing_path
+from ..inputs import existing_path, read_toml
 from ..store.runs import read_recipe, recipe_difference
 from .runs import (
     MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
     show_produced, show_stages, telling)
 from ..util import did_you_mean
-from ..tasks.task import load_task, task_names
+from ..tasks.task import check_shares, load_task, task_names
 from .terminal import (
     HelpAll, complain, grid, long_command, option, plain_warnings, say, screen, show_table, shown, user_errors)
 
@@ -209,7 +209,9 @@ def _check_file(name: str, value: Any) -> None:
     "Refuse a file that is not there; a name without a known suffix may be a folder or a name on the Hub."
     places = [Path(value), *([Path(root)/value] if (root := os.environ.get('SYNTHLAB_GOLD')) else [])]
     if Path(value).suffix.lower() in _FILES and not any(place.exists() for place in places):
-        raise ValueError(f'{_flag(name)} {value}: no such file')
+        folder = Path(value).parent
+        near = did_you_mean(Path(value).name, [path.name for path in folder.iterdir()] if folder.is_dir() else [])
+        raise ValueError(f'{_flag(name)} {value}: no such file{near or "; name one that is there"}')
 
 
 def _check_names(asked: SimpleNamespace) -> None:
@@ -224,6 +226,24 @@ def _check_names(asked: SimpleNamespace) -> None:
     for name in ('gold', 'gold_train', 'show', 'contexts_from', 'seeds_from', 'source', 'prices', 'decontaminate'):
         if value := getattr(asked, name, None): _check_file(name, value)
     if getattr(asked, 'fork', None): read_recipe(asked.fork)
+
+
+def _check_given(asked: SimpleNamespace) -> None:
+    "Refuse options that were given and say nothing, as one with an empty shell variable does."
+    empty = [_flag(name) for name in asked.given if str(getattr(asked, name)).strip() == '']
+    if empty:
+        raise ValueError(f"{', '.join(empty)}: given, and empty (an unset variable?): give a value, or leave it out")
+    variable = asked.key_variable
+    # A key that was given by mistake is not repeated.
+    if not re.fullmatch(r'[A-Za-z_]\w*', variable):
+        raise ValueError('--key-variable takes the name of an environment variable, such as MY_KEY, and never the key '
+                         'itself; what was given is no such name')
+    if 'key_variable' in asked.given and asked.base_url and not os.environ.get(variable, '').strip():
+        raise ValueError(f'--key-variable {variable}: this environment variable is not set: export {variable}=..., or '
+                         f'leave the option out for a server that wants no key')
+    if asked.revision and not asked.base_url and (asked.teacher == 'pocket' or Path(asked.teacher).exists()):
+        raise ValueError(f'--revision {asked.revision}: only models on the Hub have revisions, and the teacher is '
+                         f'{asked.teacher}. Leave it out')
 
 
 def _stages(asked: SimpleNamespace) -> Any:
@@ -264,9 +284,11 @@ def _read_proportions(text: str, task: Any) -> dict[str, float] | None:
     shares = {task.find_label(name): _number(share) for name, share in pairs}
     unknown = [name for name, _ in pairs if task.find_label(name) is None]
     if unknown:
-        raise ValueError(f"--proportions names {', '.join(map(repr, unknown))}; the labels of {task.name} are "
+        near = did_you_mean(unknown[0], task.label_names)
+        raise ValueError(f"--proportions names {', '.join(map(repr, unknown))}{near}; the labels of {task.name} are "
                          f"{', '.join(task.label_names)}")
     if len(shares) < len(pairs): raise ValueError(f'--proportions {text!r} names a label twice')
+    check_shares(shares, f'--proportions {text!r}')
     return {label: shares.get(label, 0.0) for label in task.label_names}
 
 
@@ -316,13 +338,14 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute',
                                                     'key_variable', 'timeout', 'whole_schema')}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
-    prices = tomllib.loads(asked.prices.read_text(encoding='utf-8')) if asked.prices else None
+    prices = asked.prices and read_toml(asked.prices, 'prices, such as [my-model], prompt = 0.15, completion = 0.60')
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
 
 
 def _request(asked: SimpleNamespace) -> Any:
     "What is asked, whole and checked, ready to be carried out."
     _check_names(asked)
+    _check_given(asked)
     task, machine = load_task(asked.task), _machine(asked)
     proportions = _read_proportions(asked.proportions, task)
     from synthlab.run.prepare import check_fields
@@ -432,7 +455,17 @@ _RECIPE_HINT = """# A recipe of your own: synthlab recipes show {name} > my-reci
 """
 
 
-@_recipes.callback(invoke_without_command=True, help='List the recipes; [cyan]recipes show NAME[/cyan] prints one.')
+@_recipes.callback(invoke_without_command=True, help="""List the recipes; [cyan]recipes show NAME[/cyan] prints one.
+
+A recipe names a choice for each stage: change one in a file ([cyan]recipes show corrsynth > mine.toml[/cyan]), and \
+give the file as [cyan]--recipe mine.toml[/cyan].
+
+A choice of your own is a class in a file, named as [cyan]choice = "my_file.py:MyClass"[/cyan]: derive it from \
+Selecting, Prompting, Decoding, Correcting or Aligning (in synthlab.select.choices, prompt, decode, correct, align), \
+put [cyan]@register("select")[/cyan] above it, and make its options with [cyan]option(...)[/cyan], both from \
+synthlab.choice. Its options are set in the recipe file; the command line has flags for those of the package only. A \
+measure of your own is added in Python, with synthlab.measure.metric.add_measure. The page "Add your own" of the guide \
+has an example of each.""")
 def _list_recipes(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand: return
     from synthlab.run.recipe import PRESETS
@@ -702,6 +735,7 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
         raise ValueError(f"{', '.join(map(_flag, idle))}: "
                          f"{'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
     _check_names(asked)
+    _check_given(asked)
     task, machine = load_task(asked.task), _machine(asked)
     teacher = _find_teacher(asked, machine)
     return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
@@ -872,6 +906,31 @@ def _speak_utf8(stream: Any) -> None:
     stream.reconfigure(encoding=None if stream.isatty() else 'utf-8', errors='replace')
 
 
+def _given_value(error: Any, arguments: Sequence[str]) -> str:
+    "What was given for the option that an error is about; empty if that cannot be seen."
+    flags = getattr(getattr(error, 'param', None), 'opts', ())
+    # of an option that is given twice the last one counts
+    for word, following in reversed(list(zip(arguments, [*arguments[1:], '']))):
+        if word in flags: return f'{word} {following}'
+        if '=' in word and word.split('=')[0] in flags: return word
+    return ''
+
+
+def _in_words(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    "A refusal with the value that was given, and where options of one's own class are set."
+    words, given = error.format_message(), _given_value(error, arguments)
+    if words.startswith('Invalid value for') and given:
+        fault = re.sub('^Input should be', 'it must be', re.sub('^Value error, ', '', error.message))
+        return f'{given}: {fault}'.replace(', unable to parse string as an integer', '').replace(
+            ', unable to parse string as a number', '')
+    own = any(re.search(r'^[\w./-]+:[A-Z]\w*$', word) or before == '--recipe' and word.endswith('.toml')
+              for before, word in zip(['', *arguments], arguments))
+    if words.startswith('No such option') and own:
+        words += (". Options of a class of your own have no flags: set them in the recipe file, below choice = "
+                  "\"file.py:Class\" (synthlab recipes --help)")
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -889,7 +948,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr): _speak_utf8(stream)
     try: return app(arguments, prog_name='synthlab', standalone_mode=False) or 0
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(_in_words(error, sys.argv[1:] if arguments is None else arguments))
         return 2
 
 

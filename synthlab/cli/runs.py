@@ -27,7 +27,8 @@ from ..store.runs import RunError, read_recipe, read_status
 def telling() -> Iterator[Callable[[str, float], None]]:
     """Show a progress bar on standard error for work that tells how far it is."""
     bar_format = '{desc}: {percentage:3.0f}%|{bar:20}| {remaining} left'
-    with tqdm(total=1., bar_format=bar_format, file=sys.stderr) as bar:
+    # A request that is refused at once shows no bar.
+    with tqdm(total=1., bar_format=bar_format, file=sys.stderr, delay=.5) as bar:
         def tell(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)
             bar.update(share - bar.n)
@@ -68,8 +69,12 @@ def ends(counts: Mapping[str, Any]) -> str:
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
-def aligned_in_words(found: Mapping[str, float]) -> str:
-    """Say what alignment found."""
+def aligned_in_words(found: Mapping[str, Any]) -> str:
+    """Say what alignment found, whatever an aligner of one's own has measured."""
+    if not found.keys() >= {'real', 'mmd_uniform', 'mmd', 'ess'}:
+        told = '; '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
+                         for name, value in found.items())
+        return f"Aligned. {told or 'The aligner gave no summary'}."
     words = (f"Aligned with {found['real']:,} real texts: discrepancy from these (MMD, mean over labels) "
              f"{found['mmd_uniform']:.4g} before and {found['mmd']:.4g} after; "
              f"the rows are worth {found['ess']:,.0f} equal ones.")

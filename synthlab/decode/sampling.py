@@ -8,6 +8,8 @@ __all__ = ['Sampling']
 # %% ../../nbs/decode/01_sampling.ipynb #a22dbd49
 from dataclasses import dataclass
 
+from ..inputs import check_number
+
 # %% ../../nbs/decode/01_sampling.ipynb #34ed8da9
 @dataclass(frozen=True)
 class Sampling:
@@ -40,9 +42,10 @@ class Sampling:
     top_k: int = 0
 
     def __post_init__(self):
+        for name in ('max_new_tokens', 'top_k'): check_number(name, getattr(self, name), whole=True)
+        for name in ('temperature', 'top_p'): check_number(name, getattr(self, name))
         if self.max_new_tokens < 1: raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        # `not >=` refuses NaN as well
-        if not self.temperature >= 0:
+        if self.temperature < 0:
             raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
         if not 0 < self.top_p <= 1: raise ValueError(f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
         if self.top_k < 0: raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")

@@ -7,13 +7,16 @@ __all__ = ['check_texts', 'Measure', 'known_measures', 'find_measure', 'Metric',
            'bootstrap_interval', 'half_sample_interval', 'equal_sizes', 'add_measure', 'take_measure']
 
 # %% ../../nbs/measure/01_metric.ipynb #70761d96
+import dataclasses
 import inspect
 import math
 import tomllib
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Self
 
@@ -21,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..inputs import as_texts
-from ..util import CannotMeasure, derive_seed, html_record, show_number
+from ..util import CannotMeasure, derive_seed, did_you_mean, html_record, show_number
 
 # %% ../../nbs/measure/01_metric.ipynb #febe2d64
 def check_texts(texts: Iterable[str], least: int = 1, what: str = 'texts') -> list[str]:
@@ -103,6 +106,10 @@ class Measure:
     def __post_init__(self) -> None:
         _check_direction(self.better)
         if self.unit not in ('share', ''): raise ValueError(f"unit must be 'share' or '', got {self.unit!r}")
+        try: low, high = map(float, (0, 1) if self.range is None else self.range)
+        except (TypeError, ValueError): low = high = 0.
+        if not low < high:
+            raise ValueError(f'range must be two numbers, the lower one first, such as [0, 1], got {self.range!r}')
         # the section is an id in the page, and a blank would make two ids of it
         if not self.section.isidentifier():
             raise ValueError(f"section must be a name such as 'diversity' or 'my_section', got {self.section!r}")
@@ -385,6 +392,14 @@ def add_measure(name: str, function: Callable[..., Any], **words: Any) -> Measur
     >>> measure = add_measure('asks', asks, title='Questions', unit='share',
     ...                       meaning='Texts that end in a question mark.')
     """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f'the name of a measure must be a word, such as "long_words", got {name!r}')
+    if not callable(function):
+        raise ValueError(f'{name}: the function must take texts, as in lambda texts: ..., got {function!r}')
+    fields = [part.name for part in dataclasses.fields(Measure) if part.name not in ('name', 'function')]
+    if wrong := [word for word in words if word not in fields]:
+        raise ValueError(f'add_measure has no word {wrong[0]!r}{did_you_mean(wrong[0], fields)}; there are '
+                         f'{", ".join(fields)}')
     known = known_measures()
     if name in known and not known[name].function:
         raise ValueError(f'the package has a measure {name!r}: choose another name')
@@ -396,9 +411,19 @@ def add_measure(name: str, function: Callable[..., Any], **words: Any) -> Measur
     return known[name]
 
 
+def _place_of(error: Exception) -> str:
+    "File and line in which an error came up."
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f'{Path(frame.filename).name}, line {frame.lineno}'
+
+
 def take_measure(measure: Measure, material: Mapping[str, Any]) -> Metric:
     """Take an added measure on material by parameter name; ValueError if its function returns anything unusable."""
-    found = measure.function(**{name: material[name] for name in measure.parameters})
+    # Whatever goes wrong in it is said of this measure, and the others are still taken.
+    try: found = measure.function(**{name: material[name] for name in measure.parameters})
+    except CannotMeasure: raise
+    except Exception as error:
+        raise ValueError(f'{measure.name} failed: {type(error).__name__}: {error} ({_place_of(error)})') from error
     # the direction and the name are said once, where the measure was added
     if isinstance(found, Metric):
         return Metric.from_dict(found.to_dict() | {'name': measure.name, 'better': measure.better})

@@ -298,8 +298,11 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
     """
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     quotas = {label: rows for label, rows in label_counts(task.label_names, n, proportions).items() if rows}
-    if proportions is None and len(quotas) < len(task.labels):
-        warnings.warn(f'{n} rows are too few for the {len(task.labels)} labels of {task.name!r}: some get none')
+    asked = [label for label in task.label_names if proportions is None or proportions[label]]
+    if bare := [label for label in asked if label not in quotas]:
+        shown = ', '.join(bare[:5]) + (' ...' if len(bare) > 5 else '')
+        warnings.warn(f'{n} rows are too few for the {len(asked)} labels of {task.name!r}: some get none ({shown}). '
+                      f'Ask for more rows (n), or leave these labels out (proportions)')
     # A label without rows takes no place in the groups.
     task = task.model_copy(update={'labels': tuple(map(task.label, quotas))})
     prompts = prompts or FewShotPrompts(demonstration_pool(task) if pool is None and shots else pool or {}, shots,

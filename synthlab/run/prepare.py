@@ -103,8 +103,11 @@ def check_grammar(stages: Stages, *teachers: Any) -> None:
 
 
 def check_source(stages: Stages, task: Task, labels: Iterable[str]) -> None:
-    """Refuse a file of attributes that lacks a label."""
-    if not isinstance(stages.prompt, Attributes) or stages.prompt.extracts or stages.prompt.source == 'drawn': return
+    """Refuse a file of attributes that lacks a label, and lists of values to draw from that are empty."""
+    if not isinstance(stages.prompt, Attributes) or stages.prompt.extracts: return
+    if stages.prompt.source == 'drawn':
+        draw_records(task, 1, 0)
+        return
     found = by_label(read_records(stages.prompt.source, task))
     if bare := [label for label in labels if label not in found]:
         raise ValueError(f"{stages.prompt.source} has no record for {', '.join(map(repr, bare))}: add one, or leave "

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
-           'refuse_idle', 'make_config', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin', 'resolved',
-           'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
+           'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
+           'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
            'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall', 'replay',
            'estimate', 'export_run', 'push_run']
@@ -29,6 +29,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tomli_w
 from tqdm.auto import tqdm
 
@@ -45,7 +46,7 @@ from ..prompt.records import read_records, write_records
 from ..teacher.asking import FutileError, misfit
 from ..teacher.budget import Budget, Estimate, Prices, Usage
 from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
-from ..tasks.gold import demonstration_pool, load_gold, read_table
+from ..tasks.gold import demonstration_pool, load_gold, read_table, text_doubts
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
 from .writers import check_teacher
@@ -65,13 +66,13 @@ from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
 from ..system import memory_given_back
-from ..tasks.task import Task
+from ..tasks.task import Task, task_doubts
 from ..tasks.trust import trust_notice
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
 from .notices import run_notices
-from ..util import join_reasons, prompt_hash
+from ..util import join_reasons, prompt_hash, same_text
 
 # %% ../../nbs/run/09_produce.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
@@ -228,6 +229,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
     if doubt := trust_notice(task, describe_teacher(teacher)): warnings.warn(doubt)
+    for doubt in doubts(task, pool, gold, copies or ()): warnings.warn(doubt)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),
             'candidate_tokens': candidate_tokens,
@@ -239,6 +241,18 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
         'gold': source_name(gold), 'examples': examples_hash(pool), **told, 'method': stages.table,
         'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}),
         'task': task.model_dump(mode='json')})
+
+
+def doubts(task: Task, pool: Mapping[str, Sequence[dict]], gold: Any = None, copies: Sequence[str] = ()) -> list[str]:
+    """Say what is odd about a request that can be carried out, with what to do."""
+    entries = [(row['text'], label) for label, rows in pool.items() for row in rows]
+    what = f'the demonstrations of the task {task.name!r}' if gold is None else f'the real rows ({source_name(gold)})'
+    texts, labels = zip(*entries) if entries else ((), ())
+    barred = set(map(same_text, copies))
+    shown = sum(same_text(text) in barred for text in texts) if barred else 0
+    leak = (f'{what}: {shown:,} of {len(texts):,} are among the rows that no row may copy (decontaminate), and the '
+            f'teacher sees them: take them out of one of the two')
+    return [*task_doubts(task), *text_doubts(texts, labels, what), *([leak] if shown else [])]
 
 
 def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) -> str:
@@ -667,11 +681,20 @@ def prepare_run(run: Run, asked: Resolved, spending: Budget, embedder: Any = Non
     return found
 
 
+def _check_aligned(aligned: Any, rows: int, name: str) -> None:
+    "Refuse weights that do not fit the rows, before they are stored."
+    weights, kept = (np.asarray(getattr(aligned, part, ())) for part in ('weights', 'kept'))
+    if weights.shape != (rows,) or kept.shape != (rows,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f'{name}.align must return an Aligned with a weight of 0 or more, and whether it is kept, for '
+                         f'each of the {rows:,} texts; got weights of shape {weights.shape} and kept of {kept.shape}')
+
+
 def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     """Weigh the rows of a run whose texts are complete."""
     rows = [(row['group'], row['member'], row['text'], row['label']) for row in run.rows()]
     groups, members, texts, labels = zip(*rows)
     aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
+    _check_aligned(aligned, len(texts), type(asked.stages.align).__name__)
     places = list(zip(groups, members))
     # Rows that are kept count alike.
     weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}

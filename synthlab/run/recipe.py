@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'explained', 'added_stages', 'Recipe', 'leave_one_out', 'load_recipe', 'unknown_keyword',
-           'new_folder', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares', 'generate']
+           'new_folder', 'check_place', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares', 'generate']
 
 # %% ../../nbs/run/10_recipe.ipynb #50b31db9
 import inspect
 import operator
 import re
 import textwrap
-import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -36,16 +35,15 @@ from ..choice import CHOICES, choice_name, meanings, who_has
 from ..prompt.choices import Attributes, FewShot, Simple, Targeted
 from ..select.choices import NoSelection, RandomSelection, UncertaintySelection
 from .stages import Stages
+from ..inputs import check_number, read_toml
 from ..util import did_you_mean
-from ..tasks.task import Task, load_task
+from ..tasks.task import Task, check_shares, load_task
 
 # %% ../../nbs/run/10_recipe.ipynb #448df591
 def read_table(path: str | Path) -> dict[str, Any]:
     """Read the table of a recipe."""
-    path = Path(path)
-    try: table = tomllib.loads(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f'{path}: {getattr(error, "strerror", None) or error}') from error
+    table = read_toml(path, f"a recipe (one to begin with: synthlab recipes show fewgen); the presets are "
+                            f"{', '.join(PRESETS)}")
     return table['method'] if 'method' in table and 'task' in table else table
 
 # %% ../../nbs/run/10_recipe.ipynb #38ac0425
@@ -231,6 +229,9 @@ class Recipe(Stages):
         ValueError
             If it cannot be read, names an unknown stage, choice or option, or the choices do not fit together.
         """
+        if not isinstance(path, str | Path):
+            raise ValueError(f'a recipe is the name of a preset or of a TOML file, or a Recipe, as in '
+                             f'Recipe.corrsynth(delta=.5), got {path!r}')
         try: return cls.from_table(read_table(path), Path(path).parent)
         except ValueError as error:
             raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
@@ -368,6 +369,7 @@ def load_recipe(name: str | Path) -> Recipe:
     >>> load_recipe('combined-no-align') == Recipe.combined().without('align')
     True
     """
+    if not isinstance(name, str | Path): return Recipe.from_toml(name)
     preset, *dropped = str(name).split('-no-')
     if preset in PRESETS: return reduce(Recipe.without, dropped, PRESETS[preset]())
     if str(name).endswith('.toml') or Path(name).is_file(): return Recipe.from_toml(name)
@@ -399,6 +401,12 @@ def new_folder(name: str, place: str | Path = 'runs') -> Path:
         return folder
 
 # %% ../../nbs/run/10_recipe.ipynb #e00750a0
+def check_place(name: str, place: Any) -> None:
+    """Refuse what is no name of a folder."""
+    if place is None or isinstance(place, str | Path) and str(place): return
+    raise ValueError(f'{name} must be the name of a folder, such as "runs/mine", or None, got {place!r}')
+
+
 def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None = None) -> Any:
     """Load a teacher that is given by name."""
     if isinstance(teacher, str | Path):
@@ -411,8 +419,10 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
     kind, given = type(teacher).__name__, {'device': device, 'dtype': dtype}
     if idle := ' and '.join(name for name, value in given.items() if value is not None):
         raise ValueError(f'{idle}: for a teacher that is given by name, and this {kind} is made already: leave it out')
-    if not hasattr(teacher, 'identity'):
-        raise ValueError(f'a {kind} is not a teacher: pass CausalTeacher(model, tokenizer) for a loaded model, '
+    if isinstance(teacher, type) or not hasattr(teacher, 'identity'):
+        what = f'the class {teacher.__name__}' if isinstance(teacher, type) else f'{teacher!r}, of type {kind},'
+        raise ValueError(f'{what} is not a teacher: pass "pocket", the name of a local model,'
+                         ' CausalTeacher(model, tokenizer) for a loaded model, '
                          'ChatTeacher(model, base_url) for a server')
     return teacher
 
@@ -420,6 +430,10 @@ def find_teacher_of(teacher: Any, device: str | None = None, dtype: str | None =
 def machine_of(teacher: Any, max_rows: int | None, limits: Mapping[str, float | None],
                prices: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
     """Write down where rows are made and what may be spent."""
+    if max_rows is not None: check_number('max_rows', max_rows, least=1, whole=True)
+    if prices is not None and not isinstance(prices, Mapping):
+        raise ValueError("prices must be a table such as {'my-model': {'prompt': .15, 'completion': .6}}, got "
+                         f"{prices!r}")
     if max_rows is not None and not hasattr(teacher, 'next_logits'):
         raise ValueError(f'max_rows is for a model in this process, and a {type(teacher).__name__} answers in text: '
                          'leave it out')
@@ -438,18 +452,22 @@ def as_task(task: Any) -> Task:
 
 def whole(name: str, value: Any) -> int:
     """Take a whole number of whatever type."""
-    try: return operator.index(value)
-    except TypeError: raise ValueError(f'{name} must be a whole number, got {value!r}') from None
+    check_number(name, value, whole=True)
+    return operator.index(value)
 
 
 def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str, float] | None:
     """Give every label its share."""
     if proportions is None: return None
+    if not isinstance(proportions, Mapping):
+        raise ValueError(f"proportions must be a table such as {{{task.label_names[0]!r}: 1}}, got {proportions!r}")
     for name in proportions:
         if task.find_label(name) is None:
             raise ValueError(f'proportions names {name!r}, which is no label of {task.name!r}'
                              f"{did_you_mean(name, task.label_names)}; there are {', '.join(task.label_names)}")
     shares = {task.find_label(name): share for name, share in proportions.items()}
+    if len(shares) < len(proportions): raise ValueError(f'proportions name a label twice: {dict(proportions)}')
+    check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
 # %% ../../nbs/run/10_recipe.ipynb #d98d4c0f
@@ -547,11 +565,18 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
     task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     n, seed, proportions = whole('n', n), whole('seed', seed), read_shares(proportions, task)
+    if budget is not None: check_number('budget', budget, least=1, whole=True)
+    if sampling is not None and not isinstance(sampling, Sampling):
+        raise ValueError(f'sampling must be a Sampling, as in Sampling(temperature=.8), got {sampling!r}')
+    for name, place in (('out', out), ('fork', fork)): check_place(name, place)
+    if embedder is not None and not hasattr(embedder, 'encode'):
+        raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
     refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
                 embedder=None if duplicates == 'meaning' else embedder)
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)
+    if corrector is not None: corrector = find_teacher_of(corrector)
     limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
     drawn = choose_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
                             max_new_tokens=max_new_tokens)

@@ -63,6 +63,7 @@ class Stages:
 
     def __post_init__(self):
         for stage in CHOICES: choice_name(stage, getattr(self, stage))
+        if not isinstance(self.name, str): raise ValueError(f'name must be a string, got {self.name!r}')
         if fault := misfit(self.select, self.prompt, self.decode, self.correct): raise ValueError(fault)
         if not self.name: object.__setattr__(self, 'name', self.decode.name or self.decode.choice)
 
@@ -103,6 +104,12 @@ class Stages:
         ValueError
             If a stage, a choice or an option is unknown, or the choices do not fit together.
         """
+        if not isinstance(table, Mapping):
+            raise ValueError(f'a recipe is a table with a choice for a stage at least, got {table!r}: begin with '
+                             f'synthlab recipes show fewgen > my-recipe.toml')
+        if 'labels' in table or 'instruction' in table:
+            raise ValueError('this is a task, and no recipe: it goes where the task is named, as in '
+                             'synthlab generate my-task.toml --recipe corrsynth')
         if wrong := [key for key in table if key not in ('name', *CHOICES)]:
             raise ValueError(f"a recipe has no stage {wrong[0]!r}{did_you_mean(wrong[0], CHOICES)}; it has name, "
                              f"{', '.join(CHOICES)}")
@@ -128,8 +135,9 @@ class Stages:
         """
         chosen = {stage: getattr(self, stage) for stage in CHOICES}
         for stage in chosen.keys() & options.keys():
-            chosen[stage] = make_choice(stage, {'choice': options[stage]}) if isinstance(options[stage],
-                str) else options[stage]
+            named = isinstance(options[stage], str)
+            chosen[stage] = make_choice(stage, {'choice': options[stage]}) if named else options[stage]
+            choice_name(stage, chosen[stage])
         others, known = {name: value for name, value in options.items() if name not in (*CHOICES, 'name')}, [name
             for choice in chosen.values() for name in option_names(type(choice))]
         if wrong := [name for name in others if name not in known]:

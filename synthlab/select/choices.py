@@ -8,6 +8,7 @@ __all__ = ['WAYS', 'Selecting', 'NoSelection', 'RandomSelection', 'plan_entries'
 
 # %% ../../nbs/select/04_choices.ipynb #f93cdeb2
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -177,6 +178,19 @@ class SpreadSelection(Selecting):
         return select_rows(X, n, self.way, self.cluster, seed)
 
 
+def _checked_picks(picks: Any, rows: int, least: int, selection: Selecting) -> np.ndarray:
+    "The picks as an array, if they are numbers of rows and fill a prompt."
+    picks, name = np.asarray(picks), f'{type(selection).__name__}.pick'
+    if not np.issubdtype(picks.dtype, np.integer) or picks.ndim not in (1, 2) or not len(picks):
+        raise ValueError(f'{name} must return row numbers, shape (n,) or (n, cluster), got '
+                         f'{reprlib.repr(picks.tolist())}')
+    if wrong := [row for row in picks.ravel().tolist() if not 0 <= row < rows]:
+        raise ValueError(f'{name} returned row {wrong[0]}, and the label has the rows 0 to {rows - 1}')
+    if len(picks) < least:
+        raise ValueError(f'{name} returned {len(picks)} rows, and a prompt shows {least}: lower shots to {len(picks)}')
+    return picks
+
+
 def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool: Mapping[str, Sequence[dict]],
                         wanted: Mapping[str, int], shots: int = 1,
                         seed: int = 0, embedder: Any = None) -> dict[str, list[list[int]]]:
@@ -193,7 +207,7 @@ def plan_demonstrations(selection: UncertaintySelection | SpreadSelection, pool:
                              f'rows, or lower shots')
         n = min(number*each, max(each, len(texts)//selection.cluster))
         try:
-            picks = np.asarray(selection.pick(encoder.encode(texts), n, seed))
+            picks = _checked_picks(selection.pick(encoder.encode(texts), n, seed), len(texts), each, selection)
             plan[label] = plan_entries(picks.reshape(len(picks), -1), shots, selection.show)[:number]
         except ValueError as error:
             raise ValueError(f'no examples of {label!r} can be selected: {error}. Correct the real rows, or take '

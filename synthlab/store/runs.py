@@ -82,7 +82,7 @@ def recipe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[st
 def read_recipe(out: str | os.PathLike) -> dict[str, Any]:
     """Read the recipe of a run; RunError if the folder holds no run, or a damaged recipe."""
     path = Path(out)/'recipe.toml'
-    if not path.exists(): raise RunError(f'{out} holds no run: there is no recipe.toml')
+    if not path.exists(): raise RunError(f'{out} holds no run: there is no recipe.toml; name the folder of one')
     try: return tomllib.loads(path.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
         raise RunError(f'{path} cannot be read: {error}; choose another folder') from error
@@ -162,8 +162,9 @@ _LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'run.sent', 'recipe.toml.part', 'r
 
 def _check_folder(path: Path) -> None:
     "Refuse a folder that holds anything but a run."
+    if fault := next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None):
+        raise RunError(f'{fault} is a file, and a run needs a folder: choose another name')
     if not path.exists(): return
-    if not path.is_dir(): raise RunError(f'{path} is a file, and a run needs a folder: choose another name')
     names = {p.name for p in path.iterdir()} - _LEFT_BY_A_CRASH
     if names and names != {'recipe.toml'} and not names >= {'recipe.toml', 'run.db'}:
         shown = ', '.join(sorted(names)[:3]) + (' ...' if len(names) > 3 else '')
@@ -469,7 +470,7 @@ def open_run(out: str | os.PathLike) -> Iterator[RunReader]:
     Raises RunError if the folder holds no run, or a damaged one.
     """
     path = Path(out)
-    if not (path/'run.db').exists(): raise RunError(f'{out} holds no run: there is no run.db')
+    if not (path/'run.db').exists(): raise RunError(f'{out} holds no run: there is no run.db; name the folder of one')
     with _reading(path) as db: yield RunReader(path, read_recipe(path), db)
 
 

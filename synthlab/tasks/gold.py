@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DataError', 'Table', 'read_table', 'map_labels', 'as_table', 'as_rows', 'labelled_rows', 'load_gold',
-           'demonstration_pool', 'draw_demonstrations', 'written_rows']
+           'demonstration_pool', 'text_doubts', 'draw_demonstrations', 'written_rows']
 
 # %% ../../nbs/tasks/02_gold.ipynb #a0bb4c8e
 import csv
@@ -24,7 +24,7 @@ from datasets import ClassLabel, Dataset, load_dataset
 from pyarrow import parquet
 
 from ..inputs import is_missing
-from ..util import derive_seed, did_you_mean, text_fault
+from ..util import derive_seed, did_you_mean, same_text, text_fault
 from .task import GoldSource, Task
 
 # %% ../../nbs/tasks/02_gold.ipynb #002b7b31
@@ -88,7 +88,7 @@ def _decode(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         byte, place = data[error.start], _line(data, error.start)
         raise DataError(f'{name}, {place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8') from None
-    if not text.strip(): raise DataError(f'{name}: the file is empty')
+    if not text.strip(): raise DataError(f'{name}: the file is empty; give one with rows')
     if '\0' in text: raise DataError(f"{name}, {_line(data, data.index(0))}: a NUL character, '\\x00'; remove it")
     return text
 
@@ -102,8 +102,9 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
             if cells: yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f'{name}, line {line}: {error}; a cell with a quote in it must be quoted, and its '
-                        f'quotes doubled') from None
+        cure = (f'shorten it, or is a quote missing that ends it? Parquet and JSONL hold longer texts'
+                if 'field limit' in str(error) else 'a cell with a quote in it must be quoted, and its quotes doubled')
+        raise DataError(f'{name}, line {line}: {error}; {cure}') from None
 
 # %% ../../nbs/tasks/02_gold.ipynb #32b2bb94
 def _read_delimited(path: Path, delimiter: str) -> Table:
@@ -111,10 +112,10 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     name = str(path)
     (_, header), *records = _records(_decode(path.read_bytes(), name), delimiter, name)
     twice = [column for column in dict.fromkeys(header) if column and header.count(column) > 1]
-    _refuse(name, [f'line 1: two columns are called {column!r}' for column in twice])
-    _refuse(name, [] if records else [f'no rows below the header {reprlib.repr(delimiter.join(header))}'])
+    _refuse(name, [f'line 1: two columns are called {column!r}; rename one' for column in twice])
+    _refuse(name, [] if records else [f'no rows below the header {reprlib.repr(delimiter.join(header))}; add some'])
     _refuse(name, _some([f'line {line}: cells found {len(cells)}, expected {len(header)}: '
-                         f'{reprlib.repr(delimiter.join(cells))}'
+                         f'{reprlib.repr(delimiter.join(cells))}; quote a cell that contains {delimiter!r}'
                          for line, cells in records if len(cells) != len(header)]))
     numbers, rows = zip(*records)
     return Table(name, dict(zip(header, map(list, zip(*rows)))), numbers, 'line')
@@ -141,10 +142,10 @@ def _read_jsonl(path: Path) -> Table:
 # %% ../../nbs/tasks/02_gold.ipynb #953f00b6
 def _read_parquet(path: Path) -> Table:
     "A Parquet file."
-    if not path.stat().st_size: raise DataError(f'{path}: the file is empty')
+    if not path.stat().st_size: raise DataError(f'{path}: the file is empty; give one with rows')
     try: columns = parquet.ParquetFile(path).read().to_pydict()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path}: not readable as Parquet: {error}') from None
+        raise DataError(f'{path}: not readable as Parquet: {error}; write the file again') from None
     rows = len(next(iter(columns.values()), []))
     if not rows: raise DataError(f'{path}: no rows; its columns are {", ".join(columns)}')
     return Table(str(path), columns, range(1, rows + 1), 'row')
@@ -175,8 +176,8 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     if path.suffix.lower() not in _READERS:
         raise DataError(f'{path}: cannot read {path.suffix or "a file without a suffix"}; '
-                                                            f'it must be one of {", ".join(_READERS)}')
-    if not path.is_file(): raise DataError(f'{path}: no such file')
+                        f'it must be one of {", ".join(_READERS)}: save it as one')
+    if not path.is_file(): raise DataError(f'{path}: no such file; name one that is there')
     return _READERS[path.suffix.lower()](path)
 
 # %% ../../nbs/tasks/02_gold.ipynb #6e21c876
@@ -255,10 +256,14 @@ def _text_faults(what: str, values: Sequence, table: Table) -> list[str]:
 def _check_rows(table: Table, text: str = 'text', label: str = 'label', task: Task | None = None) -> Dataset:
     "Id, text and label of every row, all strings, if every one is in order; a task gives the names of the labels."
     texts, labels, ids = table.columns[text], table.columns[label], _row_ids(table)
-    names = _find_labels(labels, task) if task else [value if value is None else str(value) for value in labels]
-    wrong_labels = _label_faults(labels, names, task, table.place) if task else _text_faults('label', names, table)
-    _refuse(table.name, [*wrong_labels, *_text_faults('text', texts, table), *_text_faults('id', ids, table),
-                         *_repeats(ids, table)])
+    names = _find_labels(labels, task) if task else [value if value is None or isinstance(value, (list, dict))
+                                                     else str(value) for value in labels]
+    wrong_labels = _label_faults(labels, names, task, table.place) if task else []
+    columns = {'text': texts, 'id': ids} if task else {'label': names, 'text': texts, 'id': ids}
+    faults = [fault for what, values in columns.items() for fault in _text_faults(what, values, table)]
+    faults += _repeats(ids, table)
+    if faults: faults[-1] += '; correct such rows, or leave them out'
+    _refuse(table.name, [*wrong_labels, *faults])
     return Dataset.from_dict({'id': ids, 'text': texts, 'label': names})
 
 # %% ../../nbs/tasks/02_gold.ipynb #e976d391
@@ -292,7 +297,8 @@ def _part_file(folder: Path, part: str) -> Path:
     if not found:
         stems = [path.stem for path in parts]
         raise DataError(f'{folder}: no part {part!r}; the parts are {", ".join(stems) or "none"}'
-                        f'{did_you_mean(part, stems)}')
+                        f'{did_you_mean(part, stems)}; give a file, or name one in the folder {part}.csv (or .tsv, '
+                        f'.jsonl, .parquet)')
     return found[0]
 
 # %% ../../nbs/tasks/02_gold.ipynb #44df2888
@@ -484,6 +490,9 @@ def load_gold(spec: Any = None, task: Task | None = None, part: str = 'test',
                         f"superglue.read_gold(spec, task) makes one text of them")
     if spec is None and task is None:
         raise DataError('no gold data was named; give a file, a folder, a Hub name or a task')
+    if isinstance(spec, str) and not spec.strip():
+        raise DataError(f"the gold data is named {spec!r}; give a file, a folder or a Hub name, or None for the "
+                        f"task's own")
     spec = _source(task) if spec is None else spec
     table = _named_table(spec, part) if isinstance(spec, (str, os.PathLike)) else as_table(spec, part)
     if rows_of:
@@ -548,6 +557,25 @@ def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int |
     if per_label is None: return pool
     # a seed for each label, so that another label changes no draw
     return {label: _sample(rows, per_label, derive_seed(seed, 'demonstrations', label)) for label, rows in pool.items()}
+
+# %% ../../nbs/tasks/02_gold.ipynb #c1ddd83f
+_FEW = .05                                      # share of texts that real datasets repeat, at most
+
+def text_doubts(texts: Sequence[str], labels: Sequence[str], what: str) -> list[str]:
+    """Say what is odd about labelled texts, with what to do: many repeats, and many texts under several labels."""
+    found = {}
+    for text, label in zip(texts, labels): found.setdefault(same_text(text), []).append((label, text))
+    crossed = [places for places in found.values() if len({label for label, _ in places}) > 1]
+    repeats, doubts = len(texts) - len(found), []
+    if repeats > _FEW*len(texts):
+        most = max(found.values(), key=len)
+        doubts.append(f'{what}: {repeats:,} of {len(texts):,} texts repeat an earlier one ({reprlib.repr(most[0][1])} '
+                      f'occurs {len(most):,} times). Keep each once: what occurs often is shown and counted often')
+    if len(crossed) > _FEW*len(found):
+        labels = ', '.join(dict.fromkeys(label for label, _ in crossed[0]))
+        doubts.append(f'{what}: {len(crossed):,} of {len(found):,} texts are under several labels '
+                      f'({reprlib.repr(crossed[0][0][1])} under {labels}). Keep each under the right one')
+    return doubts
 
 # %% ../../nbs/tasks/02_gold.ipynb #f766e6d0
 def draw_demonstrations(pool: dict[str, list[dict[str, str]]], label: str, shots: int,

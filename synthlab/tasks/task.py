@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'STATUSES', 'Label', 'GoldSource', 'Attribute', 'Part', 'Check', 'Targeted', 'Task', 'task_names',
-           'load_task', 'chat_sections', 'chat_prompt', 'meaning_of', 'messages', 'label_counts']
+           'load_task', 'chat_sections', 'chat_prompt', 'meaning_of', 'messages', 'task_doubts', 'check_shares',
+           'label_counts']
 
 # %% ../../nbs/tasks/01_task.ipynb #f10acc1e
 import contextlib
@@ -12,6 +13,7 @@ import operator
 import re
 import reprlib
 import tomllib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -154,6 +156,20 @@ def _usable(text: str) -> str:
 
 _Text = Annotated[str, AfterValidator(_usable)]
 
+
+def _writable(text: str) -> str:
+    "The text itself, which may be empty, if it can be written down."
+    return _usable(text) if text.strip() else text
+
+
+def _on_one_line(name: str) -> str:
+    "The name itself, if it can stand in a line."
+    if any(unicodedata.category(c) == 'Cc' for c in name):
+        raise ValueError(f'holds a control character or a line break: {reprlib.repr(name)}; take it out')
+    return _usable(name)
+
+_Words, _Name = Annotated[str, AfterValidator(_writable)], Annotated[str, AfterValidator(_on_one_line)]
+
 # %% ../../nbs/tasks/01_task.ipynb #c4d23261
 class Label(_Data):
     """One label of a task.
@@ -179,9 +195,9 @@ class Label(_Data):
     >>> label.name
     'spam'
     """
-    name: _Text
-    description: str = ''
-    verbalisation: str = Field('', validate_default=True)
+    name: _Name
+    description: _Words = ''
+    verbalisation: _Words = Field('', validate_default=True)
     aliases: tuple[_Text, ...] = ()
     demonstrations: tuple[_Text, ...] = ()
     tests: tuple[_Text, ...] = ()
@@ -500,8 +516,8 @@ class Task(_Data):
     >>> Task(name='spam', labels=['spam', 'ham']).write_instruction('ham')
     'Write a short text with the label "ham".'
     """
-    name: _Text
-    description: str = ''
+    name: _Name
+    description: _Words = ''
     instruction: _Text
     cue: _Text = 'Text:'
     question: _Text = "Which label fits this text: {{ labels | join(', ') }}?"
@@ -527,7 +543,8 @@ class Task(_Data):
 
     @model_validator(mode='after')
     def _check(self):
-        if not (self.labels and self.fields): raise ValueError('labels and fields need at least one entry each')
+        if bare := [key for key in ('labels', 'fields') if not getattr(self, key)]:
+            raise _Faults([((bare[0],), f'needs at least one entry{_CURES[bare[0],]}')])
         if faults := _label_faults(self.labels) + _test_faults(self.labels) + _attribute_faults(self.attributes):
             raise ValueError('; '.join(faults))
         if self.targen and (places := _targeted_faults(self.targen, self.labels)): raise _Faults(places)
@@ -591,7 +608,9 @@ class Task(_Data):
     def from_toml(cls, path: str | Path) -> 'Task':
         "Read a task from a TOML file; raises ValueError with the file and each wrong key."
         try: data = Path(path).read_bytes()
-        except OSError as error: raise ValueError(f'the task {str(path)!r} cannot be read: {error.strerror}') from error
+        except OSError as error:
+            raise ValueError(f'the task {str(path)!r} cannot be read: {error.strerror}{_near_file(path)}; a task of '
+                             f'your own begins with synthlab tasks show ag_news > mine.toml') from error
         return _parse_task(data, str(path))
 
 # %% ../../nbs/tasks/01_task.ipynb #0a8476c6
@@ -627,13 +646,23 @@ def _line(lines: Mapping[tuple, int], key: Iterable) -> int:
     return next(lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines)
 
 # %% ../../nbs/tasks/01_task.ipynb #b18df60b
+def _near_file(path: str | Path) -> str:
+    "The file of a task whose name is nearest to one that is not there."
+    return did_you_mean(Path(path).name, [file.name for file in Path(path).parent.glob('*.toml')])
+
+
 def _parse_task(data: bytes, where: str) -> Task:
     "The task that a TOML file holds; `where` names the file in messages."
     # unlike Task.model_validate, a TypeAdapter raises pydantic's own error, which has places
-    try: task = TypeAdapter(Task).validate_python(tomllib.loads(data.decode('utf-8-sig')))
+    try:
+        table = tomllib.loads(data.decode('utf-8-sig'))
+        if 'labels' not in table and {'select', 'prompt', 'decode', 'method'} & table.keys():
+            raise ValueError(f'{where}: this is a recipe, and no task: name it with --recipe')
+        task = TypeAdapter(Task).validate_python(table)
     except UnicodeDecodeError as error:
-        raise ValueError(f'{where}: not UTF-8 in line {data[:error.start].count(10) + 1}') from None
-    except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}') from None
+        line = data[:error.start].count(10) + 1
+        raise ValueError(f'{where}: not UTF-8 in line {line}: save the file as UTF-8') from None
+    except tomllib.TOMLDecodeError as error: raise ValueError(f'{where}: not TOML: {error}: correct it there') from None
     except ValidationError as error:
         lines = _toml_lines(data.decode('utf-8-sig'))
         faults = [f'line {_line(lines, place)}: {fault}' for place, fault in _fault_lines(error, Task)]
@@ -676,7 +705,8 @@ def load_task(name: str | Path) -> Task:
     if str(name).endswith('.toml'): return Task.from_toml(name)
     names = task_names()
     if name in names: return _parse_task((_FOLDER/f'{name}.toml').read_bytes(), f'{name}.toml')
-    raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names)}; built in are {", ".join(names)}, '
+    own = f"; did you mean '{name}.toml'?" if Path(f'{name}.toml').is_file() else ''
+    raise ValueError(f'no task {str(name)!r}{did_you_mean(name, names) or own}; built in are {", ".join(names)}, '
                      'and a task of your own is a path that ends in .toml')
 
 # %% ../../nbs/tasks/01_task.ipynb #0986750c
@@ -737,6 +767,22 @@ def messages(task: Task, label: str, demonstrations: Iterable[str] = (), chat: b
     for text in demonstrations: turns += [ask, {'role': 'assistant', 'content': f'{task.cue} {one_line(text)}'}]
     return [*turns, ask]
 
+# %% ../../nbs/tasks/01_task.ipynb #2fb50569
+def task_doubts(task: Task) -> list[str]:
+    """Say what is odd about a task that can be written, with what to do: one label, labels that are asked for alike."""
+    doubts, asked = [], {}
+    if len(task.labels) == 1 and len(task.fields) == 1:
+        doubts.append(f'the task {task.name!r} has one label only, {task.label_names[0]!r}: no classifier can learn '
+                      'from its rows. Add the other labels')
+    for label in task.label_names: asked.setdefault(task.write_instruction(label), []).append(label)
+    text, alike = max(asked.items(), key=lambda item: len(item[1]))
+    if len(alike) > 1 and len(task.fields) == 1:
+        shown = ', '.join(alike[:5]) + (' ...' if len(alike) > 5 else '')
+        doubts.append(f'the instruction of the task {task.name!r} is the same for {len(alike)} labels ({shown}): '
+                      f'{reprlib.repr(text)}. Put {{{{ verbalisation }}}} or {{{{ description }}}} where the label '
+                      'belongs')
+    return doubts
+
 # %% ../../nbs/tasks/01_task.ipynb #2a7943c9
 STATUSES = ('accepted', 'rejected', 'failed')
 
@@ -758,6 +804,19 @@ def _shares(labels: list[str], proportions: Mapping[str, float] | None) -> list[
     shares = [_share(label, proportions[label]) for label in labels]
     if not sum(shares): raise ValueError(f'proportions must not all be 0, got {dict(proportions)}')
     return [share/sum(shares) for share in shares]
+
+
+def check_shares(proportions: Mapping[str, float], what: str = 'proportions') -> None:
+    "Refuse fractions that do not add up to 1, which one of them then does not mean; whole numbers are any scale."
+    shares = {label: _share(label, value) for label, value in proportions.items() if value}
+    total = sum(shares.values())
+    # three thirds may be written as 0.33
+    scaled = all(share.denominator == 1 for share in shares.values())
+    if not total or scaled or abs(total - 1) <= Fraction(1, 50): return
+    given, meant = (', '.join(f'{label}={float(share/over):.3g}' for label, share in shares.items())
+                    for over in (1, total))
+    raise ValueError(f'{what}: the shares {given} add up to {float(total):.4g}, and not to 1: write {meant}, or whole '
+                     f'numbers on any scale, such as 2 and 3; a label that is left out gets no row')
 
 # %% ../../nbs/tasks/01_task.ipynb #68cf903a
 def label_counts(labels: Iterable[str], n: int, proportions: Mapping[str, float] | None = None) -> dict[str, int]:

@@ -30,6 +30,7 @@ import openai
 import stamina
 from pydantic import BaseModel
 
+from ..inputs import check_number
 from .asking import TeacherError, TextTeacher
 from .requests import Answer, Request, instruct, json_schema
 from .throttle import Throttle, retry_after
@@ -49,18 +50,20 @@ def server_address(base_url: str | None = None) -> str:
         raise ValueError("base_url is missing: give the server's address, such as http://localhost:8000/v1, or set "
                          "OPENAI_BASE_URL "
                          "(OpenAI's own is https://api.openai.com/v1)")
-    parts = urlsplit(url)
     # The messages do not repeat the address, which may hold a secret.
+    try: parts, port = urlsplit(url), urlsplit(url).port
+    except ValueError: parts, port = urlsplit(''), None
     if any(map(_looks_like_a_key, re.split('[/;,=&:]', unquote(parts.path)))):
-        raise ValueError('the path of base_url has a part that looks like a key: an address is written into every dataset. '
-                         'Give the address without it, and put the key into an environment variable (--key-variable)')
+        raise ValueError('the path of base_url has a part that looks like a key: an address is written into every '
+                         'dataset. Give the address without it, and put the key into an environment variable '
+                         '(--key-variable)')
     if '@' in parts.netloc or parts.query or parts.fragment:
         raise ValueError('base_url must be an address only, without user name, password or query: it is '
                          'written into every '
                          'dataset. The key belongs in an environment variable')
-    if parts.scheme not in ('http', 'https') or not parts.hostname:
-        raise ValueError('base_url must begin with http:// or https:// and name a host, such as '
-                         'http://localhost:8000/v1')
+    if parts.scheme not in ('http', 'https') or not parts.hostname or port == 0 or re.search(r'\s', url):
+        raise ValueError('base_url must begin with http:// or https:// and name a host, perhaps with a port from 1 to '
+                         '65535, and have no blank, such as http://localhost:8000/v1')
     return url.rstrip('/')
 
 # %% ../../nbs/teacher/05_chat.ipynb #47da7d34
@@ -472,7 +475,12 @@ class ChatTeacher(TextTeacher):
 
     def _check(self) -> None:
         "Refuse values that are out of range."
-        if not self.model: raise ValueError("model is missing: give the model's name, as the server knows it")
+        if not self.model or not isinstance(self.model, str):
+            raise ValueError("model is missing: give the model's name, as the server knows it")
+        for name in ('timeout', 'attempts', 'pause'): check_number(name, getattr(self, name))
+        check_number('concurrency', self.concurrency, least=1, whole=True)
+        for name in ('requests_per_minute', 'tokens_per_minute'):
+            if getattr(self, name) is not None: check_number(name, getattr(self, name))
         least = {'timeout': 1e-3, 'attempts': 1, 'pause': 0, 'patience': 0}
         wrong = {name: getattr(self, name) for name, low in least.items() if not getattr(self, name) >= low}
         if wrong:

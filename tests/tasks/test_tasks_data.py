@@ -268,7 +268,7 @@ def test_built_in_tasks_bring_examples_or_say_how_rows_are_written_without():
 @settings(max_examples=60, deadline=None)
 def test_any_task_round_trips(values):
     label = Label(name='x', aliases=['y'], demonstrations=values)
-    task = Task(name=values[0], instruction='{{ verbalisation }}', cue=values[-1], labels=[label])
+    task = Task(name='my ' + re.sub(r'[\x00-\x1f\x7f-\x9f]', '', values[0]), instruction='{{ verbalisation }}', cue=values[-1], labels=[label])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)/'task.toml'
         path.write_bytes(task.to_toml().encode())
