@@ -401,13 +401,14 @@ def _salvage(found: Sequence[Parsed], schema: type[BaseModel]) -> tuple[BaseMode
     return value, fault or '; '.join(left_out + [part.fault for part in found if part.fault][-1:])
 
 # %% ../../nbs/teacher/01_requests.ipynb #edf01303
-_ITEM = re.compile(r'\s*(?:\d{1,3}[.):]|[-*•])\s+(?P<item>\S.*?)\s*')
+_ITEM = re.compile(r'(?:\d{1,3}[.):]|[-*•])\s+(?P<item>\S.*)')
 _MARKS = re.compile(r'(?P<mark>\*\*|__|["\'`*_])(?P<item>.*)(?P=mark)[.,;]?')
 
 
 def _listed(text: str) -> list[str]:
     "Items of a list written with numbers or dashes, without a pair of marks or quotes around them."
-    items = [match['item'] for line in text[:LONGEST].splitlines()[:MOST] if (match := _ITEM.fullmatch(line))]
+    lines = map(str.strip, text[:LONGEST].splitlines()[:MOST])
+    items = [match['item'] for line in lines if (match := _ITEM.fullmatch(line))]
     return [match['item'] if (match := _MARKS.fullmatch(item)) else item for item in items]
 
 # %% ../../nbs/teacher/01_requests.ipynb #5d6fba0f
