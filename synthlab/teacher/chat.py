@@ -31,7 +31,7 @@ import stamina
 from pydantic import BaseModel
 
 from .asking import TeacherError, TextTeacher
-from .requests import Answer, Request, instruct, json_schema
+from .requests import Answer, Request, instruct, json_schema, most_characters
 from .throttle import Throttle, retry_after
 
 # %% ../../nbs/teacher/05_chat.ipynb #0cf717bc
@@ -618,6 +618,8 @@ class ChatTeacher(TextTeacher):
         if isinstance(end, TeacherError): return TeacherError(clean(str(end)))
         # A key that was escaped in the body shows only now.
         texts = {name: clean(getattr(end, name)) for name in ('text', 'finish_reason', 'refusal', 'model', 'error')}
+        # One character too many tells that the answer was longer than its tokens allow; megabytes of it are not kept.
+        texts['text'] = texts['text'][:most_characters(request.sampling) + 1]
         return replace(end, attempts=call.sent, **texts)
 
     # -- many
