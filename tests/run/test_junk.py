@@ -7,6 +7,7 @@ from synthlab.answers import Cleaned, answer_rules, clean_answer, left_by, no_te
 from synthlab.cli.runs import ends
 from synthlab.correct.questions import correction_schema
 from synthlab.decode.loop import Sampling
+from synthlab.measure.report import _counts_view
 from synthlab.prompt.records import attributes_schema, list_schema
 from synthlab.run.recipe import Recipe
 from synthlab.run.rows import CUT, Judged, judge_text
@@ -170,3 +171,8 @@ def test_a_refusal_in_place_of_json_is_not_asked_for_again():
 def test_every_rule_has_examples_in_both_directions():
     assert clean_answer(TEXT, TASK.cue) == Cleaned(TEXT) and not no_text(TEXT)
     assert not [rule.kind for rule in answer_rules('clean') if left_by(rule, TEXT) is not None]
+
+
+def test_the_report_counts_what_was_taken_away():
+    view = _counts_view({'asked': 3, 'candidates': 3, 'accepted': {'a': 3}, 'rejected': {}, 'failed': {}, 'cleaned': {'preamble': 2}})
+    assert 'preamble' in str(view['tables'][-1]) and not view['fault']
