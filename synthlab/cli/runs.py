@@ -63,7 +63,9 @@ def ends(counts: Mapping[str, Any]) -> str:
     if rest := sum(number for number, *_ in reasons[MOST_REASONS:]):
         others.append(f'{rest:,} for {len(reasons) - MOST_REASONS} other reasons')
     written = '1 text was' if counts['candidates'] == 1 else f"{counts['candidates']:,} texts were"
-    return ', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
+    cleaned = ', '.join(f'{kind} ({number:,})' for kind, number in counts.get('cleaned', {}).items())
+    return (', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
+            + (f' Taken away around accepted texts: {cleaned}.' if cleaned else ''))
 
 # %% ../../nbs/cli/02_runs.ipynb #589b0203
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')

@@ -81,7 +81,8 @@ def _patterns(cased: bool) -> re.Pattern:
     names = known_names()
     parts = {kind: rf'(?i:(?<![\w#&.,-])(?:{"|".join(forms)}))' for kind, forms in NUMBERS.items()}
     if cased: parts['RUN'] = rf'(?<!\w){_RUN}'
-    firms = r"(?i:(?<!\w)[a-z][\w&'-]*\s(?:inc|corp|ltd|plc|co)\b\.?|(?<!\w)university\sof\s[a-z]+)"
+    # A firm's name has an end: without a bound, a long chain such as a-a-a-... is read from each of its letters.
+    firms = r"(?i:(?<!\w)[a-z][\w&'-]{0,60}\s(?:inc|corp|ltd|plc|co)\b\.?|(?<!\w)university\sof\s[a-z]+)"
     parts |= {'ORG': rf'{firms}|(?i:(?<!\w){names_pattern(names["ORG"]["any"])}(?!\w))'}
     parts |= {kind: rf'(?i:(?<!\w){names_pattern(names[kind]["any"])}(?!\w))' for kind in ('NORP', 'GPE', 'PERSON')}
     return re.compile('|'.join(f'(?P<{kind}>{form})' for kind, form in parts.items()))
@@ -201,7 +202,9 @@ class RuleExtractor:
             cased = self.cased and _capitals_mean_names(sentence)
             for match in _patterns(cased).finditer(sentence):
                 if match.lastgroup == 'RUN':
-                    yield from read_run(match.group(), bool(_OPENING.search(sentence[:match.start()])))
+                    # The last hundred characters before a run tell whether it opens a sentence.
+                    opening = _OPENING.search(sentence, max(0, match.start() - 100), match.start())
+                    yield from read_run(match.group(), bool(opening))
                 else: yield match.lastgroup, match.group()
 
 # %% ../../nbs/measure/03_entities.ipynb #9a987b57

@@ -424,6 +424,9 @@ def _counts_view(counts: Mapping[str, Any], cut: str = '') -> dict[str, Any]:
               'failed': ('Failed, by error', 'error')}
     tables = [table_block(titles[s][0], {name: {'rows': n} for name, n in counts[s].items()}, titles[s][1],
                           'rows' if s == 'accepted' else '') for s in _STATUSES if counts[s]]
+    if cleaned := counts.get('cleaned'):
+        tables.append(table_block('Accepted, by what was taken away around the text',
+                                  {kind: {'rows': n} for kind, n in cleaned.items()}, 'taken away'))
     return {'words': f'{_counts_words(counts)} {cut}'.strip(), 'parts': parts, 'fault': fault, 'tables': tables}
 
 # %% ../../nbs/measure/10_report.ipynb #8a56f494

@@ -33,7 +33,7 @@ import numpy as np
 import tomli_w
 from tqdm.auto import tqdm
 
-from .. import __version__, util
+from .. import __version__, answers, util
 from ..correct import questions as correction
 from ..decode import choices as corrsynth
 from ..prompt import (
@@ -507,7 +507,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     return asked
 
 # %% ../../nbs/run/09_produce.ipynb #3b1636a3
-_DERIVING = (util, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
+_DERIVING = (util, answers, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
              attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening,
              writers,
              targeted_writer, corrected_writer)
@@ -541,6 +541,7 @@ def derivation(*kinds: type) -> str:
     """
     own = [_source_of(kind) for kind in kinds if not kind.__module__.startswith('synthlab.')]
     code = '\0'.join(code_without_words(source) for source in [*map(inspect.getsource, _DERIVING), *own])
+    code += json.dumps(answers.answer_book())
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../../nbs/run/09_produce.ipynb #532d7f31

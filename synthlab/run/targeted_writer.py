@@ -17,7 +17,7 @@ from typing import Any
 from ..prompt.prompts import RowPrompt
 from ..prompt.seeds import SeedBank, StepCounts, token_length, write_contexts, write_seeds
 from ..prompt.targeted import (
-    Attempt, draw_layout, fault_of, instance_request, layout_key, may_repeat, seed_index)
+    Attempt, clean_parts, draw_layout, fault_of, instance_request, layout_key, may_repeat, seed_index)
 from .rows import make_row
 from .writers import WriterConfig, TextWriter, numbered, share_of
 from ..tasks.strategy import Job, InstanceSeed, Strategy, kind_of
@@ -140,8 +140,9 @@ class TargetedWriter(TextWriter):
         self.step.asked += self.size
         self.step.kept += len(fields)
         explanation = getattr(found.value, 'explanation', None) if self.explain else None
+        cleaned = clean_parts(found, self.strategy)[1] if found.ok else found.cleaned
         told = _NO_LOGITS | {'finish_reason': answer.finish_reason, 'attempts': attempt.tries, 'fault': fault or None,
-                             'explanation': explanation}
+                             'explanation': explanation, 'cleaned': ', '.join(cleaned) or None}
         failed, prompt = found.outcome == 'failed', json.dumps([dict(message) for message in attempt.request.messages],
             ensure_ascii=False)
         texts = [self.strategy.text(one) for one in fields] or [found.text] + ['']*(self.size - 1)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['groups_needed', 'labels_in_turn', 'longest_prompt', 'check_length', 'check_group', 'WriterConfig', 'Writer',
-           'group_key', 'group_entry', 'GroupWriter', 'text_fault_of', 'texts_of', 'share_of', 'numbered', 'TextWriter',
+           'group_key', 'group_entry', 'GroupWriter', 'lost_reason', 'texts_of', 'share_of', 'numbered', 'TextWriter',
            'check_teacher']
 
 # %% ../../nbs/run/02_writers.ipynb #81199179
@@ -21,12 +21,12 @@ from typing import Any
 from ..decode.choices import Decoding
 from ..decode.loop import Completion, DecodePlan, DecodeStats, Sampling, decode
 from ..prompt.prompts import RowPrompt, Prompts, RowPlace, group_places
-from .rows import clean_text, make_row, make_rows, plan_group, rejection, shorten
+from .rows import CUT, Judged, judge_text, make_row, make_rows, plan_group, shorten
 from ..tasks.task import Task
 from ..teacher.asking import RequestChain, answered, in_chains, is_chat
 from ..teacher.budget import Budget
 from ..teacher.causal import CausalTeacher
-from ..teacher.requests import OUTCOMES, Answer, Reply, Request, call_key, read_reply, request_key
+from ..teacher.requests import OUTCOMES, Answer, Reply, Request, call_key, read, read_reply, request_key
 from ..util import derive_seed
 
 # %% ../../nbs/run/02_writers.ipynb #535117af
@@ -267,23 +267,34 @@ class GroupWriter(Writer):
     def rows(self, plan: DecodePlan, entry: Mapping[str, Any]) -> list[dict]:
         """Derive the rows of a group from its call."""
         return make_rows(plan, self.config.row_prompts(plan.name),
-                         [Completion(**completion) for completion in entry['completions']], self.config.task.cue,
+                         [Completion(**completion) for completion in entry['completions']], self.config.task,
                          self.config.common)
 
 # %% ../../nbs/run/02_writers.ipynb #91d2f280
-def text_fault_of(reply: Reply, text: str, shown: Sequence[str]) -> tuple[str, str]:
-    """Say why a text cannot be a row."""
-    if reply.outcome in ('ok', 'empty'): return rejection(text, shown), ''
-    return ('', reply.reason) if reply.outcome == 'failed' else (f'{reply.outcome}: {OUTCOMES[reply.outcome]}', '')
+def lost_reason(reply: Reply) -> str:
+    """Say why the texts of an answer that cannot be used are rejected."""
+    if reply.ok: return 'missing in the answer'
+    return CUT if reply.outcome == 'truncated' else f'{reply.outcome}: {OUTCOMES[reply.outcome]}'
 
 # %% ../../nbs/run/02_writers.ipynb #3997a286
-def texts_of(reply: Reply, prompts: Prompts, task: Task, row_prompt: RowPrompt) -> list[tuple[str, str, str]]:
+def _whole_texts(reply: Reply, prompts: Prompts, task: Task, label: str) -> list[tuple[str, str]]:
+    "The texts of an answer in JSON, each with the reason of its rejection; those before the end of one that broke off."
+    is_cut = reply.outcome == 'truncated'
+    value = read(reply.text, prompts.schema)[0] if is_cut else reply.value
+    return prompts.read(value, task, label) if value is not None else []
+
+
+def texts_of(reply: Reply, prompts: Prompts, task: Task, row_prompt: RowPrompt) -> list[Judged]:
     """Take the texts out of what came of a question, and say which of them cannot be rows."""
-    found = prompts.read(reply.value, task, row_prompt.label) if reply.ok and prompts.schema else [(reply.text, '')]
-    found = [(clean_text(text, task.cue), reason) for text,
-             reason in [*found, *[('', 'missing in the answer' if reply.ok else '')]*prompts.texts][:prompts.texts]]
-    return [(text, reason, '') if reason else (text, *text_fault_of(reply, text, row_prompt.shown)) for text,
-            reason in found]
+    if not prompts.schema and reply.outcome in ('ok', 'empty', 'truncated'):
+        limit = reply.request.sampling.max_new_tokens if reply.outcome == 'truncated' else 0
+        return [judge_text(reply.text, task, row_prompt.shown, limit)]
+    found = [Judged(text, reason) if reason else judge_text(text, task, row_prompt.shown)
+             for text, reason in (_whole_texts(reply, prompts, task, row_prompt.label) if prompts.schema else [])]
+    # The first of the texts that are not there holds the answer, to be looked at.
+    lost = [Judged(text, lost_reason(reply)) for text in ('' if found else reply.text, *['']*prompts.texts)]
+    return [one._replace(cleaned=tuple(dict.fromkeys(reply.cleaned + one.cleaned)))
+            for one in [*found, *lost][:prompts.texts]]
 
 
 def share_of(tokens: int | None, member: int, texts: int) -> int | None:
@@ -381,12 +392,14 @@ class TextWriter(Writer):
                                  self.config.row_prompt(self.row_places[request.name]))
         reply, prompt = read_reply(request, answer), json.dumps([dict(message) for message in request.messages],
             ensure_ascii=False)
-        def row(member, text, *ends):
+        error = reply.reason if reply.outcome == 'failed' else ''
+        def row(member, found):
             told = dict.fromkeys(('steps', 'mask_share', 'kl',
                                   'live_contrast')) | {'tokens': share_of(answer.completion_tokens, member, self.size),
-                                                       'finish_reason': answer.finish_reason}
-            return make_row(s.common, request.name, member, row_prompt, prompt, text, told, *ends)
-        return [row(member, *found) for member, found in enumerate(texts_of(reply, s.prompts, s.task, row_prompt))]
+                                                       'finish_reason': answer.finish_reason,
+                                                       'cleaned': ', '.join(found.cleaned) or None}
+            return make_row(s.common, request.name, member, row_prompt, prompt, found.text, told, found.reason, error)
+        return [row(member, found) for member, found in enumerate(texts_of(reply, s.prompts, s.task, row_prompt))]
 
 # %% ../../nbs/run/02_writers.ipynb #37997049
 def check_teacher(decoder: Decoding, teacher: Any) -> None:

@@ -233,6 +233,8 @@ def _counted(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, 
     ends = [('candidates written by the teacher', counts['candidates']), ('accepted', accepted)]
     ends += [(f'{status} ({reason})', number) for status in ('rejected', 'failed') for reason,
              number in counts[status].items()]
+    ends += [(f'accepted, without what was around the text ({kind})', number)
+             for kind, number in counts.get('cleaned', {}).items()]
     labels = [[label, counts['accepted'].get(label, 0), *([wanted.get(label, 0)] if wanted else [])]
               for label in {**wanted, **counts['accepted']}]
     return {'asked': recipe['n'], 'accepted': accepted, 'wanted': wanted, 'ends': ends, 'labels': labels}

@@ -16,6 +16,7 @@ import sqlite3
 import time
 import tomllib
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -188,6 +189,11 @@ CREATE INDEX IF NOT EXISTS rows_ends ON rows (status, label, reason, number, mem
 CREATE VIEW IF NOT EXISTS counts AS
     SELECT status, label, reason, count(*) AS rows FROM rows GROUP BY status, label, reason;
 """
+# What was cleaned away from a row, out of its JSON without reading the whole; an index of the few rows that have it.
+_FROM = """substr(row, instr(row, '"cleaned": "') + 12)"""
+_CLEANED = f"""substr({_FROM}, 1, instr({_FROM}, '"') - 1)"""
+_IS_CLEANED = """status = 'accepted' AND instr(row, '"cleaned": "') > 0"""
+SCHEMA += f'CREATE INDEX IF NOT EXISTS rows_cleaned ON rows ({_CLEANED}) WHERE {_IS_CLEANED};\n'
 VERSION = 3
 
 
@@ -324,7 +330,17 @@ def _count(db: sqlite3.Connection, recipe: Mapping[str, Any]) -> dict[str, Any]:
         raise RunError(f"the run has {counts['candidates']} candidates, but {ended} of them have ended: "
                        f"run.db is damaged")
     ordered = {status: _fewer(counts[status]) for status in ('rejected', 'failed')}
-    return counts | ordered | {'accepted': _in_order(counts['accepted'], recipe)}
+    cleaned = _count_cleaned(db)
+    return counts | ordered | {'accepted': _in_order(counts['accepted'], recipe)} | ({'cleaned': cleaned} if cleaned
+                                                                                     else {})
+
+
+def _count_cleaned(db: sqlite3.Connection) -> dict[str, int]:
+    "Accepted rows by what was cleaned away from them, the commonest first; a row may count for several kinds."
+    counts = Counter()
+    for kinds, number in db.execute(f'SELECT {_CLEANED}, count(*) FROM rows WHERE {_IS_CLEANED} GROUP BY 1'):
+        for kind in kinds.split(', '): counts[kind] += number
+    return dict(counts.most_common())
 
 
 def shortfall(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, int]:
@@ -415,7 +431,8 @@ class RunReader:
         return self.groups[place[0]][place[1]]
 
     def counts(self) -> dict[str, Any]:
-        """Return the number of `candidates` and, by status, counts: accepted by label, the others by reason."""
+        """Return the number of `candidates` and, by status, counts: accepted by label, the others by reason; where
+        there are any, accepted rows by what was `cleaned` away."""
         with _explained(self.path): return _count(self._db, self.recipe)
 
     def samples(self) -> dict[str, str]:

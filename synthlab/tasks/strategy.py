@@ -19,11 +19,11 @@ from importlib.resources import files
 from itertools import product
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from jinja2 import StrictUndefined, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, meta
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from ..util import did_you_mean, overlap, plain_words, render, same_text, sentences, text_fault
+from ..util import (
+    Sandbox, did_you_mean, overlap, plain_words, render, same_text, sentences, text_fault, within_limits)
 from .task import Check, Part, Targeted, Task, chat_prompt, chat_sections, meaning_of
 
 # %% ../../nbs/tasks/03_strategy.ipynb #1b9d38c1
@@ -139,7 +139,7 @@ def fits(schema: type[BaseModel], reply: Mapping[str, str]) -> bool:
     return all(suits(reply[name], part) for name, part in schema.model_json_schema()['properties'].items())
 
 # %% ../../nbs/tasks/03_strategy.ipynb #4e733923
-_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+_environment = Sandbox()
 _FUNCTIONS = {'words': plain_words, 'sentences': sentences, 'overlap': overlap}
 _expression = lru_cache(maxsize=1024)(partial(_environment.compile_expression, undefined_to_none=False))
 
@@ -150,7 +150,7 @@ def holds(check: Check, job: Job, fields: Mapping[str, Any]) -> bool:
     if check.labels and job.label not in check.labels: return True
     values = _FUNCTIONS | dict(fields) | {'label': job.label, 'seed': dict(job.seed.parts), 'layout': dict(job.layout)}
     try:
-        value = _expression(check.that)(**values)
+        value = within_limits(_expression(check.that), **values)
         # an undefined value raises its error here
         bool(value)
     except Exception as error:
@@ -216,8 +216,21 @@ def spec_of(task: Task, chat: bool = False, verbatim: bool = True) -> Targeted:
 # %% ../../nbs/tasks/03_strategy.ipynb #e578a0f5
 def kind_of(fault: str) -> str:
     "A fault without its quotations and numbers, so that faults can be counted."
-    # an apostrophe within a word does not end a quotation
-    return re.sub(r"""'(?:[^'\\]|\\.)*'(?!\w)|"(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?""", '...', fault)
+    return _without(fault, _QUOTED)
+
+
+# a quotation, or one that is not closed; an apostrophe within a word does not end a quotation
+_QUOTED = {"'": r"""'(?:[^'\\]|\\.)*+(?:'(?!\w)|(?P<single>\\?\Z))""", '"': r'''"(?:[^"\\]|\\.)*+(?:"|(?P<double>\\?\Z))'''}
+
+
+def _without(text: str, quoted: Mapping[str, str]) -> str:
+    "A text without its numbers and these quotations; where one is not closed no later one of its kind is either."
+    def short(match):
+        if match.lastgroup is None: return '...'
+        mark = match[0][0]
+        return mark + _without(match[0][1:], {other: form for other, form in quoted.items() if other != mark})
+    return re.sub('|'.join([*quoted.values(), r'\d++(?:\.\d++)?']), short, text, flags=re.S)
+
 
 def form_fault(fault: str, parts: Mapping[str, Part]) -> str:
     "A validator's message with the meaning of a part in place of its regular expression."

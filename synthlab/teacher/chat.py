@@ -32,7 +32,7 @@ from pydantic import BaseModel
 
 from ..inputs import check_number
 from .asking import TeacherError, TextTeacher
-from .requests import Answer, Request, instruct, json_schema
+from .requests import Answer, Request, instruct, json_schema, most_characters
 from .throttle import Throttle, retry_after
 from ..util import token_count
 
@@ -646,6 +646,8 @@ class ChatTeacher(TextTeacher):
         if isinstance(end, TeacherError): return TeacherError(clean(str(end)))
         # A key that was escaped in the body shows only now.
         texts = {name: clean(getattr(end, name)) for name in ('text', 'finish_reason', 'refusal', 'model', 'error')}
+        # One character too many tells that the answer was longer than its tokens allow; megabytes of it are not kept.
+        texts['text'] = texts['text'][:most_characters(request.sampling) + 1]
         return replace(end, attempts=call.sent, **texts)
 
     # -- many
