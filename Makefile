@@ -8,16 +8,18 @@ FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
 NB ?=
 # Seconds that the notebooks, and then the other tests, may take.
 LIMIT ?= 800
+# Processes that `make endure` ends.
+KILLS ?= 200
 
 bin := .venv/bin
 limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
 
-test test-long notebooks bench: export HF_HUB_OFFLINE ?= 1
-test test-long notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
-test test-long notebooks bench: export TOKENIZERS_PARALLELISM = false
+test test-long endure notebooks bench: export HF_HUB_OFFLINE ?= 1
+test test-long endure notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
+test test-long endure notebooks bench: export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long notebooks export readme bench wheel clean
+.PHONY: help install demo test test-long endure notebooks export readme bench wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +36,9 @@ test: .venv/installed-dev ## run every test: package and README in step, noteboo
 
 test-long: .venv/installed-dev ## run the larger sizes of slow tests, which `make test` holds in a smaller size
 	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal -m long tests
+
+endure: .venv/installed-dev ## end every command by kill -9 at random moments (KILLS=200), and compare with uninterrupted runs
+	OMP_NUM_THREADS=1 $(bin)/python -W ignore tests/tools/endure.py --kills $(KILLS)
 
 notebooks: .venv/installed-dev ## run notebooks in place (NB="..." for some, FLAGS="..." for flagged cells), export, render
 	$(MAKE) --no-print-directory export

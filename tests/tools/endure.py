@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -72,10 +72,12 @@ def rows_of(out):
 
 
 def lasting(found):
-    "What is measured, without the time that it took and the folder that it is in."
-    left_out = {'seconds', 'took', 'created', 'made', 'path', 'out', 'source', 'cost', 'command', 'date', 'name'}
-    if isinstance(found, dict): return {key: lasting(value) for key, value in found.items() if key not in left_out}
-    return [lasting(value) for value in found] if isinstance(found, list) else found
+    "What is measured, without the time that it took, and the calls that a kill makes a session ask again."
+    if isinstance(found, list): return [lasting(value) for value in found]
+    if not isinstance(found, dict): return found
+    kept = {key: value for key, value in found.items() if key != 'seconds'}
+    if 'candidate_tokens' in kept.get('cost', {}): kept['cost'] = kept['cost']['candidate_tokens']
+    return {key: lasting(value) for key, value in kept.items()}
 
 
 def measured(out): return lasting(json.loads((out/'metrics.json').read_text()))
@@ -114,7 +116,9 @@ def session(command, log, begun):
 class Endurance:
     "The cases, and what they have in common."
 
-    def __init__(self, folder, server, rng, fresh): self.folder, self.server, self.rng, self.fresh, self.tries = Path(folder), server, rng, fresh, 0
+    def __init__(self, folder, server, rng, fresh):
+        self.folder, self.server, self.rng, self.fresh, self.tries = Path(folder), server, rng, fresh, 0
+        self.cases = [replace(case, counts=Counter()) for case in CASES]
 
     def run(self, command, until=None):
         "Exit code of a session, killed so many seconds after it began; None where it is not."
@@ -134,16 +138,21 @@ class Endurance:
     def prepare(self, case):
         "The uninterrupted run of a case, and how long it takes."
         if case.whole is not None: return
-        out = self.folder/'whole'/case.name.replace(', ', '-')
-        out.parent.mkdir(exist_ok=True)
-        if case.on_run: shutil.copytree(self.finished(), out)
-        self.server.received.clear()
+        out = self.begin('whole', case)
         self.run(case.command(out))
         case.seconds, case.whole = self.seconds, case.result(out)
 
+    def begin(self, place, case):
+        "The folder of a case, with what it works on; the server has forgotten how often it was asked what."
+        out = self.folder/place/case.name.replace(', ', '-')
+        out.parent.mkdir(exist_ok=True)
+        if case.on_run: shutil.copytree(self.finished(), out)
+        self.server.received.clear()
+        return out
+
     def finished(self):
         "A finished run to work on."
-        case = next(case for case in CASES if case.name == 'generate, fewgen')
+        case = next(case for case in self.cases if case.name == 'generate, fewgen')
         self.prepare(case)
         return self.folder/'whole'/'generate-fewgen'
 
@@ -160,9 +169,7 @@ class Endurance:
         "Sessions of a case in a new folder until one ends by itself; at most so many are killed."
         self.prepare(case)
         self.tries += 1
-        out, kills = self.folder/f'try{self.tries}', 0
-        if case.on_run: shutil.copytree(self.finished(), out)
-        self.server.received.clear()
+        out, kills = self.begin(f'try{self.tries}', case), 0
         while True:
             time.sleep(.1)                                         # what was on its way to the server arrives
             done, begun = self.stored(out), len(self.server.asked)
@@ -177,7 +184,7 @@ class Endurance:
             yield
         same = case.result(out) == case.whole
         case.counts.update({'tries': 1, 'same': same})
-        if same: shutil.rmtree(out)
+        if same: shutil.rmtree(out.parent)
         else: print(f'{case.name}: {out} differs', file=sys.stderr)
 
 
@@ -187,12 +194,11 @@ def endure(kills, seed=0, minutes=60., only=None, delay=.05, folder=None, progre
     fresh = multiprocessing.get_context('forkserver')
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get('PYTHONPATH')]))      # where the fork server finds warm.py
     fresh.set_forkserver_preload(['warm'])
-    cases = [case for case in CASES if not only or any(word in case.name for word in only)]
-    for case in cases: case.counts.clear()
     end, rng = time.monotonic() + 60*minutes, random.Random(seed)
     with contextlib.ExitStack() as stack:
         folder = folder or stack.enter_context(tempfile.TemporaryDirectory())
         work = Endurance(folder, stack.enter_context(CountingServer(seed=seed, delay=delay)), rng, fresh)
+        cases = [case for case in work.cases if not only or any(word in case.name for word in only)]
         bar = stack.enter_context(tqdm(total=kills, unit='kill', disable=not progress))
         left = kills
         while left > 0 and time.monotonic() < end:
