@@ -121,9 +121,14 @@ class Subject:
         return replace(self, rows=[self.rows[i] for i in places])
 
 
+_MEASURED = ('id', 'text', 'label', 'weight', 'group', 'demos')
+
+
 def run_subject(out: str | os.PathLike) -> Subject:
     """Read the accepted rows of a run; RunError if the folder holds no run, or the run has no accepted rows."""
-    recipe, rows, name = read_recipe(out), list(read_rows(out)), Path(out).name
+    # Prompts and calls, which a row has besides, would take most of the memory.
+    rows = [{name: row[name] for name in _MEASURED if name in row} for row in read_rows(out)]
+    recipe, name = read_recipe(out), Path(out).name
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
     counts = {'asked': recipe['n']} | read_counts(out)
     return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out)
