@@ -776,10 +776,15 @@ def _before_alignment(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, 'status': 'accepted', 'reason': ''} if row['reason'] == LEFT_OUT else dict(row)
 
 
+def _innermost(writer: Any) -> Any:
+    "The writer of the texts, behind those that correct them."
+    return _innermost(writer.writer) if hasattr(writer, 'writer') else writer
+
+
 def _planned(writer: Any, start: int, most: int = 256) -> range:
     "The numbers of the groups that may have been asked for, from `start` on."
-    while hasattr(writer, 'writer'): writer = writer.writer
-    return range(start, len(writer.row_places) if hasattr(writer, 'row_places') else start + most)
+    places = getattr(_innermost(writer), 'row_places', None)
+    return range(start, start + most if places is None else len(places))
 
 
 def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> dict[str, int]:
@@ -798,7 +803,10 @@ def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> 
             for _ in generation: pass
         # It ends at the first group without an answer; there may be answers behind it.
         for _ in generation.writer.write(_planned(generation.writer, len(done)), later, _nothing()): pass
-        for _ in generation.writer.write(done, used, _nothing()): pass
+        # Another writer, which has looked nothing up yet.
+        writer = begin(asked, prepared=recall(run)).writer
+        _innermost(writer).settle(row['label_target'] for row in run.rows(None) if not row['member'])
+        for _ in writer.write(done, used, _nothing()): pass
     ahead = [entry for key, entry in later.items() if dict.get(used, key) is None and not entry.get('error')]
     return {'calls': len(ahead)} | {name: sum(util.token_count(entry.get(name)) or 0 for entry in ahead)
                                     for name in ('prompt_tokens', 'completion_tokens')}

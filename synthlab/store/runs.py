@@ -358,6 +358,7 @@ def _unanswered(run: 'RunReader') -> list[tuple]:
     return [(name, *bounds) for name, key, *bounds in left if key not in run.calls]
 
 
+# The reason of rows that alignment leaves out.
 LEFT_OUT = 'left out by alignment'
 # Facts about rows, which are dropped with them.
 _DERIVED = ('aligned', 'extraction', 'steps', 'corrected')
