@@ -26,7 +26,7 @@ from .. import __version__
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
 from ..measure.evaluate import Rows, sample_places, sample_rows, samples, write_record
-from ..run.produce import check, describe_teacher, make_config, produce
+from ..run.produce import calls_ahead, check, describe_teacher, make_config, produce
 from ..run.recipe import load_recipe
 from ..run.stages import Stages
 from ..store.export import write_jsonl
@@ -283,11 +283,21 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError): return {}
 
 
-def _note(out: Path, recipe: str, seed: int, seconds: float, error: str = '') -> None:
-    "Add the seconds of an attempt at a cell to the journal, and why it failed, if it did."
+def _note(out: Path, recipe: str, seed: int, seconds: float, error: str = '', in_flight: int = 0) -> None:
+    "Add the seconds of an attempt at a cell to the journal, why it failed, if it did, and calls in flight at a kill."
     journal, key = read_json(out/'journal.json'), f'{recipe}/{seed}'
     seconds += journal.get(key, {}).get('seconds', 0)
-    write_record(journal | {key: {'seconds': round(seconds, 2), 'error': error}}, out/'journal.json')
+    entry = {'seconds': round(seconds, 2), 'error': error, 'in_flight': in_flight}
+    write_record(journal | {key: entry}, out/'journal.json')
+
+
+def _in_flight(*runs: Path) -> int:
+    "The number of calls that were in flight when a process that wrote one of these runs ended."
+    number = 0
+    for place in runs:
+        if (place/'run.db').exists():
+            with open_run(place) as run: number += run.lost()['calls']
+    return number
 
 # %% ../../nbs/bakeoff/01_cells.ipynb #58f79a99
 _FAULTS = (RunError, TeacherError, EmbedderError, ValueError)
@@ -307,17 +317,18 @@ def write_cells(out: Path, contest: Contest, tell: Callable[[str, float], None])
 def _write_cell(out: Path, contest: Contest, recipe: str, seed: int, tell: Callable[[int], None]) -> None:
     "Write the run of a cell, and note how it went."
     place, start, fault, table = out/recipe/f'{seed}', time.monotonic(), '', contest.recipes[recipe].table
-    legs = place.with_name(f'{seed}.legs')
+    legs, in_flight = place.with_name(f'{seed}.legs'), 0
     if place.exists() and not legs.exists(): return
     usual = contest.embedder if 'minilm' in (table[stage].get('embedder') for stage in ('select', 'align')) else None
     again = bool(read_json(out/'journal.json').get(f'{recipe}/{seed}', {}).get('error'))
     try:
         fill_cell(place, lambda n: contest.request(recipe, seed, n), contest.budget, contest.teacher, tell,
                   embedder=usual, corrector=contest.corrector_of(recipe), retry_failed=again)
+        in_flight = _in_flight(place, *legs.glob('*'))
         # a kill just before this leaves the legs, and the next call removes them
         shutil.rmtree(legs, ignore_errors=True)
     except _FAULTS as error: fault = ' '.join(str(error).split()) or type(error).__name__
-    finally: _note(out, recipe, seed, time.monotonic() - start, fault)
+    finally: _note(out, recipe, seed, time.monotonic() - start, fault, in_flight)
 
 
 def read_cell(out: Path, contest: Contest, recipe: str, seed: int) -> tuple[dict[str, Any], Rows]:
@@ -327,7 +338,10 @@ def read_cell(out: Path, contest: Contest, recipe: str, seed: int) -> tuple[dict
     if not place.exists(): return cell | {'error': noted.get('error') or 'not written yet'}, Rows([], [])
     with open_run(place) as run: rows, totals, counts = list(run.rows()), run.calls.totals(), run.counts()
     if not rows: cell['error'] = f'no row was accepted: {_why(counts)}'
-    used = {name: totals[name] for name in ('calls', 'prompt_tokens', 'completion_tokens')}
+    # What came ahead of the last group, or was in flight at a kill, is no cost of the recipe.
+    ahead = calls_ahead(place, contest.teacher, contest.corrector_of(recipe))
+    used = {name: totals[name] - ahead[name] for name in ('calls', 'prompt_tokens', 'completion_tokens')}
+    used['calls_apart'] = ahead['calls'] + noted.get('in_flight', 0)
     teacher = describe_teacher(contest.teacher)
     prices = Prices(contest.machine.get('prices', {}), base_url=teacher.get('base_url', ''))
     tokens = _Meter(contest.budget, _token_counter(contest.teacher)).recall(place).tokens

@@ -120,7 +120,8 @@ def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
             'key': [('own', 'recipes'), ('gold', 'gold rows')]}
 
 # %% ../../nbs/bakeoff/03_page.ipynb #33a458dc
-_COST = ('candidate_tokens', 'calls', 'prompt_tokens', 'completion_tokens', 'seconds', 'money')
+# Calls apart were in flight at a kill, or their answers came ahead of the last text: they are in no other column.
+_COST = ('candidate_tokens', 'calls', 'prompt_tokens', 'completion_tokens', 'seconds', 'money', 'calls_apart')
 
 
 def _finished(record: Mapping[str, Any], recipe: str) -> list[Mapping[str, Any]]:

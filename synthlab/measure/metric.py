@@ -271,8 +271,8 @@ def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mea
     from scipy.stats import bootstrap
     values = np.asarray(values)
     if len(values) < 2: return None
-    # at most 80 MB at a time
-    batch = max(1, 10_000_000//len(values))
+    # at most 8 MB at a time, of which scipy makes some copies
+    batch = max(1, 1_000_000//len(values))
     found = bootstrap((values,), statistic, n_resamples=times, batch=batch, confidence_level=level, method='percentile',
                       rng=np.random.default_rng(seed))
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -144,10 +144,15 @@ class Subject:
         return replace(self, rows=[self.rows[i] for i in places], drawn_from=len(self.rows))
 
 
+_MEASURED = ('id', 'text', 'label', 'weight', 'group', 'demos')
+
+
 def run_subject(out: str | os.PathLike) -> Subject:
     """Read the accepted rows of a run; RunError if the folder holds no run, or the run has no accepted rows."""
     with open_run(out) as run:
-        recipe, rows, name, notices = run.recipe, list(run.rows()), Path(out).name, run.facts.get('notices', ())
+        # Prompts and calls, which a row has besides, would take most of the memory.
+        rows = [{name: row[name] for name in _MEASURED if name in row} for row in run.rows()]
+        recipe, name, notices = run.recipe, Path(out).name, run.facts.get('notices', ())
         counts = {'asked': recipe['n']} | run.counts()
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
     return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out, notices)

@@ -8,7 +8,7 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
            'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall', 'replay',
-           'estimate', 'export_run', 'push_run']
+           'calls_ahead', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -56,7 +56,7 @@ from .prepare import (
     Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests,
     file_hash, make_plan, prepare, prompts_needed, random_plan)
 from synthlab.store.runs import (
-    KEPT, KEPT_COPIES, KEPT_GOLD, Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall,
+    KEPT, KEPT_COPIES, KEPT_GOLD, LEFT_OUT, Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall,
     texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
 from ..prompt.choices import Attributes
@@ -920,6 +920,63 @@ def _without_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _nothing() -> Budget:
     "A budget that is spent: what is not in the store is not asked."
     return Budget(max_calls=1, spent=Usage(calls=1))
+
+
+class _Noticed(dict):
+    "The calls of a run that were looked up: a store that notices them."
+
+    def __init__(self, calls: Mapping[str, dict]):
+        super().__init__()
+        self.calls = calls
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if not super().__contains__(key) and (entry := self.calls.get(key)) is not None: self[key] = entry
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool: return super().__contains__(key) or key in self.calls
+
+    def __missing__(self, key: str) -> dict: return self.setdefault(key, self.calls[key])
+
+
+def _before_alignment(row: Mapping[str, Any]) -> dict[str, Any]:
+    "The row as it was before alignment may have left it out."
+    return {**row, 'status': 'accepted', 'reason': ''} if row['reason'] == LEFT_OUT else dict(row)
+
+
+def _innermost(writer: Any) -> Any:
+    "The writer of the texts, behind those that correct them."
+    return _innermost(writer.writer) if hasattr(writer, 'writer') else writer
+
+
+def _planned(writer: Any, start: int, most: int = 256) -> range:
+    "The numbers of the groups that may have been asked for, from `start` on."
+    places = getattr(_innermost(writer), 'row_places', None)
+    return range(start, start + most if places is None else len(places))
+
+
+def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> dict[str, int]:
+    """Sum up the stored calls that no group of a stopped run needs: answers that came ahead of its last group.
+
+    How many there are depends on when the run was stopped, or killed, and not on what was asked for. Returns `calls`,
+    `prompt_tokens` and `completion_tokens`; for the other arguments see `produce`.
+    """
+    with open_run(out) as run:
+        asked, used, later = read_request(run.recipe, teacher, corrector, folder=out), *map(_Noticed, [run.calls]*2)
+        done = {number: list(map(_before_alignment, run.groups[number])) for number in run.groups}
+        generation = begin(asked, prepared=recall(run), done=done, calls=later, spending=_nothing())
+        with warnings.catch_warnings(), contextlib.closing(generation):
+            # That rows are missing is known.
+            warnings.simplefilter('ignore')
+            for _ in generation: pass
+        # It ends at the first group without an answer; there may be answers behind it.
+        for _ in generation.writer.write(_planned(generation.writer, len(done)), later, _nothing()): pass
+        # Another writer, which has looked nothing up yet.
+        writer = begin(asked, prepared=recall(run)).writer
+        _innermost(writer).settle(row['label_target'] for row in run.rows(None) if not row['member'])
+        for _ in writer.write(done, used, _nothing()): pass
+    ahead = [entry for key, entry in later.items() if dict.get(used, key) is None and not entry.get('error')]
+    return {'calls': len(ahead)} | {name: sum(util.token_count(entry.get(name)) or 0 for entry in ahead)
+                                    for name in ('prompt_tokens', 'completion_tokens')}
 
 
 def _written_again(writer: Any, row: Mapping[str, Any], calls: Mapping, budget: Budget) -> str | None:

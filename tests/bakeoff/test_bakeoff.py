@@ -397,3 +397,28 @@ def test_ctrl_c_and_failures_have_their_status(synthlab, monkeypatch):
 def test_the_help_teaches(synthlab):
     status, out, _ = synthlab('bake-off --help')
     assert status == 0 and 'synthlab bake-off ag_news --recipes' in out and '--budget' in out
+
+
+# ---- what a cell costs, however often it was stopped
+
+def cost_of(done): return [{name: value for name, value in cell['cost'].items() if name not in ('seconds', 'calls_apart')} for cell in done.record['cells']]
+
+
+@pytest.mark.parametrize('recipes', ['fewgen', 'simprompt', 'targen'])
+def test_answers_that_come_ahead_are_no_cost_of_the_cell(tmp_path, recipes):
+    "Of many calls under way some are answered that no row needs any more; how many is the clock's doing."
+    asked = {'recipes': recipes, 'budget': 60 if recipes != 'targen' else 150, 'seeds': 1}
+    orders = [contest(tmp_path/f'{order}', teacher=ScriptedTeacher(order=order, window=window), **asked) for order, window in ((1, 2), (2, 8), (3, 16))]
+    apart = [done.record['cells'][0]['cost']['calls_apart'] for done in orders]
+    assert not any(done.failed for done in orders) and all(cost_of(done) == cost_of(orders[0]) for done in orders), [(cost_of(done), apart) for done in orders]
+    assert any(apart) and all(done.record['cells'][0]['counts'] == orders[0].record['cells'][0]['counts'] for done in orders)
+
+
+def test_calls_in_flight_at_a_kill_stand_apart(tmp_path):
+    whole, out = contest(tmp_path/'whole', 'fewgen', budget=60, seeds=1), tmp_path/'killed'
+    leg = out/'fewgen'/'0.legs'/'1'
+    leg.mkdir(parents=True)
+    for name in ('request.toml',): (out/name).write_bytes((tmp_path/'whole'/name).read_bytes())
+    (leg/'run.sent').write_text('["a-0", "k1", 100, 8]\n["a-1", "k2", 100, 8]\n["a-')
+    with pytest.warns(UserWarning, match='2 calls were in flight'): done = contest(out, 'fewgen', budget=60, seeds=1)
+    assert cost_of(done) == cost_of(whole) and done.record['cells'][0]['cost']['calls_apart'] == 2 + whole.record['cells'][0]['cost']['calls_apart']

@@ -19,7 +19,7 @@ import pytest
 import synthlab.store.calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from synthlab.store.runs import Run, RunError, read_counts, read_rows, read_status
+from synthlab.store.runs import Run, RunError, open_run, read_counts, read_rows, read_status
 from test_runs import RECIPE, call, files, fill, group, in_process
 
 GROUPS = 4
@@ -665,3 +665,21 @@ def test_calls_in_flight_at_a_kill_are_booked(tmp_path):
         run.calls.send('2', (100, 8))
         run.calls['2'] = call(2)
     assert read_status(out)['lost']['calls'] == 4 and not (out/'run.sent').exists()
+
+
+def test_a_changed_byte_anywhere_gives_no_wrong_row(tmp_path):
+    "Sixty copies, each with one byte changed: what is read is right, or refused."
+    out, rng, refused = tmp_path/'run', random.Random(0), 0
+    with Run(out, RECIPE) as run:
+        run.add_many({number: group(number) for number in range(40)})
+        run.calls.update({str(number): call(number) for number in range(40)})
+    content, right = (out/'run.db').read_bytes(), [row for number in range(40) for row in group(number)]
+    for _ in range(60):
+        changed = bytearray(content)
+        changed[rng.randrange(4096, len(content))] ^= 1 << rng.randrange(8)
+        (out/'run.db').write_bytes(changed)
+        try:
+            assert list(read_rows(out, None)) == right
+            with open_run(out) as run: assert {key: run.calls[key] for key in run.calls} == {str(number): call(number) for number in range(40)}
+        except RunError as error: refused += 'is damaged' in str(error)
+    assert refused > 10
