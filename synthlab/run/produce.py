@@ -39,6 +39,7 @@ from . import corrected_writer, generate as generation, rows, screening, targete
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
 from ..prompt.records import read_records, write_records
+from ..teacher.asking import TeacherError, hearing_waits
 from ..teacher.budget import Budget, Estimate, Prices, Usage
 from .corrected_writer import CorrectedWriter
 from ..tasks.gold import demonstration_pool, load_gold, read_table
@@ -569,6 +570,21 @@ def _told_apart(run: Run) -> Iterator[None]:
         raise RunError(f'{error} (what was done so far is kept in {run.path})') from error
 
 
+@contextlib.contextmanager
+def _waits_told(run: Run) -> Iterator[None]:
+    "Keep in the run, and tell, what the teacher waits for, and why it could not go on."
+    def hear(text):
+        run.note(waiting=text)
+        if text: warnings.warn(text)
+    try:
+        with hearing_waits(hear): yield
+    except TeacherError as error:
+        run.note(trouble=f'{error}')
+        raise
+    finally:
+        if run.facts.get('waiting'): run.note(waiting='')
+
+
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -586,7 +602,8 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
             # `watch` may have had enough: nobody asks for the rest, and a cache waits for it.
             generation.close()
             run.note(**generation.writer.keep(run.path))
-        complete = not generation.stopped
+        # Calls that were given up may be answered the next time.
+        complete = not generation.stopped and not (generation.shortfall and run.counts()['failed'])
         if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
         if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
             with _told_apart(run): align_run(run, asked, embedder)
@@ -643,7 +660,8 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         if retry_failed: run.forget_failed()
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
                                                     run.facts.get('inherited', {})))
-        if not run.finished: _write_rows(run, asked, spending, session, watch or show_progress, embedder)
+        if not run.finished:
+            with _waits_told(run): _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
