@@ -174,6 +174,9 @@ _Concurrency = Annotated[int, _server('Most requests at a time. Fewer are made f
 _PerMinute = Annotated[int | None, _server('Most requests in a minute.', min=1, metavar='N', show_default=False)]
 _TokensPerMinute = Annotated[int | None, _server('Most tokens in a minute.', min=1, metavar='N', show_default=False)]
 _Timeout = Annotated[float, _server('Longest wait for a whole answer, in seconds.', min=0.1, metavar='X')]
+_Patience = Annotated[float, _server('How long to wait, in seconds, for a server that answers no call, before the '
+                                     'command ends; the same command then goes on where it was.', min=0,
+                                     metavar='SECONDS')]
 _WholeSchema = Annotated[bool, _server('Send bounds and patterns of strings with a schema too; vLLM and llama.cpp keep '
                                        'to them, others refuse them.', '--whole-schema')]
 _spend = partial(option, 'Spending')
@@ -196,7 +199,7 @@ _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever i
 PRESET_NAMES = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
-                                                    'tokens_per_minute', 'timeout', 'whole_schema')
+                                                    'tokens_per_minute', 'timeout', 'patience', 'whole_schema')
 OPTIONS = (*CHOICES, *FLAGS)
 
 
@@ -336,7 +339,7 @@ def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
 def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
     chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute',
-                                                    'key_variable', 'timeout', 'whole_schema')}
+                                                    'key_variable', 'timeout', 'patience', 'whole_schema')}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
     prices = asked.prices and read_toml(asked.prices, 'prices, such as [my-model], prompt = 0.15, completion = 0.60')
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
@@ -526,7 +529,8 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '',
               key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
-              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, max_calls: MaxCalls = None,
+              timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
+              max_calls: MaxCalls = None,
               max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
               retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
@@ -798,8 +802,8 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
               revision: _Revision = None, device: _Device = 'auto', dtype: _Dtype = 'auto', max_rows: _MaxRows = 64,
               base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
-              timeout: _Timeout = 120., whole_schema: _WholeSchema = False, prices: _Prices = None, out: _Out,
-              help_all: HelpAll = False) -> None:
+              timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
+              prices: _Prices = None, out: _Out, help_all: HelpAll = False) -> None:
     asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():

@@ -9,8 +9,11 @@ __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCos
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
 import contextlib
+import itertools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,11 +40,32 @@ def telling() -> Iterator[Callable[[str, float], None]]:
 # %% ../../nbs/cli/02_runs.ipynb #bf7f9997
 @contextlib.contextmanager
 def interruptible(out: Path, kept: Callable[[], str] | None = None) -> Iterator[None]:
-    """On Ctrl-C, say what is kept and how to go on."""
-    try: yield
+    """On Ctrl-C, say what is kept and how to go on; while that is done, a second does nothing, and a third ends it."""
+    try:
+        with _stopping(): yield
     except KeyboardInterrupt:
         complain(f'Stopped. {kept()}' if kept else _kept(out))
         raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    "Raise KeyboardInterrupt once, and let what it ends come to its end; in the main thread, which has the signals."
+    before, times = signal.getsignal(signal.SIGINT), itertools.count(1)
+    def stop(*signalled):
+        time = next(times)
+        if time == 1: raise KeyboardInterrupt
+        # Nothing that has a buffer: the signal may have come in the middle of a line.
+        if time == 2: return os.write(2, b'\nStopping: what is finished is being kept. Once more ends it at once.\n')
+        # Whatever is written now is written in transactions.
+        os._exit(130)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        return (yield)
+    signal.signal(signal.SIGINT, stop)
+    try: yield
+    finally:
+        # After the first, the others come while the program ends.
+        if next(times) == 1: signal.signal(signal.SIGINT, before)
 
 
 def _kept(out: Path) -> str:
@@ -140,6 +164,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     if done.lost.calls: say(lost_in_words(vars(done.lost)))
     show_stages(vars(done))
     if done.stopped: say(f'Stopped by the budget: {done.stopped}. The same command with a larger one goes on.')
+    elif done.shortfall and done.counts['failed']: complain(f'Not finished: {_given_up(done.counts)}.')
     for name in FILES: say(f'{done.out/name}')
 
 # %% ../../nbs/cli/02_runs.ipynb #18ee7b02
@@ -147,12 +172,22 @@ commands = typer.Typer()
 _Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False)]
 
 
+def _given_up(counts: Mapping[str, Any]) -> str:
+    "That calls were given up and rows are missing, and what to do."
+    failed = sum(counts['failed'].values())
+    return (f"rows are missing, and {failed:,} text{'s were' if failed > 1 else ' was'} lost with calls that were "
+            'given up; --retry-failed makes these calls again')
+
+
 def state(told: Mapping[str, Any], out: Path) -> str:
     """Say whether a run is finished, being written, or waits to be continued."""
-    if told['holder']: return f"Being written by {told['holder']}."
+    if told['holder']:
+        return ' '.join(filter(None, (f"Being written by {told['holder']}.", told.get('waiting'))))
     if told['finished']: return 'Finished.'
-    if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble']}"
-    return f'Not finished, and nobody is writing it. Go on: synthlab resume {out}'
+    go_on = f'Go on: synthlab resume {out}'
+    if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble'].rstrip('.')}. {go_on}"
+    if told.get('failed') and told.get('shortfall'): return f'Not finished: {_given_up(told)}. {go_on} --retry-failed'
+    return f'Not finished, and nobody is writing it. {go_on}'
 
 # %% ../../nbs/cli/02_runs.ipynb #904a73d4
 @commands.command('status', help='Show how far a run is, what it cost, and who is writing it. It may be '
@@ -239,6 +274,9 @@ def _moved(recipe: Mapping[str, Any], base_url: str | None, key_variable: str | 
                   'recipe.toml.')
 def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
             retry_failed: RetryFailed = False,
+            patience: Annotated[float | None, option('Server', 'How long to wait now, in seconds, for a server that '
+                                                     'answers no call.', min=0, metavar='SECONDS',
+                                                     show_default=False)] = None,
             device: Annotated[str | None, option('Teacher', 'Where the teacher runs now.', metavar='NAME',
                                                  show_default=False)] = None,
             base_url: Annotated[str | None, option('Server', 'Where the server is now, if the same model has moved; '
@@ -251,8 +289,9 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
     with user_errors():
         recipe = read_recipe(run)
         moved = _moved(recipe, base_url, key_variable)
+        if patience is not None: moved = (moved or recipe.get('machine', {}).get('chat', {})) | {'patience': patience}
         if moved and recipe['teacher'].get('kind') != 'chat':
-            raise ValueError(f"--base-url, --key-variable: the teacher of {run} is a model in this process, "
+            raise ValueError(f"--base-url, --key-variable, --patience: the teacher of {run} is a model in this process, "
                              f"{recipe['teacher']['name']}")
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():

@@ -43,7 +43,7 @@ from . import corrected_writer, generate as generation, rows, screening, targete
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
 from ..prompt.records import read_records, write_records
-from ..teacher.asking import FutileError, misfit
+from ..teacher.asking import FutileError, TeacherError, hearing_waits, misfit
 from ..teacher.budget import Budget, Estimate, Prices, Usage
 from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
 from ..tasks.gold import demonstration_pool, load_gold, read_table, text_doubts
@@ -746,6 +746,21 @@ def _refuse_unchecked(run: Run, asked: Resolved) -> None:
     if not found['flip_rate']['n']: refuse_futile(Share(0, 0), found['reasons'], asked.stages.correct.policy, least=1)
 
 
+@contextlib.contextmanager
+def _waits_told(run: Run) -> Iterator[None]:
+    "Keep in the run, and tell, what the teacher waits for, and why it could not go on."
+    def hear(text):
+        run.note(waiting=text)
+        if text: warnings.warn(text)
+    try:
+        with hearing_waits(hear): yield
+    except TeacherError as error:
+        run.note(trouble=f'{error}')
+        raise
+    finally:
+        if run.facts.get('waiting'): run.note(waiting='')
+
+
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -764,7 +779,8 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
             generation.close()
             run.note(**generation.writer.keep(run.path))
             note_findings(run, asked)
-        complete = not generation.stopped
+        # Calls that were given up may be answered the next time.
+        complete = not generation.stopped and not (generation.shortfall and run.counts()['failed'])
         if complete and asked.wrap: _refuse_unchecked(run, asked)
         if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
             with _told_apart(run): align_run(run, asked, embedder)
@@ -824,7 +840,7 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
                                                     run.facts.get('inherited', {})), lost_before(run.lost(), recipe))
         if not run.finished:
-            with _futile_calls_forgotten(run):
+            with _waits_told(run), _futile_calls_forgotten(run):
                 _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)

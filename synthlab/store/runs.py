@@ -468,8 +468,9 @@ class RunReader:
             `counts` returns them; `shortfall`; `extraction`, how the examples ended whose attributes were asked for;
             `aligned`, what alignment found; `steps`, calls made before the rows; `corrected`, what self-correction
             changed;
-            `trouble`, why the last session could not go on; `groups`; `calls`, as `CallStore.totals` returns them;
-            `lost`, calls in flight when a process ended; `usage`, as passed to `finish`; `finished`; `holder`, who is working on it; and `derivation`.
+            `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `groups`; `calls`, as
+            `CallStore.totals` returns them; `lost`, calls in flight when a process ended; `usage`, as passed to
+            `finish`; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
         names = {part: recipe[part]['name'] for part in ('method', 'task', 'teacher')}
@@ -477,7 +478,8 @@ class RunReader:
         if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
         return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts,
                 'shortfall': shortfall(recipe, counts), **{name: facts.get(name) for name in _DERIVED},
-                'trouble': facts.get('trouble', ''), 'groups': len(self.groups), 'calls': self.calls.totals(),
+                'trouble': facts.get('trouble', ''), 'waiting': facts.get('waiting', ''), 'groups': len(self.groups),
+                'calls': self.calls.totals(),
                 'lost': self.lost(), 'usage': facts.get('finished', {}).get('usage'), 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 

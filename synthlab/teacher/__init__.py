@@ -8,6 +8,6 @@ _HOMES = {
     'causal': ['CausalTeacher'],
     'chat': ['ChatTeacher'],
     'requests': ['Answer', 'Reply', 'Request', 'read_reply'],
-    'throttle': ['Limit', 'Throttle'],
+    'throttle': ['Limit', 'Outage', 'Throttle'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

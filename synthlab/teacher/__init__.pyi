@@ -12,4 +12,5 @@ from .requests import Reply as Reply
 from .requests import Request as Request
 from .requests import read_reply as read_reply
 from .throttle import Limit as Limit
+from .throttle import Outage as Outage
 from .throttle import Throttle as Throttle

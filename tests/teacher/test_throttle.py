@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthlab.teacher.throttle import (
-    LONGEST_PAUSE, Limit, Pace, Throttle, after_success, after_throttle, book, retry_after)
+    LONGEST_OWN_PAUSE, LONGEST_PAUSE, Limit, Pace, Throttle, after_success, after_throttle, book, retry_after)
 
 
 class Hurry(selectors.DefaultSelector):
@@ -105,7 +105,7 @@ def test_reaches_its_ceiling_and_no_more():
     assert peak == throttle.limit == 32 and took < 1.1*2000/32
 
 
-@pytest.mark.parametrize('share', [.02, .1])
+@pytest.mark.parametrize('share', [.02, .1, .2])
 def test_comes_back_after_refusals_at_random(share):
     "Refusals that have nothing to do with the number of calls lower the limit; it returns to the ceiling when they end."
     async def program(clock):
@@ -123,6 +123,43 @@ def test_comes_back_after_refusals_at_random(share):
         return seen
     seen = virtually(program)
     assert len(seen) == 1600 and min(seen) < 32 and seen[-1] == 32
+
+
+@pytest.mark.parametrize('share', [.02, .05, .1])
+def test_refusals_at_random_leave_most_of_the_level(share):
+    "A level that falls with each refusal would end at a few calls at once; the server takes any number."
+    async def program(clock):
+        throttle, rng = Throttle(64, clock=clock), random.Random(1)
+        async def call(n):
+            while True:
+                async with throttle() as slot:
+                    await asyncio.sleep(.1)
+                    if rng.random() >= share: return slot.success()
+                    slot.refused()
+        await asyncio.gather(*map(call, range(5000)))
+        return throttle, clock()
+    throttle, took = virtually(program)
+    assert took < 1.6*5000/64*.1/(1 - share)
+    settled = [limit for _, limit, _ in throttle.samples][5000:]
+    assert sum(settled)/len(settled) > 48
+
+
+def test_after_an_outage_the_level_is_soon_back():
+    async def program(clock):
+        throttle, seen = Throttle(64, clock=clock), []
+        async def call(n):
+            while True:
+                async with throttle() as slot:
+                    down = 5 <= clock() < 95
+                    seen.append((clock(), down))
+                    await asyncio.sleep(.01 if down else 1.)
+                    if down: slot.refused()
+                    else: return slot.success()
+        await asyncio.gather(*map(call, range(1500)))
+        return throttle, seen, clock()
+    throttle, seen, took = virtually(program)
+    assert took < 95 + LONGEST_OWN_PAUSE + 2*1500/64 and sum(down for _, down in seen) < 400
+    assert min(t for t, limit, _ in throttle.samples if t > 95 and limit == 64) < 95 + LONGEST_OWN_PAUSE + 12
 
 
 def test_nothing_is_sent_in_a_pause():
@@ -260,7 +297,7 @@ def test_the_level_stays_between_one_and_the_ceiling(events, ceiling):
 
 @pytest.mark.parametrize('headers, expected', [
     ({'retry-after': '3'}, 3.), ({'retry-after': ' 3 '}, 3.), ({'retry-after': '0.25'}, .25), ({'retry-after-ms': '1500', 'retry-after': '9'}, 1.5), ({}, None),
-    ({'retry-after': '-5'}, 0.), ({'retry-after': '1e9'}, LONGEST_PAUSE), ({'retry-after': 'nan'}, None), ({'retry-after': 'later'}, None), ({'retry-after': ''}, None),
+    ({'retry-after': '-5'}, None), ({'retry-after': '1e400'}, None), ({'retry-after': '-1e400'}, None), ({'retry-after-ms': '-1', 'retry-after': '2'}, 2.), ({'retry-after': '1e9'}, LONGEST_PAUSE), ({'retry-after': 'nan'}, None), ({'retry-after': 'later'}, None), ({'retry-after': ''}, None),
     ({'retry-after': 'Wed, 21 Oct 2015 07:28:10 GMT', 'date': 'Wed, 21 Oct 2015 07:28:00 GMT'}, 10.),
     ({'retry-after': 'Wed, 21 Oct 2015 07:28:00 GMT', 'date': 'Wed, 21 Oct 2015 07:28:10 GMT'}, 0.),
     ({'retry-after': 'Wed, 21 Oct 2099 07:28:00 GMT', 'date': 'Wed, 21 Oct 2015 07:28:00 GMT'}, LONGEST_PAUSE),
