@@ -569,10 +569,10 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     if sampling is not None and not isinstance(sampling, Sampling):
         raise ValueError(f'sampling must be a Sampling, as in Sampling(temperature=.8), got {sampling!r}')
     for name, place in (('out', out), ('fork', fork)): check_place(name, place)
-    if embedder is not None and not hasattr(embedder, 'encode'):
-        raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
     refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
                 embedder=None if duplicates == 'meaning' else embedder)
+    if isinstance(embedder, str) or embedder is not None and not hasattr(embedder, 'encode'):
+        raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)
