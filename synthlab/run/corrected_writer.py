@@ -161,7 +161,7 @@ class CorrectedWriter:
                 and not is_local(self.teacher))
 
     def _most(self, spending: Budget, done: int) -> int:
-        "Most groups of the next block: all where stages overlap, once a group's cost is known or if nothing is limited."
+        "Most groups of the next block: all where stages overlap, once a group's cost is known, or without limits."
         is_known = done or not any(spending.limits.values())
         return sys.maxsize if self.overlaps and is_known else self.block
 
