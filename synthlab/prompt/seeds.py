@@ -259,8 +259,8 @@ class SeedBank:
         number, self.steps['contexts'].kept = len(self._fresh) + len(self.under_way), len(self.contexts)
         if not self._is_sure(number, n): return None
         self.under_way[number], context = None, self._order[number % len(self._order)]
-        return seeds_request(self.strategy, context, self.per_call, self._by_context.get(context, ()), number, self.seed,
-                             token_length(self.teacher))
+        known, per_token = self._by_context.get(context, ()), token_length(self.teacher)
+        return seeds_request(self.strategy, context, self.per_call, known, number, self.seed, per_token)
 
     def _next_contexts(self) -> Request | None:
         "The next call for contexts: they are asked for one after the other, as each names those that are known."

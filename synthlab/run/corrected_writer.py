@@ -183,28 +183,28 @@ class CorrectedWriter:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
-        while block := list(islice(numbers, _block_size(spending, before, done, calls_each,
-                                                        self._most(spending, done)))):
+        def size(): return _block_size(spending, before, done, calls_each, self._most(spending, done))
+        while block := list(islice(numbers, size())):
             for number, rows in self._write_block(block, calls, spending):
                 yield number, rows
                 refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
             done += len(block)
 
     @property
-    def in_chains(self) -> bool:
+    def overlaps(self) -> bool:
         """Whether rows are corrected while others are written: with one teacher for both that takes single requests."""
         return (isinstance(self.writer, TextWriter) and self.teacher is self.config.teacher
                 and not is_local(self.teacher))
 
     def _most(self, spending: Budget, done: int) -> int:
-        "Most groups of the next block: in chains all, once it is known what a group costs or nothing is limited."
+        "Most groups of the next block: all where stages overlap, once a group's cost is known, or without limits."
         is_known = done or not any(spending.limits.values())
-        return sys.maxsize if self.in_chains and is_known else self.block
+        return sys.maxsize if self.overlaps and is_known else self.block
 
     def _write_block(self, block: Sequence[int], calls: MutableMapping,
                      spending: Budget) -> Iterator[tuple[int, list[dict] | None]]:
         "Make the corrected rows of some groups."
-        if self.in_chains: return (yield from self.writer.write(block, calls, spending, self.chain))
+        if self.overlaps: return (yield from self.writer.write(block, calls, spending, self.chain))
         written = dict(self.writer.write(block, calls, spending))
         yield from ((number, None) for number, rows in written.items() if rows is None)
         yield from self.correct({number: rows for number, rows in written.items() if rows is not None}, calls, spending)

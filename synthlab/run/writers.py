@@ -380,7 +380,10 @@ class TextWriter(Writer):
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget,
               chain: Callable[[int], RequestChain] | None = None) -> Iterator[tuple[int, list[dict] | None]]:
-        """Make the rows of calls by chains of requests, in order of completion; `chain` takes the place of `chain`."""
+        """Make the rows of calls by chains of requests, in order of completion.
+
+        `chain` makes the chain of a number; None takes the writer's own.
+        """
         with closing(in_chains(self.config.teacher, self.chains(numbers, chain or self.chain), calls,
                                spending)) as results:
             for result in results:
