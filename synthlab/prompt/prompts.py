@@ -6,6 +6,7 @@
 __all__ = ['RowPlace', 'group_places', 'RowPrompt', 'Prompts', 'FewShotPrompts', 'WrittenPrompts']
 
 # %% ../../nbs/prompt/04_prompts.ipynb #419a5a4d
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -40,9 +41,18 @@ class RowPlace(NamedTuple):
     turn: int = 0
 
 
-def group_places(labels: Sequence[str], group: int, repeats: int = 1) -> list[RowPlace]:
-    """Number the texts of a group: `repeats` spots of each label, label by label."""
-    return [RowPlace(label, group, repeat, group*repeats + repeat) for label in labels for repeat in range(repeats)]
+def group_places(labels: Sequence[str], group: int, repeats: int = 1, most: int = 0, seed: int = 0) -> list[RowPlace]:
+    """Number the texts of a group: `repeats` spots of each label, label by label.
+
+    Of more than `most` labels (0 for no limit) a group has a part, drawn anew for every turn of groups that has each
+    label once.
+    """
+    parts = math.ceil(len(labels)/(most or len(labels)))
+    turn, part = divmod(group, parts)
+    if parts > 1:
+        order = np.random.default_rng(derive_seed(seed, 'labels', turn)).permutation(len(labels))
+        labels = [labels[place] for place in sorted(np.array_split(order, parts)[part])]
+    return [RowPlace(label, group, repeat, turn*repeats + repeat) for label in labels for repeat in range(repeats)]
 
 # %% ../../nbs/prompt/04_prompts.ipynb #d1f8dc9c
 class RowPrompt(NamedTuple):

@@ -20,8 +20,8 @@ from ..prompt.prompts import FewShotPrompts, Prompts
 from ..prompt.targeted import TargetedPrompts
 from .targeted_writer import targeted_writer
 from synthlab.run.writers import (
-    GroupWriter, WriterConfig, TextWriter, Writer, check_group, check_length, check_teacher, groups_needed,
-    labels_in_turn,
+    GroupWriter, WriterConfig, TextWriter, Writer, check_group, check_length, check_teacher, labels_in_turn,
+    labels_that_fit,
     longest_prompt)
 from ..tasks.gold import demonstration_pool
 from ..tasks.task import Task, label_counts
@@ -214,8 +214,10 @@ def choose_writer(config: WriterConfig, max_rows: int = 64,
     check_teacher(s.decoder, s.teacher)
     if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1: return TextWriter(s)
     check_length(longest_prompt(s.task, s.teacher, s.prompts, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
-    check_group(s.decoder, s.task.label_names, max_rows, same_prompts=s.prompts.same)
-    return GroupWriter(s, max_rows, observe)
+    labels = s.task.label_names
+    most = s.labels_per_group or labels_that_fit(s.decoder, labels, max_rows, s.prompts.same)
+    check_group(s.decoder, labels[:most], max_rows, same_prompts=s.prompts.same)
+    return GroupWriter(replace(s, labels_per_group=most), max_rows, observe)
 
 # %% ../../nbs/run/05_generate.ipynb #cf8f8c14
 def usual_sampling(task: Task, teacher: Any) -> Sampling:
@@ -239,7 +241,7 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
              done: Iterable[tuple[int, list[dict]]] | Mapping[int, list[dict]] = (), observe: Callable | None = None,
              calls: MutableMapping | None = None, spending: Budget | None = None, wrap: Callable[[Writer], Writer]
-             | None = None, screen: Screen | None = None) -> Generation:
+             | None = None, screen: Screen | None = None, labels_per_group: int = 0) -> Generation:
     """Write n labelled texts, group by group.
 
     Parameters
@@ -270,7 +272,7 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
     proportions : mapping of str to float, or None
         Share of each label in the n rows; None is balanced.
     max_rows : int
-        Most rows in one forward pass; does not change the texts.
+        Most rows in one forward pass; does not change the texts unless a group of all labels has more.
     budget : int or None
         Most candidates, counting those of `done`; None is four times what is needed when nothing is rejected.
     done : mapping of int to list of dict, or iterable of pairs
@@ -285,6 +287,8 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
         Puts something between the writer and the quotas, such as the correction of labels.
     screen : Screen or None
         Rejects texts that may not be in the dataset; None rejects those that repeat an earlier row.
+    labels_per_group : int
+        Most labels of a group that is written together; 0 takes all, or as many as `max_rows` allows.
 
     Returns
     -------
@@ -309,9 +313,9 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
                                         shared_demonstrations)
     prompts.check(task)
     writer = choose_writer(WriterConfig(decoder, task, teacher, prompts, sampling or usual_sampling(task, teacher),
-                                        seed, recipe), max_rows, observe)
-    needed = groups_needed(quotas, decoder.repeats) if isinstance(writer,
-        GroupWriter) else len(labels_in_turn({label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
+                                        seed, recipe, labels_per_group), max_rows, observe)
+    needed = writer.extend(quotas) if isinstance(writer, GroupWriter) else len(labels_in_turn(
+        {label: math.ceil(rows/writer.size) for label, rows in quotas.items()}))
     writer, budget = wrap(writer) if wrap else writer, 4 * needed * writer.size if budget is None else budget
     if budget < needed * writer.size:
         raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: "

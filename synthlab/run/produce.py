@@ -7,8 +7,8 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'align_run', 'corrected_labels', 'note_findings', 'produce', 'Replay', 'recall', 'replay',
-           'calls_ahead', 'estimate', 'export_run', 'push_run']
+           'prepare_run', 'align_run', 'corrected_labels', 'grouping', 'note_findings', 'produce', 'Replay', 'recall',
+           'replay', 'calls_ahead', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -49,7 +49,7 @@ from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
 from ..tasks.gold import demonstration_pool, load_gold, read_table, text_doubts
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
-from .writers import check_teacher
+from .writers import GroupWriter, check_teacher
 from .generate import Generation, Screen, generate, usual_sampling
 from ..store.export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
 from .prepare import (
@@ -713,6 +713,12 @@ def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
         'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)}
 
 
+def grouping(run: RunReader, asked: Resolved) -> int:
+    """Find how many labels a group of a run has; 0 if the run has no group yet."""
+    # The first session settles it: another number of rows in a batch must not change the groups that follow.
+    return run.facts.get('labels_per_group', len(asked.wanted) if len(run.groups) else 0)
+
+
 def note_findings(run: Run, asked: Resolved) -> None:
     """Keep in a run what its rows have shown: what self-correction changed, and what a user must know."""
     if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
@@ -768,8 +774,11 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
         with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)):
             return warnings.warn(f'not all labels have attributes yet; {spending.reason}')
-        generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
-                           spending=spending, embedder=embedder)
+        with _told_apart(run):
+            generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
+                               spending=spending, embedder=embedder, labels_per_group=grouping(run, asked))
+        if isinstance(generation.writer, GroupWriter | CorrectedWriter) and generation.writer.config.parts > 1:
+            run.note(labels_per_group=generation.writer.config.labels_per_group)
         try:
             for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe),
                            sum(run.counts()['accepted'].values())):
@@ -916,7 +925,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}
         if not fresh: recipe = _without_key(recipe)
         asked = read_request(recipe, teacher, folder=out)
-        writer = begin(asked, prepared=recall(run)).writer
+        writer = begin(asked, prepared=recall(run), labels_per_group=grouping(run, asked)).writer
         # What was written, before labels were looked at.
         if asked.wrap: writer = writer.writer
         writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
@@ -1032,7 +1041,7 @@ def estimate(request: Mapping[str, Any] | Resolved, teacher: Any = None, out: st
     recipe, prices = asked.recipe, make_budget(asked.recipe).prices
     with open_run(out) if out else contextlib.nullcontext() as run:
         calls, settled = run.calls if run else {}, _settled(run, asked)
-        generation = begin(asked, prepared=settled)
+        generation = begin(asked, prepared=settled, labels_per_group=grouping(run, asked) if run else 0)
         writer, needed = generation.writer, generation.writer.extend(generation.left)
         if run: writer.recall(calls)
         numbers = range(min(needed, most))

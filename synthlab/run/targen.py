@@ -23,7 +23,7 @@ from .generate import generate
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import Strategy
 from ..tasks.task import Task, load_task
-from ..teacher.asking import TextTeacher
+from ..teacher.asking import FutileError, TextTeacher
 from ..teacher.budget import Budget
 
 # %% ../../nbs/run/11_targen.ipynb #0981b12f
@@ -179,8 +179,11 @@ class TarGEN:
             run = generate(FewGen(), self.task, self.teacher, n, sampling=self.sampling, seed=self.seed,
                            prompts=self.prompts, recipe='targen', proportions=proportions, budget=candidates,
                            calls=self.store, spending=self.budget, wrap=self._wrap)
-            rows = [row for group in run for row in group.rows]
+            rows, stopped = [], ''
+            try:
+                for group in run: rows += group.rows
+            except FutileError as error: stopped = f'{error}'
         steps = run.writer.bank.steps | {'rows': run.writer.step}
         if self.correction: steps['corrections'] = run.writer.corrections
         return Written(rows, dict(run.counts), run.shortfall, {name: step.to_dict() for name, step in steps.items()},
-                       self.budget.reason if run.stopped else '')
+                       self.budget.reason if run.stopped else stopped)

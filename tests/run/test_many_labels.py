@@ -6,9 +6,9 @@ import pytest
 from scripted_teacher import ScriptedTeacher
 from synthlab.correct.choices import Correction
 from synthlab.decode.sampling import Sampling
-from synthlab.run.produce import begin, check, estimate, make_config, produce, prompt_sizes
+from synthlab.run.produce import begin, check, estimate, make_config, produce, prompt_sizes, replay
 from synthlab.run.recipe import Recipe
-from synthlab.store.runs import open_run
+from synthlab.store.runs import RunError, open_run, read_rows
 from synthlab.tasks.task import Task
 from synthlab.teacher.causal import CausalTeacher
 
@@ -80,3 +80,31 @@ def test_the_advice_fits_the_request(pocket):
     long = [{'role': 'user', 'content': 'word '*1100}]
     [reply] = pocket.complete([Request(long, Sampling(8), create_model('Answer', label=(str, ...)))])
     assert 'max_new_tokens' not in reply.reason and 'longer context' in reply.reason
+
+
+# ---- groups of label subsets
+
+
+def test_groups_larger_than_a_batch_have_parts_of_the_labels(tmp_path):
+    narrow, task = CausalTeacher('pocket', max_rows=32), intents(77)
+    request = make_config(Recipe.corrsynth(shots=1), task, narrow, 154, sampling=Sampling(4, .95, .9), duplicates='keep')
+    done = made(request, tmp_path/'run', narrow)
+    with open_run(tmp_path/'run') as run: groups = [run.groups[number] for number in run.groups]
+    assert not done.shortfall and set(done.counts['accepted'].values()) == {2}
+    assert {len(rows) for rows in groups} == {25, 26} and all(len({row['label'] for row in rows}) == len(rows) for rows in groups)
+    for turn in range(0, len(groups) - 2, 3): assert sorted(row['label'] for rows in groups[turn:turn + 3] for row in rows) == sorted(task.label_names)
+    assert [{row['label'] for row in rows} for rows in groups[:3]] != [{row['label'] for row in rows} for rows in groups[3:6]]
+    assert 'each group has at most 26 of the 77 labels' in done.notices[0]
+    assert replay(tmp_path/'run', groups[4][3]['id'], narrow).same
+
+
+def test_another_batch_size_keeps_the_groups_of_a_run(tmp_path):
+    narrow, task = CausalTeacher('pocket', max_rows=8), intents(24)
+    def asked(max_rows, **limits):
+        return make_config(Recipe.corrsynth(shots=1), task, narrow, 48, sampling=Sampling(4, .95, .9), duplicates='keep', machine={'max_rows': max_rows, 'limits': limits})
+    made(asked(8), tmp_path/'whole', narrow)
+    for name in ('run', 'other'): assert made(asked(8, max_calls=2), tmp_path/name, narrow).stopped
+    made(asked(128), tmp_path/'run', narrow)
+    texts = [[row['text'] for row in read_rows(tmp_path/name)] for name in ('whole', 'run')]
+    assert texts[0] == texts[1] and len(texts[0]) == 48
+    with pytest.raises(RunError, match='has 8 rows, and max_rows is 4'): made(asked(4), tmp_path/'other', narrow)
