@@ -9,6 +9,7 @@ _HOMES = {
     'produce': ['Replay', 'Resolved', 'Result', 'check', 'estimate', 'export_run', 'make_config', 'push_run',
         'replay'],
     'recipe': ['Recipe', 'leave_one_out', 'load_recipe'],
+    'rows': ['judge_text'],
     'screening': ['Copies', 'NearRepeats', 'SameMeaning'],
     'stages': ['Stages'],
     'targen': ['TarGEN', 'Written'],

@@ -16,6 +16,7 @@ from .produce import replay as replay
 from .recipe import Recipe as Recipe
 from .recipe import leave_one_out as leave_one_out
 from .recipe import load_recipe as load_recipe
+from .rows import judge_text as judge_text
 from .screening import Copies as Copies
 from .screening import NearRepeats as NearRepeats
 from .screening import SameMeaning as SameMeaning
