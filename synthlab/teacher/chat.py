@@ -720,7 +720,9 @@ class ChatTeacher(TextTeacher):
         "The answer to a call, after as many attempts as it takes."
         while True:
             try: return await self._settle(call)
-            except _Again as error: fault = error
+            except _Again as error: fault = error.with_traceback(None)
+            # Its frames hold the reply, which may be of many megabytes.
+            fault.__context__ = None
             servers = self._note(call, fault)
             if end := self._end(call, fault): return end
             await self._rest(self._pause(call, fault, servers), servers and fault.wait is None)
