@@ -164,6 +164,10 @@ class CorrectedWriter:
                 f'it the label '
                 '(--blind), or keep the labels and mark the rows (--policy flag)')
 
+    def _refuse_futile(self) -> None:
+        "Stop a run whose corrections so far came to nothing."
+        refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
+
     def _count(self, row: dict[str, Any], votes: Sequence[Reply]) -> None:
         "Count the result of a correction."
         step = self.corrections
@@ -185,9 +189,11 @@ class CorrectedWriter:
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
         def size(): return _block_size(spending, before, done, calls_each, self._most(spending, done))
         while block := list(islice(numbers, size())):
-            for number, rows in self._write_block(block, calls, spending):
-                yield number, rows
-                refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
+            self._refuse_futile()
+            for place, found in enumerate(self._write_block(block, calls, spending), 1):
+                yield found
+                # In chains all groups may be one block.
+                if not place % self.block and place < len(block): self._refuse_futile()
             done += len(block)
 
     @property

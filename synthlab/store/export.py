@@ -24,7 +24,6 @@ from .calls import to_json
 from ..choice import CHOICES, make_choice
 from ..util import render, whole_file
 from ..tasks.task import Task, label_counts
-from ..tasks.trust import trust_notice
 
 # %% ../../nbs/store/02_export.ipynb #8c63c229
 def valid_text(text: str) -> str:
@@ -260,11 +259,6 @@ def _licence(teacher: Mapping[str, Any]) -> str | None:
     return teacher.get('licence') or (_POCKET_LICENCE if is_ours else None)
 
 
-def _trust(recipe: Mapping[str, Any]) -> str:
-    "How far the teacher in the package can be trusted on this task; empty without the whole task."
-    return trust_notice(Task(**recipe['task']), recipe['teacher']) if 'instruction' in recipe['task'] else ''
-
-
 def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: Mapping[str, str] = {},
                  usage: Mapping[str, Any] = {}, facts: Mapping[str, Any] = {}, file: str = 'dataset.parquet') -> Any:
     """Write the dataset card: the request, its result, how to load it.
@@ -301,7 +295,6 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         loader={'csv': 'csv', 'jsonl': 'json'}.get(file.rsplit('.', 1)[-1], 'parquet'),
         task={'name': task['name'], 'description': task.get('description')}, method=method,
         teacher={'name': teacher['name'], 'revision': teacher.get('revision')}, licence=_licence(teacher),
-        trust=_trust(recipe),
         served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'),
         samples=[(label, ' '.join(text.split())) for label, text in samples.items()], calls=_used(usage),
         extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',

@@ -1,4 +1,5 @@
 "On a task that `pocket` was not trained for, one sentence says how far its rows can be trusted, with measured figures."
+from types import SimpleNamespace
 import hashlib
 import json
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from synthlab.store.export import dataset_card
 from synthlab.tasks.task import Task, load_task, task_names
+from synthlab.run.notices import run_notices
 from synthlab.tasks.trust import is_trained_for, pocket_figures, trust_notice
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +45,10 @@ def test_the_sentence_has_the_figures_and_only_pocket_gets_it():
     assert trust_notice(OWN, 'gpt2') == trust_notice(OWN, {'name': 'pocket', 'base_url': 'http://localhost:8000/v1'}) == ''
 
 
-def test_it_is_in_the_card():
-    def card(task): return str(dataset_card({'n': 2, 'task': task.model_dump(mode='json'), 'method': {'name': 'fewgen'}, 'teacher': {'name': 'pocket'}},
-                                            {'candidates': 2, 'accepted': dict.fromkeys(task.label_names, 1), 'rejected': {}, 'failed': {}}))
-    assert 'was not trained for' in card(OWN) and 'How far to trust it' not in card(load_task('sst2'))
+def test_it_is_a_notice_of_the_run_and_so_in_the_card():
+    def told(task):
+        recipe = {'n': 2, 'task': task.model_dump(mode='json'), 'method': {'name': 'fewgen'}, 'teacher': {'name': 'pocket'}}
+        notices = run_notices(SimpleNamespace(recipe=recipe, facts={}))
+        counts = {'candidates': 2, 'accepted': dict.fromkeys(task.label_names, 1), 'rejected': {}, 'failed': {}}
+        return str(dataset_card(recipe, counts, facts={'notices': notices}))
+    assert 'was not trained for' in told(OWN) and 'was not trained for' not in told(load_task('sst2'))
