@@ -233,7 +233,7 @@ evaluate g-good.csv --student-recipe quik | no recipe 'quik'                    
 evaluate g-good.csv --extractor ruls | there is no extractor 'ruls'                | give rules
 evaluate g-good.csv --seeds 0 | --seeds 0                                          | greater than or equal to 1
 evaluate g-good.csv --most 1 | --most 1                                            | greater than or equal to 10
-evaluate g-good.csv --gold nowhere.csv | --gold nowhere.csv: no such file          | name one that is there
+evaluate g-good.csv --gold nowhere.csv | --gold nowhere.csv: no such file          | did you mean
 evaluate g-good.csv --out afile | out = 'afile': afile is a file                   | choose another name
 evaluate g-good.csv --out afile/x.html | afile is a file                           | choose another name
 compare g-good.csv      | needs two runs or more, or other datasets                | got 1
