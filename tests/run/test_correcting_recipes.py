@@ -51,7 +51,7 @@ def test_the_command_asks_a_server_for_the_labels(tmp_path, monkeypatch, capfd):
         assert main(asked) == 0
         assert server.bodies[-1]['model'] == 'judge' and main(['resume', f'{tmp_path}/run']) == 0
     told = tomllib.loads((tmp_path/'run'/'recipe.toml').read_text())
-    assert told['corrector']['name'] == 'judge' and told['method']['correct'] == {'choice': 'self-correction', 'show_label': False, 'show_explanation': False, 'votes': 1, 'policy': 'flag'}
+    assert told['corrector']['name'] == 'judge' and told['method']['correct'] == {'choice': 'self-correction', 'show_label': False, 'show_explanation': False, 'votes': 1, 'policy': 'flag', 'none_fits': False}
     with open_run(tmp_path/'run') as run: rows, corrected = list(run.rows()), run.facts['corrected']
     assert all(row['label'] == row['label_target'] for row in rows) and {row['flipped'] for row in rows} == {True, False} and sum(map(sum, corrected['counts'])) == len(rows)
     assert 'Self-correction' in capfd.readouterr().out and main([*asked[:-1], f'{tmp_path}/other', '--corrector-url', server.url, '--votes', '0']) == 2
