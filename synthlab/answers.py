@@ -197,8 +197,8 @@ def is_empty(text: str) -> bool:
 # %% ../nbs/05_answers.ipynb #fcc0274a
 # Least share of a text that its whole sentences must have.
 LEAST_WHOLE = .5
-_END = re.compile(r'(?:(?<!\b\w)(?<!\b(?:mr|ms|dr|st|vs|no|co|jr|sr))(?<!\b(?:mrs|inc|ltd|etc|rep|sen|gov|gen))(?<!\bcorp)'
-                  r'[.…]|[!?])[.!?]{0,3}["”’\')\]]{0,3}(?=\s|\Z)|[。！？][」』”]?', re.IGNORECASE)
+_END = re.compile(r'(?:(?<!\b\w)(?<!\b(?:mr|ms|dr|st|vs|no|co|jr|sr))(?<!\b(?:mrs|inc|ltd|etc|rep|sen|gov|gen))'
+                  r'(?<!\bcorp)[.…]|[!?])[.!?]{0,3}["”’\')\]]{0,3}(?=\s|\Z)|[。！？][」』”]?', re.IGNORECASE)
 
 
 def whole_sentences(text: str) -> str:

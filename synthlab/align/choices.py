@@ -58,8 +58,8 @@ def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, l
     known = [rows[:2000] for rows in R]
     judge = GoldClassifier().fit(np.concatenate(known), np.repeat(names, list(map(len, known))))
     right = np.array(judge.predict(S)) == np.asarray(labels)
-    return {'labels_uniform': float(np.average(right, weights=before)), 'labels': float(np.average(right, weights=after)),
-            'judge_rows': judge.n_, 'chance': 1/len(names)}
+    return {'labels_uniform': float(np.average(right, weights=before)),
+            'labels': float(np.average(right, weights=after)), 'judge_rows': judge.n_, 'chance': 1/len(names)}
 
 
 def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

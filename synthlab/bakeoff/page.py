@@ -68,7 +68,8 @@ def _mean_view(found: Mapping[str, Any] | None, name: str, best: bool = False, s
 def _seeds_view(found: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
     "The number of seeds that the means of a line are of."
     numbers = sorted({one['n'] for one in found if one})
-    return {'value': '–'.join(map(str, dict.fromkeys([*numbers[:1], *numbers[-1:]]))) or '–', 'interval': '', 'best': False}
+    ends = dict.fromkeys([*numbers[:1], *numbers[-1:]])
+    return {'value': '–'.join(map(str, ends)) or '–', 'interval': '', 'best': False}
 
 
 def result_tables(record: Mapping[str, Any], differences: bool = False) -> list[dict[str, Any]]:
@@ -81,7 +82,8 @@ def result_tables(record: Mapping[str, Any], differences: bool = False) -> list[
         return _mean_view(kept[name].get(recipe), name, best, signed=differences)
     def line(recipe: str, measures: Sequence[str]) -> dict[str, Any]:
         seeds = _seeds_view(kept[name].get(recipe) for name in measures)
-        return {'name': recipe, 'gold': recipe in references, 'cells': [seeds, *(cell(recipe, name) for name in measures)]}
+        cells = [seeds, *(cell(recipe, name) for name in measures)]
+        return {'name': recipe, 'gold': recipe in references, 'cells': cells}
     names, note = (recipes[1:], f'minus {recipes[0]}, paired by seed') if differences else (recipes + references, '')
     return [{'title': title, 'note': note, 'heads': ['seeds', *(_heading(name) for name in measures)],
              'lines': [line(name, measures) for name in names]} for title, measures in TABLES.items()]
@@ -168,8 +170,8 @@ def sizes_in_words(record: Mapping[str, Any]) -> str:
     """Say on how many rows a bake-off was measured, and what the judge of labels has learnt from."""
     sizes = record['sizes']
     judge = (f"Labels kept: says a judge that has learnt from {sizes['judge']:,} gold rows. " if sizes['judge'] else '')
-    return (f"Students are scored on {sizes['test']:,} gold rows. Mixed: with {sizes['mixed']:,} gold rows, the same for "
-            f"all recipes of a seed. {judge}Self-BLEU, distinct-2, entities, Vendi and coverage are measured on "
+    return (f"Students are scored on {sizes['test']:,} gold rows. Mixed: with {sizes['mixed']:,} gold rows, the same "
+            f"for all recipes of a seed. {judge}Self-BLEU, distinct-2, entities, Vendi and coverage are measured on "
             f"{sizes['compared']:,} rows of each cell, because they drift with the number of texts; the others on all "
             f"rows.")
 
@@ -191,7 +193,8 @@ def bakeoff_html(record: Mapping[str, Any]) -> str:
     return page_html('bakeoff.html', {
         'title': f"{record['task']}: {len(recipes)} recipes at {record['budget']:,} tokens", 'record': record,
         'contents': [(name, name.capitalize()) for name in ('results', 'differences', 'cost', 'samples', 'provenance')],
-        'words': in_words(record), 'sizes': sizes_in_words(record), 'faults': _faults(record), 'figures': _figures(record),
+        'words': in_words(record), 'sizes': sizes_in_words(record), 'faults': _faults(record),
+        'figures': _figures(record),
         'tables': result_tables(record), 'differences': result_tables(record, differences=True) if recipes[1:] else [],
         'cost': [table('Cost of a cell', partial(cost_line, record)),
                  table('Texts of a cell', partial(_count_line, record))],

@@ -132,9 +132,10 @@ def winners(values: Mapping[str, Mapping[int, float]], better: str) -> list[str]
 
     `values` are those of each recipe by seed; `better` is "higher", "lower", or empty.
     """
-    sign = {'higher': 1, 'lower': -1}.get(better)
+    sign = {'higher': 1, 'lower': -1}.get(better, 0)
     means = {recipe: round(over_seeds(found.values())['mean'], 12) for recipe, found in values.items()}
-    best = [recipe for recipe, mean in means.items() if sign and sign*mean == max(sign*other for other in means.values())]
+    most = max((sign*mean for mean in means.values()), default=0)
+    best = [recipe for recipe, mean in means.items() if sign and sign*mean == most]
     others = [recipe for recipe in means if recipe not in best]
     if not (best and others): return []
     second = max(others, key=lambda recipe: sign*means[recipe])

@@ -560,8 +560,8 @@ _GoldSpec = Annotated[str | None, _judge('Real rows: a folder under SYNTHLAB_GOL
 _GoldTrain = Annotated[str | None, _judge('Real rows to train on, where --gold has no part train.', metavar='SPEC',
                                           show_default=False)]
 _pupil = partial(option, 'Student')
-_Student = Annotated[str, _pupil('Who learns from the dataset: "probe" (linear, on embeddings), "minilm" (fine-tuned), a '
-                                 'folder, a Hub name, or "none". "auto": probe for fewer than 300 rows, else minilm.',
+_Student = Annotated[str, _pupil('Who learns from the dataset: "probe" (linear, on embeddings), "minilm" (fine-tuned), '
+                                 'a folder, a Hub name, or "none". "auto": probe for fewer than 300 rows, else minilm.',
                                  metavar='MODEL')]
 _StudentRecipe = Annotated[str, _pupil('How it is trained: quick (for small models on a CPU), corrsynth (as in that '
                                        'paper), attrprompt, targen, synalign.', metavar='NAME')]
@@ -600,7 +600,8 @@ def _not_measured(lines: Iterable[Mapping[str, Any]], names: Sequence[str]) -> l
         lacking = {name: entry['skipped'] for name, entry in zip(names, line['entries']) if 'skipped' in entry}
         for reason in dict.fromkeys(lacking.values()):
             of = [name for name, other in lacking.items() if other == reason]
-            reasons.setdefault(reason, []).append(line['name'] + (f" of {' and '.join(of)}" if len(of) < len(names) else ''))
+            which = f" of {' and '.join(of)}" if len(of) < len(names) else ''
+            reasons.setdefault(reason, []).append(line['name'] + which)
     return [f"Not measured: {', '.join(found)}: {reason}" for reason, found in reasons.items()]
 
 
@@ -755,7 +756,8 @@ def _show_contest(done: Any) -> None:
         rows = []
         for line in table['lines']:
             cells = [f"{cell['value']} {cell['interval']}".strip() + ' ●'*cell['best'] for cell in line['cells']]
-            rows.append([Text(str(cell), style='dim' if line['gold'] else '') for cell in (shown(line['name']), *cells)])
+            style = 'dim' if line['gold'] else ''
+            rows.append([Text(str(cell), style=style) for cell in (shown(line['name']), *cells)])
         show_table(grid(table['title'], 'recipe', *table['heads'], right=range(1, 1 + len(table['heads']))), rows,
                    'in the page')
     costs = {recipe: cost_line(done.record, recipe) for recipe in done.record['recipes']}

@@ -185,7 +185,8 @@ def state(told: Mapping[str, Any], out: Path) -> str:
         return ' '.join(filter(None, (f"Being written by {told['holder']}.", told.get('waiting'))))
     if told['finished']: return 'Finished.'
     go_on = f'Go on: synthlab resume {out}'
-    if told.get('trouble'): return f"Not finished. The last time it could not go on: {told['trouble'].rstrip('.')}. {go_on}"
+    if trouble := told.get('trouble'):
+        return f"Not finished. The last time it could not go on: {trouble.rstrip('.')}. {go_on}"
     if told.get('failed') and told.get('shortfall'): return f'Not finished: {_given_up(told)}. {go_on} --retry-failed'
     return f'Not finished, and nobody is writing it. {go_on}'
 
@@ -291,8 +292,8 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
         moved = _moved(recipe, base_url, key_variable)
         if patience is not None: moved = (moved or recipe.get('machine', {}).get('chat', {})) | {'patience': patience}
         if moved and recipe['teacher'].get('kind') != 'chat':
-            raise ValueError(f"--base-url, --key-variable, --patience: the teacher of {run} is a model in this process, "
-                             f"{recipe['teacher']['name']}")
+            raise ValueError(f"--base-url, --key-variable, --patience: the teacher of {run} is a model in this "
+                             f"process, {recipe['teacher']['name']}")
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():
         done = carry_out(recipe, run, retry_failed=retry_failed)

@@ -252,7 +252,8 @@ def _scored(m: Material, train: Rows) -> Metric:
 def _trained(m: Material) -> Any:
     "The student that describes single rows; a probe has no epochs."
     student = getattr(m.student, 'many', m.student)
-    _need(getattr(student, 'random', True), f'{student!r} does not learn in epochs: name a student that is fine-tuned (--student minilm)')
+    _need(getattr(student, 'random', True),
+          f'{student!r} does not learn in epochs: name a student that is fine-tuned (--student minilm)')
     return student
 
 
@@ -328,8 +329,8 @@ def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any =
                  provenance: Mapping[str, Any] = {}, progress: bool = True, lessons_from: str = '') -> dict[str, Any]:
     """Measure a dataset in every way that the material allows: the record as plain data, ready for JSON.
 
-    The arguments are those of `measure.quality.evaluate` and of `Material`. `pairs` of None takes as many as the rows and
-    equally many gold rows both have; `counts` says how the candidates of a run ended, and None counts the rows.
+    The arguments are those of `measure.quality.evaluate` and of `Material`. `pairs` of None takes as many as the rows
+    and equally many gold rows both have; `counts` says how the candidates of a run ended, and None counts the rows.
     Raises CannotMeasure if there are no rows, ValueError for an unknown extractor.
     """
     rows, start = as_rows(rows), time.perf_counter()

@@ -302,8 +302,8 @@ class Targeted(Prompting):
         from synthlab.prompt.targeted import TargetedPrompts
         from synthlab.tasks.strategies import find_strategy
         if task.targen and self.seed_use != 'verbatim':
-            raise ValueError(f'seed_use = "{self.seed_use}" is for tasks without a table [targen], and {task.name!r} has '
-                             'one: list there, under contain, the parts of a seed that must occur word for word')
+            raise ValueError(f'seed_use = "{self.seed_use}" is for tasks without a table [targen], and {task.name!r} '
+                             'has one: list there, under contain, the parts of a seed that must occur word for word')
         strategy = find_strategy(task).for_chat(False, verbatim=self.seed_use == 'verbatim')
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()

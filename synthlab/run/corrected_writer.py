@@ -53,9 +53,9 @@ def refuse_futile(flips: Share, faults: Mapping[str, int], policy: str = 'relabe
     if flips.n and policy == 'flag' or not (why := futility(flips, sum(faults.values()), least)): return
     fault = max(joined := join_reasons(faults), key=joined.get, default='')
     cure = f' ({fault}). Remove the cause and run the same again, or' if not flips.n else '. Read some rows, and'
-    raise FutileError(f'{why}{cure} take another corrector (--corrector), do not tell it the label (--blind), only mark '
-                      'rows (--policy flag), or leave the labels as they are (--correct none): in another folder with '
-                      '--fork, which asks for no text again')
+    raise FutileError(f'{why}{cure} take another corrector (--corrector), do not tell it the label (--blind), only '
+                      'mark rows (--policy flag), or leave the labels as they are (--correct none): in another folder '
+                      'with --fork, which asks for no text again')
 
 # %% ../../nbs/run/04_corrected_writer.ipynb #aee4980d
 class CorrectedWriter:

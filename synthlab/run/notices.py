@@ -49,8 +49,8 @@ def label_subsets(run: RunReader) -> str:
     most = run.facts.get('labels_per_group')
     if not most: return ''
     labels = sum(rows > 0 for rows in asked_rows(run.recipe | {'n': texts_wanted(run.recipe)}).values())
-    return (f'each group has at most {most} of the {labels} labels, as a batch holds no more rows (--max-rows), and all '
-            'labels come equally often')
+    return (f'each group has at most {most} of the {labels} labels, as a batch holds no more rows (--max-rows), and '
+            'all labels come equally often')
 
 # %% ../../nbs/run/00_notices.ipynb #0bc920ad
 def untrained_teacher(run: RunReader) -> str:

@@ -396,8 +396,8 @@ _CURES = {
     'rows': 'show fewer or shorter examples (--shots), or take a smaller max_new_tokens or a teacher with a longer '
             'context',
     'attributes of examples': 'take shorter real rows, or a teacher with a longer context',
-    'contexts and seeds': 'ask for fewer at a time (--context-batch, --seeds-per-call), or take a teacher with a longer '
-                          'context',
+    'contexts and seeds': 'ask for fewer at a time (--context-batch, --seeds-per-call), or take a teacher with a '
+                          'longer context',
     'corrections': 'take a corrector with a longer context (--corrector), or leave the labels as they are '
                    '(--correct none)'}
 
@@ -549,7 +549,8 @@ def derivation(*kinds: type) -> str:
 def prompts_name(chat: bool) -> str:
     """Fingerprint the package's templates for chat models or for base models: 16 hexadecimal digits."""
     paths = sorted((path for path in (files('synthlab')/'resources'/'prompts').iterdir()
-                    if path.name.endswith('.jinja') and path.name.startswith('chat_') == chat), key=lambda path: path.name)
+                    if path.name.endswith('.jinja') and path.name.startswith('chat_') == chat),
+                   key=lambda path: path.name)
     digest = hashlib.sha256()
     for path in paths: digest.update(f"{path.name}\0{path.read_text(encoding='utf-8')}\0".encode())
     return digest.hexdigest()[:16]

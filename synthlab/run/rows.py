@@ -122,6 +122,7 @@ def make_rows(plan: DecodePlan, row_prompts: Sequence[RowPrompt], completions: S
         told = {'tokens': len(completion.token_ids)} | {key: round(getattr(completion, key), 3) for key in ('steps',
             'mask_share', 'kl', 'live_contrast')}
         return make_row(common, plan.name, member, row_prompt, plan.prompts[member], text,
-                        told | {'finish_reason': completion.finish_reason, 'cleaned': ', '.join(cleaned) or None}, reason)
+                        told | {'finish_reason': completion.finish_reason, 'cleaned': ', '.join(cleaned) or None},
+                        reason)
     return [row(m, row_prompt, completion) for m, (row_prompt, completion) in enumerate(zip(row_prompts, completions,
         strict=True))]

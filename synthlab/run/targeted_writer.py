@@ -86,7 +86,8 @@ class TargetedWriter(TextWriter):
 
     def drafts(self) -> Iterator[tuple[str, Any, Request]]:
         teacher = self.config.teacher
-        for request in self.bank.ahead(self._needed(range(len(self.row_places)))): yield 'contexts and seeds', teacher, request
+        for request in self.bank.ahead(self._needed(range(len(self.row_places)))):
+            yield 'contexts and seeds', teacher, request
         for label in self.config.task.label_names:
             for layout in self.strategy.layouts(label)[:1]:
                 yield 'rows', teacher, self._ask(Job(0, label, self.bank.draft(), layout))

@@ -110,16 +110,16 @@ class Database(sqlite3.Connection):
         "Write the content again, which an open file still has; what to say about it."
         if not self.path.parent.is_dir(): return f'{self.path.parent} was removed while it was written: nothing is left'
         if changed != self.path:
-            return (f'{changed} was removed or replaced while it was in use. Nothing is lost, {self.path.name} holds all '
-                    'that was finished: run the same again to go on')
+            return (f'{changed} was removed or replaced while it was in use. Nothing is lost, {self.path.name} holds '
+                    'all that was finished: run the same again to go on')
         target = self.path.with_name(f'{self.path.name}.saved') if self.path.exists() else self.path
         with whole_file(target) as part, contextlib.closing(sqlite3.connect(part)) as copy: self.backup(copy)
         # Its log would be taken for that of the file which has the name now.
         if _file_number(_log(self.path)) == self._files[_log(self.path)]:
             for ending in ('-wal', '-shm'): self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         if target == self.path:
-            return (f'{self.path} was removed while it was in use. It was written again with all that was finished: run '
-                    'the same again to go on')
+            return (f'{self.path} was removed while it was in use. It was written again with all that was finished: '
+                    'run the same again to go on')
         return (f'{self.path} was replaced by another file while it was in use. All that was finished is in {target}: '
                 f'give {target.name} the name {self.path.name}, and run the same again to go on')
 

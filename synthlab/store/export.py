@@ -298,8 +298,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'),
         samples=[(label, ' '.join(text.split())) for label, text in samples.items()], calls=_used(usage),
         extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',
-        corrected=corrected, notices=facts.get('notices') or [], corrector=recipe.get('corrector', teacher)['name'], policy=method.get('correct',
-        {}).get('policy'),
+        corrected=corrected, notices=facts.get('notices') or [], corrector=recipe.get('corrector', teacher)['name'],
+        policy=method.get('correct', {}).get('policy'),
         matrix=[[name, *line] for name, line in zip(corrected['labels'], corrected['counts'])] if corrected else [],
         request=tomli_w.dumps({k: v for k, v in recipe.items() if k != 'task'}),
         citation='\n\n'.join(_papers()[name] for name in cited(method)), **numbers))

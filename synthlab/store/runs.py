@@ -26,8 +26,8 @@ import tomli_w
 from filelock import FileLock, Timeout, lock_descriptor
 
 from .calls import (
-    CALLS_SCHEMA, INSERT_CALL, CallStore, SentCalls, StoreError, check_database, check_version, checked_line, explained, line_hash,
-    open_database, readable_calls, reading, to_json)
+    CALLS_SCHEMA, INSERT_CALL, CallStore, SentCalls, StoreError, check_database, check_version, checked_line, explained,
+    line_hash, open_database, readable_calls, reading, to_json)
 from .export import asked_rows, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet
 from ..util import join_reasons, whole_file
 from ..tasks.task import STATUSES
@@ -154,11 +154,11 @@ DATASET_FILES = ('dataset.parquet', 'dataset.jsonl', 'dataset.csv', 'README.md',
                  'seeds.jsonl')
 # Real rows that were passed in Python, and the files in which a run keeps them.
 KEPT, KEPT_GOLD, KEPT_COPIES = 'kept in the run', 'gold.jsonl', 'decontaminate.jsonl'
-RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'run.sent', 'recipe.toml', KEPT_GOLD,
-             KEPT_COPIES)
+RUN_FILES = (*DATASET_FILES, 'run.db', 'run.db-wal', 'run.db-shm', 'run.db-journal', 'run.sent', 'recipe.toml',
+             KEPT_GOLD, KEPT_COPIES)
 _BEGUN = ('run.db.part', 'run.db.part-wal', 'run.db.part-shm', 'run.db.part-journal')
-_LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'run.sent', 'recipe.toml.part', 'run.db-wal', 'run.db-shm', 'run.db-journal',
-                    *_BEGUN}
+_LEFT_BY_A_CRASH = {'run.lock', 'run.writer', 'run.sent', 'recipe.toml.part', 'run.db-wal', 'run.db-shm',
+                    'run.db-journal', *_BEGUN}
 
 
 def _check_folder(path: Path) -> None:
@@ -468,8 +468,8 @@ class RunReader:
             `counts` returns them; `shortfall`; `extraction`, how the examples ended whose attributes were asked for;
             `aligned`, what alignment found; `steps`, calls made before the rows; `corrected`, what self-correction
             changed;
-            `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `groups`; `calls`, as
-            `CallStore.totals` returns them; `lost`, calls in flight when a process ended; `usage`, as passed to
+            `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `groups`; `calls`,
+            as `CallStore.totals` returns them; `lost`, calls in flight when a process ended; `usage`, as passed to
             `finish`; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts

@@ -203,7 +203,8 @@ def spec_of(task: Task, chat: bool = False, verbatim: bool = True) -> Targeted:
     longest, style = max(200, 8*task.max_new_tokens), task.attributes.get('style')
     written, rules = 'the text', ['It does not name its label.']
     # A word has about six characters with its space, so that prompt and schema agree.
-    if chat: written, rules = f'the finished text, at most {longest//6} words', ['It shows its label without naming it.']
+    if chat:
+        written, rules = f'the finished text, at most {longest//6} words', ['It shows its label without naming it.']
     elif verbatim: rules = ['The text contains the subject word for word.', *rules]
     return Targeted(contexts='a place, a time or an occasion in which such a text could be written',
                     seeds='something that such a text could speak of, whatever its label',
@@ -433,7 +434,8 @@ def label_lines(task: Task) -> str:
     "The labels of a task for a prompt: a line for each with its meaning, or the names alone if there are many."
     names = quoted(task.label_names)
     if len(names) > MOST_DESCRIBED: return ', '.join(names)
-    return '\n'.join(f'- {": ".join(filter(None, (name, meaning_of(label))))}' for name, label in zip(names, task.labels))
+    return '\n'.join(f'- {": ".join(filter(None, (name, meaning_of(label))))}'
+                     for name, label in zip(names, task.labels))
 
 
 def about(task: Task) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def trust_notice(task: Task, teacher: Mapping[str, Any] | str) -> str:
     about = {'name': teacher} if isinstance(teacher, str) else teacher
     if about['name'] != 'pocket' or 'base_url' in about or is_trained_for(task): return ''
     f = pocket_figures()
-    return (f"pocket was not trained for the task {task.name!r}: of the texts that it wrote for {f['tasks']} such tasks, "
-            f"{f['share']:.0%} had the label that was asked for ({f['lowest']:.0%} to {f['highest']:.0%} by task), where "
-            f"chance is {f['chance']:.0%} ({f['texts']:,} texts, {f['date']}; the judge is right on {f['judge']:.0%} of "
-            f"real ones). Take another model (--teacher) for rows that make sense")
+    return (f"pocket was not trained for the task {task.name!r}: of the texts that it wrote for {f['tasks']} such "
+            f"tasks, {f['share']:.0%} had the label that was asked for ({f['lowest']:.0%} to {f['highest']:.0%} by "
+            f"task), where chance is {f['chance']:.0%} ({f['texts']:,} texts, {f['date']}; the judge is right on "
+            f"{f['judge']:.0%} of real ones). Take another model (--teacher) for rows that make sense")

@@ -227,7 +227,8 @@ class _Dispatcher:
         if self.faults is None: return
         self.faults[error] += 1
         if self.faults.total() >= MOST_ALIKE and len(joined := join_reasons(self.faults)) == 1:
-            raise FutileError(f'all of the first {self.faults.total()} calls failed in the same way: {next(iter(joined))}')
+            raise FutileError(f'all of the first {self.faults.total()} calls failed in the same way: '
+                              f'{next(iter(joined))}')
 
     def hand_out(self) -> Iterator[tuple[int, dict | None, bool]]:
         "All that is ready."
@@ -469,8 +470,8 @@ class TextTeacher(ABC):
         Parameters
         ----------
         requests : iterable of Request or None
-            Taken one by one as there is room, in the thread that runs this generator. If it has a method `sent`, that may
-            be called with a place when a request goes out that costs money. None asks to finish something
+            Taken one by one as there is room, in the thread that runs this generator. If it has a method `sent`, that
+            may be called with a place when a request goes out that costs money. None asks to finish something
             that
             is under way before the next is taken; it takes a place of its own.
 

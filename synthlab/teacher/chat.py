@@ -161,7 +161,8 @@ def _sizes(request: Request) -> list[int]:
 def adapted(dialect: Dialect, body: Mapping[str, Any], message: str) -> Dialect:
     """Return the dialect learnt from a server's complaint about a body; the same if it is about something else."""
     # Templates of some models refuse a system turn, in these words.
-    if body['messages'][0]['role'] == 'system' and re.search(r'(?i)system (role|message|prompt)|must alternate', message):
+    refused = re.search(r'(?i)system (role|message|prompt)|must alternate', message)
+    if refused and body['messages'][0]['role'] == 'system':
         return replace(dialect, system=False)
     if not re.search(r'(?i)unsupported|not support|not compatible|unrecognized|unknown|instead', message):
         return dialect
@@ -684,7 +685,8 @@ class ChatTeacher(TextTeacher):
 
     def _silence(self, lasts: float, error: _Again) -> str:
         "That nobody was answered, and for how long."
-        return f'{self.address} has answered no call for {lasts:.3g} s (patience: {self.patience:g} s), the last: {error}'
+        return (f'{self.address} has answered no call for {lasts:.3g} s (patience: {self.patience:g} s), '
+                f'the last: {error}')
 
     def _out_of_reach(self, error: _Again) -> TeacherError:
         "That there was no reply at all."

@@ -28,7 +28,8 @@ def named_servers() -> list[tuple[str, str]]:
     """Read the pairs of address and variable that the user has named on this machine; none if the file cannot be read."""
     try: found = json.loads(servers_file().read_text(encoding='utf-8'))
     except (OSError, ValueError): return []
-    return [tuple(pair) for pair in found if isinstance(pair, list) and len(pair) == 2] if isinstance(found, list) else []
+    pairs = found if isinstance(found, list) else []
+    return [tuple(pair) for pair in pairs if isinstance(pair, list) and len(pair) == 2]
 
 
 def remember_server(address: str, variable: str) -> None:
@@ -38,7 +39,8 @@ def remember_server(address: str, variable: str) -> None:
     # A folder that cannot be written only means that the pair has to be named again.
     with contextlib.suppress(OSError):
         servers_file().parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(servers_file()) as part: part.write_text(json.dumps([*known, pair][-_MOST_PAIRS:]), encoding='utf-8')
+        with whole_file(servers_file()) as part:
+            part.write_text(json.dumps([*known, pair][-_MOST_PAIRS:]), encoding='utf-8')
 
 # %% ../../nbs/teacher/08_servers.ipynb #09ef4f32
 # A key that its own maker gave out for its own address.
@@ -56,6 +58,7 @@ def refuse_unnamed(teacher: Any) -> None:
     """Raise ValueError for a teacher that would send a key to an address that the user has not named."""
     address, variable = getattr(teacher, 'address', ''), getattr(teacher, 'key_variable', '')
     if not variable or may_use_key(address, variable): return
-    raise ValueError(f'the recipe asks to send the key in {variable} to {address}, and neither was named together on this '
-                     'machine. If both are yours, name them once: --base-url and --key-variable (in Python pass '
-                     'teacher=ChatTeacher(...)). If the run is somebody else\'s, give your own server, or unset the variable')
+    raise ValueError(f'the recipe asks to send the key in {variable} to {address}, and these were not named together '
+                     'on this machine. If both are yours, name them once: --base-url and --key-variable (in Python '
+                     "pass teacher=ChatTeacher(...)). If the run is somebody else's, give your own server, or unset the "
+                     'variable')
