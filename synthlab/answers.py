@@ -64,7 +64,9 @@ def visible_json(text: str) -> Cleaned:
     """Take the same out of JSON, where a character may be spelled in digits."""
     def raw(match):
         letter = chr(int(match[2], 16))
-        return match[0] if visible(letter).text == letter else match[1] + letter
+        # A joiner between characters that are spelled in digits too, as in a picture of several parts.
+        joins = letter in '\u200c\u200d' and text.startswith('\\u', match.end())
+        return match[0] if joins or visible(letter).text == letter else match[1] + letter
     return visible(_SPELLED.sub(raw, text))
 
 # %% ../nbs/05_answers.ipynb #4f759326

@@ -481,7 +481,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_an_aligner_of_ones_own_says_what_it_measured(own):
-    status, out, err = own('--align own.py:Bare --shots 1')
+    status, out, err = own('--align own.py:Bare --shots 1 --max-new-tokens 11')
     assert status == 0 and 'Aligned. width 1.5.' in out, err
     assert 'What the alignment measured: width 1.5.' in Path('run/README.md').read_text(encoding='utf-8')
     assert run('status run')[0] == 0

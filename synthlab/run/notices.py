@@ -59,8 +59,8 @@ def untrained_teacher(run: RunReader) -> str:
 
 # %% ../../nbs/run/00_notices.ipynb #a2fa0fd8
 # Each takes a run and returns a sentence, or an empty text.
-NOTICES: tuple[Callable[[RunReader], str], ...] = (untrained_teacher, no_verdicts, doubtful_corrections,
-                                                   shortened_questions, label_subsets)
+NOTICES: tuple[Callable[[RunReader], str], ...] = (no_verdicts, doubtful_corrections, shortened_questions,
+                                                   label_subsets, untrained_teacher)
 
 
 def run_notices(run: RunReader) -> list[str]:

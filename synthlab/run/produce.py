@@ -67,7 +67,6 @@ from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
 from ..system import memory_given_back
 from ..tasks.task import Task, task_doubts
-from ..tasks.trust import trust_notice
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
@@ -228,7 +227,6 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
                                stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
-    if doubt := trust_notice(task, describe_teacher(teacher)): warnings.warn(doubt)
     for doubt in doubts(task, pool, gold, copies or ()): warnings.warn(doubt)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),

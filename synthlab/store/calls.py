@@ -428,7 +428,10 @@ class CallStore(MutableMapping):
     def __iter__(self) -> Iterator[str]:
         last = -1
         while page := self._ask('SELECT rowid, key FROM calls WHERE rowid > ? ORDER BY rowid LIMIT 1000', [last]):
-            for last, key in page: yield key
+            for last, key in page:
+                if not isinstance(key, str):
+                    with self._explained(): raise _Altered(f'the key {key!r} is no text')
+                yield key
 
     def update(self, entries: Mapping[str, Mapping] | Iterable[tuple[str, Mapping]] = (), /, **others: Mapping) -> None:
         """Store entries by key in one transaction; they are on the disk when this returns.

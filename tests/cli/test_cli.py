@@ -19,6 +19,7 @@ from synthlab import __version__
 from synthlab.cli import main as cli, terminal
 from synthlab.run import writers
 from synthlab.run import rows as rows_module
+from synthlab.store.calls import line_hash
 from synthlab.store.runs import read_rows
 from synthlab.tasks.task import Task, load_task, task_names
 
@@ -363,6 +364,12 @@ def test_a_row_that_was_changed_is_found_out(synthlab):
     assert synthlab('generate sst2 --n 2 --recipe fewgen --out run', SHORT)[0] == 0
     row = rows('run')[0]
     with contextlib.closing(sqlite3.connect('run/run.db')) as db, db: db.execute("UPDATE rows SET row = json_set(row, '$.text', 'forged') WHERE id = ?", [row['id']])
+    status, _, err = synthlab('replay run', row['id'])
+    assert status == 2 and 'is damaged' in err
+    # with a hash that fits the forged row, the calls still tell
+    with contextlib.closing(sqlite3.connect('run/run.db')) as db, db:
+        db.create_function('line_hash', -1, line_hash)
+        db.execute('UPDATE rows SET hash = line_hash(number, member, id, status, label, reason, row) WHERE id = ?', [row['id']])
     status, out, _ = synthlab('replay run', row['id'])
     assert status == 1 and 'The texts differ.' in out and 'forged' in out and row['text'] in ' '.join(out.split())
 

@@ -15,6 +15,7 @@ import pytest
 from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab import embeddings
+from synthlab.teacher.servers import remember_server
 from synthlab.teacher.chat import ChatTeacher
 from synthlab.cli.main import OPTIONS, _stages
 from synthlab.correct.choices import Correction
@@ -203,6 +204,7 @@ def test_combined_survives_kills(tmp_path, monkeypatch):
     monkeypatch.setenv('OPENAI_API_KEY', 'none')
     task, rng, kills, tries = load_task('sst2'), random.Random(0), 0, 0
     with FaultServer(delay=.02) as server:
+        remember_server(server.url, 'OPENAI_API_KEY')
         request = make_config(Recipe.combined(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
                                corrector=ChatTeacher('judge', server.url, concurrency=4))
         session(request, tmp_path/'whole', tmp_path/'log')

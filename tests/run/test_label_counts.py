@@ -13,7 +13,7 @@ def made(labels, path):
     "A task of so many labels, written down, and gold rows of each."
     names = [f'{word} {thing}' for word in WORDS for thing in THINGS][:labels]
     parts = {'tone': {'meaning': 'How it sounds.', 'values': ['plain', 'hasty']}, 'form': {'meaning': 'Its form.', 'values': ['note', 'question']}}
-    task = Task(name='made', instruction='Write a note about a {{ verbalisation }}.', max_new_tokens=8, attributes=parts, labels=[
+    task = Task(name='made', instruction='Write a note about a {{ verbalisation }}.', max_new_tokens=24, attributes=parts, labels=[
         {'name': name, 'description': f'It is about a {name}.', 'demonstrations': [f'My {name} is in room {i}.' for i in range(3)]} for name in names])
     path.write_text(task.to_toml(), encoding='utf-8')
     return task, [{'text': f'The {name} of day {i} was sold.', 'label': name} for name in names for i in range(4)]

@@ -77,7 +77,7 @@ def test_no_verdict_at_all_stops_and_the_same_command_goes_on(tmp_path):
 
 def test_the_command_exits_with_an_error_where_no_row_was_corrected(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('OPENAI_API_KEY', 'none')
-    with FaultServer(script=lambda question, n: '400' if 'has now' in question else 'ok') as server:
+    with FaultServer(script=lambda question, n: '400' if 'has now' in question else 'ok', answer=ScriptedTeacher().serve) as server:
         asked = ['generate', 'ag_news', '--recipe', 'targen', '--n', '24', '--contexts', '2', '--base-url', server.url, '--teacher', 'owl', '--out', f'{tmp_path}/run']
         assert main(asked) == 2 and 'no verdict on any of' in capsys.readouterr().err
 

@@ -736,7 +736,7 @@ def test_property_14_killed_at_any_moment(tmp_path):
         for _ in range(40):
             process = fork.Process(target=session, args=(server.url, tmp_path/'run'))
             process.start()
-            process.join(rng.uniform(.3, 1.6))
+            process.join(rng.uniform(.3, .9))
             if not process.is_alive(): break
             os.kill(process.pid, signal.SIGKILL)
             process.join()

@@ -179,7 +179,8 @@ def test_nobody_there():
 def test_a_server_that_only_keeps_silent_ends_the_job(kind):
     with FaultServer(script=script(kind)) as server, pytest.raises(TeacherError, match='does not answer'):
         asked(server, *(ask_for(f'bird {n}') for n in range(100)), attempts=2, timeout=.1, patience=.5)
-    assert server.stats()['received'] < 150
+    # an outage of half a second: some attempts for each question, with growing pauses
+    assert server.stats()['received'] < 600
 
 
 def test_a_server_that_goes_away_ends_the_job():
