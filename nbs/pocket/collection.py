@@ -73,7 +73,8 @@ def prepare(folder, out):
         frame.to_parquet(out/f'{name}.parquet')
         (out/f'{name}.toml').write_text(task.to_toml(), encoding='utf-8')
         signal[name] = about['label_signal']
-        print(name, 'held out' if name in HELD_OUT else about['label_signal'], len(frame), frame.label.nunique(), flush=True)
+        kind = "held out" if name in HELD_OUT else about["label_signal"]
+        print(name, kind, len(frame), frame.label.nunique(), flush=True)
     trained = {name: value for name, value in signal.items() if name not in HELD_OUT}
     (out/'signal.json').write_text(json.dumps(trained, indent=1))
 

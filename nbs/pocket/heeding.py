@@ -55,7 +55,8 @@ def saving(teacher, task, pool, test, vectors, rng, rows=200):
         rows_ = by_label[label]
         picks['random'].append(pool.text.iloc[rng.choice(rows_)])
         picks['near'].append(pool.text.iloc[rows_[np.argmax(of_pool[rows_] @ vector)]])
-    for how, shown in {'none': [()]*len(test), **{how: [(text,) for text in texts] for how, texts in picks.items()}}.items():
+    shown_by = {'none': [()]*len(test)} | {how: [(text,) for text in texts] for how, texts in picks.items()}
+    for how, shown in shown_by.items():
         out[how] = nats_per_char(teacher, [(asked(task, label, demos), text)
                                            for text, label, demos in zip(test.text, test.label, shown)])
     return out
@@ -65,7 +66,8 @@ def heeding(teacher, task, pool, embedder, rng, texts=96):
     "Cosine of a written text to its own demonstration, and to the others of its label."
     labels = [label for label in task.label_names if (pool.label == label).sum() > 1]
     each = max(texts//len(labels), 3)
-    shown = pd.concat([pool[pool.label == label].sample(min(each, (pool.label == label).sum()), random_state=0) for label in labels])
+    groups = [pool[pool.label == label] for label in labels]
+    shown = pd.concat([group.sample(min(each, len(group)), random_state=0) for group in groups])
     written = write_once(teacher, [asked(task, label, (text,)) for text, label in zip(shown.text, shown.label)], task)
     a, b = (np.asarray(embedder.encode(list(part))) for part in (written, shown.text))
     cosines, same = a @ b.T, np.equal.outer(shown.label.to_numpy(), shown.label.to_numpy())
@@ -96,7 +98,8 @@ def measure(teacher, corpus, name, n):
     rng, embedder = np.random.default_rng(0), default_embedder()
     task, pool, test = parts(corpus, name, rng)
     vectors = [np.asarray(embedder.encode(list(part.text))) for part in (pool, test)]
-    found = {'nats': saving(teacher, task, pool, test, vectors, rng), 'cosine': heeding(teacher, task, pool, embedder, rng)}
+    found = {'nats': saving(teacher, task, pool, test, vectors, rng),
+             'cosine': heeding(teacher, task, pool, embedder, rng)}
     for decoder in (FewGen(), CorrSynth()):
         share, ruler = fidelity(teacher, task, pool, test, embedder, decoder, n)
         found[f'fidelity_{type(decoder).__name__.lower()}'] = share
@@ -104,6 +107,15 @@ def measure(teacher, corpus, name, n):
 
 
 def way(entry, which): return (entry[f'fidelity_{which}'] - entry['chance'])/(entry['ruler'] - entry['chance'])
+
+
+def in_words(name, entry):
+    "One line about a task."
+    nats, cosines = entry['nats'], entry['cosine']
+    shares = ', '.join(f"{which} {entry[f'fidelity_{which}']:.2f} ({way(entry, which):.0%} of the way)"
+                       for which in ('fewgen', 'corrsynth'))
+    return (f"{name}: heeds {cosines['own'] - cosines['others']:.3f}; near saves {nats['random'] - nats['near']:.3f} of "
+            f"{nats['none']:.3f} nats; {shares}, from {entry['chance']:.2f} to {entry['ruler']:.2f}")
 
 
 def main():
@@ -115,10 +127,7 @@ def main():
     for name in o.tasks.split(','):
         if name in results: continue
         entry = results[name] = rounded(measure(teacher, o.corpus, name, o.texts))
-        nats, cos = entry['nats'], entry['cosine']
-        print(f"{name:22} heeds {cos['own'] - cos['others']:.3f}  near saves {nats['random'] - nats['near']:.3f} (none {nats['none']:.3f})  "
-              f"fewgen {entry['fidelity_fewgen']:.2f} corrsynth {entry['fidelity_corrsynth']:.2f} of {entry['ruler']:.2f}, "
-              f"chance {entry['chance']:.2f}: way {way(entry, 'fewgen'):.2f} {way(entry, 'corrsynth'):.2f}", flush=True)
+        print(in_words(name, entry), flush=True)
         o.out.write_text(json.dumps(results, indent=1))
 
 

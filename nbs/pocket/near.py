@@ -35,7 +35,8 @@ def top(values, k):
 
 def near_rows(frame):
     "Neighbours within the label, as rows of the frame."
-    vectors = TfidfVectorizer(sublinear_tf=True, stop_words=list(ENGLISH_STOP_WORDS), dtype=np.float32).fit_transform(frame.text)
+    words = TfidfVectorizer(sublinear_tf=True, stop_words=list(ENGLISH_STOP_WORDS), dtype=np.float32)
+    vectors = words.fit_transform(frame.text)
     out = np.full((len(frame), NEIGHBOURS), -1, np.int32)
     for rows in frame.groupby('label').indices.values():
         found = nearest(vectors[rows])

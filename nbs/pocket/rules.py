@@ -191,4 +191,4 @@ if __name__ == '__main__':
         write_rules(load_task(name), frame, pd.read_parquet(corpus/f'{name}.test.parquet'), nouns, corpus/f'{name}.parquet')
     for path in sorted(corpus.glob('more/*.toml')):
         frame = pd.read_parquet(path.with_suffix('.parquet')).sample(frac=1, random_state=0)
-        write_rules(load_task(path), frame.head(1000), None, nouns, path.with_suffix('.parquet'))
+        write_rules(load_task(path), frame.head(300), None, nouns, path.with_suffix('.parquet'))

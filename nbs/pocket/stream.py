@@ -20,7 +20,8 @@ BUILT_IN = {'ag_news': .28, 'imdb': .18, 'amazon_category': .16, 'sst2': .15, 'h
 # What each kind of prompt takes of the examples: of built-in tasks, and of those of the collection.
 KINDS = {'few-shot': .56, 'classify': .06, 'simprompt': .03, 'attributes': .05, 'from attributes': .08,
          'several from attributes': .01, 'values': .01, 'contexts': .02, 'seeds': .03, 'from seed': .07, 'correct': .08}
-MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05, 'correct': .09}
+MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
+              'correct': .09}
 COLLECTION = .5                                             # share of examples that are of the collection
 NEAR, NEAREST = .85, 8                                      # how often demonstrations are near, and among how many
 SHOTS = {0: .16, 1: .26, 2: .2, 3: .2, 4: .05, 5: .04, 6: .03, 7: .03, 8: .03}
@@ -76,10 +77,11 @@ def read_sources(corpus):
 def renamed(task, label, how, rng):
     "The task with its labels put in another way, and the label's name there."
     if how == 'own': return task, label
-    names = list(task.label_names) if how == 'name' else [chr(65 + i) if i < 26 else str(i) for i in rng.permutation(len(task.labels))]
-    verbal = [Label(name=name) for name in names]
-    return Task(name=task.name, labels=verbal, description=task.description if rng.random() < .3 else ''), \
-        names[task.label_names.index(label)]
+    letters = [chr(65 + i) if i < 26 else str(i) for i in rng.permutation(len(task.labels))]
+    names = list(task.label_names) if how == 'name' else letters
+    about = task.description if rng.random() < .3 else ''
+    put = Task(name=task.name, labels=[Label(name=name) for name in names], description=about)
+    return put, names[task.label_names.index(label)]
 
 
 def choose(rng, shares):
@@ -112,8 +114,9 @@ class Stream:
         "Places of demonstrations: neighbours of the text, or any texts of its label."
         near = [i for i in source.near[row][:NEAREST] if i >= 0]
         others = source.by_label[source.labels[row]]
-        rows = near if len(near) >= shots and self.rng.random() < NEAR else [i for i in self.rng.choice(others, min(len(others), shots + 1), replace=False) if i != row]
-        return [rows[i] for i in self.rng.permutation(len(rows))[:shots]]
+        if len(near) < shots or self.rng.random() >= NEAR:
+            near = [i for i in self.rng.choice(others, min(len(others), shots + 1), replace=False) if i != row]
+        return [near[i] for i in self.rng.permutation(len(near))[:shots]]
 
     def few_shot(self, n):
         "Demonstrations of one label, and one more text of it, as the library asks for it."
