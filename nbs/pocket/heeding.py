@@ -19,10 +19,12 @@ import numpy as np
 import pandas as pd
 from synthlab.decode.choices import CorrSynth, FewGen
 from synthlab.decode.model import plain_prompt
+from synthlab.decode.sampling import Sampling
 from synthlab.embeddings import GoldClassifier, default_embedder
 from synthlab.run.generate import generate
 from synthlab.tasks.task import load_task, messages
 from synthlab.teacher.causal import CausalTeacher
+from synthlab.teacher.requests import Request
 
 from collection import HELD_OUT
 from evaluate import nats_per_char, rounded
@@ -68,17 +70,19 @@ def heeding(teacher, task, pool, embedder, rng, texts=96):
     each = max(texts//len(labels), 3)
     groups = [pool[pool.label == label] for label in labels]
     shown = pd.concat([group.sample(min(each, len(group)), random_state=0) for group in groups])
-    written = write_once(teacher, [asked(task, label, (text,)) for text, label in zip(shown.text, shown.label)], task)
+    written = write_once(teacher, task, shown)
     a, b = (np.asarray(embedder.encode(list(part))) for part in (written, shown.text))
     cosines, same = a @ b.T, np.equal.outer(shown.label.to_numpy(), shown.label.to_numpy())
     own, others = np.diag(cosines), cosines[same & ~np.eye(len(a), dtype=bool)]
     return {'own': own.mean(), 'others': others.mean(), 'n': len(a)}
 
 
-def write_once(teacher, prompts, task, seed=0):
-    "One text after each prompt."
-    from synthlab.decode.sampling import Sampling
-    return [text.strip() or '-' for text in teacher.write(prompts, Sampling(task.max_new_tokens, .95, .9), seed)]
+def write_once(teacher, task, shown):
+    "One text after each demonstration."
+    sampling = Sampling(task.max_new_tokens, .95, .9)
+    requests = [Request(messages(task, label, (text,)), sampling, cue=task.cue, seed=place)
+                for place, (text, label) in enumerate(zip(shown.text, shown.label))]
+    return [reply.text.strip() or '-' for reply in teacher.complete(requests, repair=False, progress=False)]
 
 
 def fidelity(teacher, task, pool, test, embedder, decoder, n):
@@ -114,8 +118,8 @@ def in_words(name, entry):
     nats, cosines = entry['nats'], entry['cosine']
     shares = ', '.join(f"{which} {entry[f'fidelity_{which}']:.2f} ({way(entry, which):.0%} of the way)"
                        for which in ('fewgen', 'corrsynth'))
-    return (f"{name}: heeds {cosines['own'] - cosines['others']:.3f}; near saves {nats['random'] - nats['near']:.3f} of "
-            f"{nats['none']:.3f} nats; {shares}, from {entry['chance']:.2f} to {entry['ruler']:.2f}")
+    return (f"{name}: heeds {cosines['own'] - cosines['others']:.3f}; near saves {nats['random'] - nats['near']:.3f} "
+            f"of {nats['none']:.3f} nats; {shares}, from {entry['chance']:.2f} to {entry['ruler']:.2f}")
 
 
 def main():

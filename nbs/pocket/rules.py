@@ -188,7 +188,8 @@ if __name__ == '__main__':
     texts = {name: pd.read_parquet(corpus/f'{name}.parquet') for name in PARTS}
     nouns = noun_list(t for frame in texts.values() for t in frame.text.head(10_000))
     for name, frame in texts.items():
-        write_rules(load_task(name), frame, pd.read_parquet(corpus/f'{name}.test.parquet'), nouns, corpus/f'{name}.parquet')
+        test = pd.read_parquet(corpus/f'{name}.test.parquet')
+        write_rules(load_task(name), frame, test, nouns, corpus/f'{name}.parquet')
     for path in sorted(corpus.glob('more/*.toml')):
         frame = pd.read_parquet(path.with_suffix('.parquet')).sample(frac=1, random_state=0)
         write_rules(load_task(path), frame.head(300), None, nouns, path.with_suffix('.parquet'))
