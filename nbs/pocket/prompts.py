@@ -60,13 +60,13 @@ def answer(**values): return json.dumps(values, ensure_ascii=False)
 
 
 class Prompts:
-    """Prompt and answer of a training example, for one task.
+    """Prompt and answer of a training example, for one task: a built-in one by its name, or a Task.
 
     A row is a Mapping with `text`, `label`, `own`, `general` (attributes as JSON), `subject` and `reason`, as
     `rules.py` writes them.
     """
-    def __init__(self, name, rows):
-        self.task = load_task(name)
+    def __init__(self, task, rows):
+        self.task = load_task(task) if isinstance(task, str) else task
         self.plain = self.task.model_copy(update={'attributes': {}})
         self.strategy, self.rows = find_strategy(self.task), rows
         self.by_label = {label: [row for row in rows if row['label'] == label] for label in self.task.label_names}

@@ -21,7 +21,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from synthlab.embeddings import default_embedder
 from synthlab.measure.entities import RuleExtractor
-from synthlab.prompt.records import GENERAL, attribute_list
+from synthlab.prompt.records import GENERAL
 from synthlab.tasks.task import load_task
 
 from corpus import PARTS
@@ -145,7 +145,7 @@ def strengths(margins, values):
 
 def attributes(task, texts, labels, words, vectors, embedder, rng):
     "A value of every attribute for every text; the general attributes for those that a user's own task has."
-    lists = {k: a.values for k, a in attribute_list(task).items()}
+    lists = {k: a.values for k, a in task.attributes.items()}
     entities = [list(dict.fromkeys(surface for kind, surface in found if kind in KINDS))[:2]
                 for found in RuleExtractor()(texts)]
     close = {k: nearest(vectors, v, embedder) for k,
@@ -159,19 +159,28 @@ def attributes(task, texts, labels, words, vectors, embedder, rng):
             return ', '.join(words.key_words(texts[n])) or 'none'
         said = close[f'plain_{key}' if special else key][n]
         return f'{said}, {tense(texts[n])}' if key == 'style' and rng.random() < .4 else said
-    return [({k: value(k, n, False) for k in lists}, {k: value(k, n, True) for k in GENERAL})
-            for n in range(len(texts))]
+    general = [{k: value(k, n, True) for k in GENERAL} for n in range(len(texts))]
+    return [({k: value(k, n, False) for k in lists} or general[n], general[n]) for n in range(len(texts))]
 
 
-def annotate(name, frame, nouns, words, rows=2500, seed=0):
+def annotate(task, frame, nouns, words, rows=2500, seed=0):
     "The first rows of a task with what the rules say of them: attributes as JSON, a subject, a reason for the label."
     rng, frame, embedder = np.random.default_rng(seed), frame.head(rows), default_embedder()
     texts, labels = list(frame.text), list(frame.label)
-    told = attributes(load_task(name), texts, labels, words, np.asarray(embedder.encode(texts)), embedder, rng)
+    told = attributes(task, texts, labels, words, np.asarray(embedder.encode(texts)), embedder, rng)
     out = frame.assign(own=[json.dumps(own) for own, _ in told], general=[json.dumps(general) for _, general in told])
     out['subject'] = [words.subject(t, nouns) for t in out.text]
     out['reason'] = [words.reason(t, l) for t, l in zip(out.text, out.label)]
     return out
+
+
+def write_rules(task, train, test, nouns, path):
+    "What the rules say of a set's training texts, and of its test texts where there are some."
+    words = Words(list(train.text.head(10_000)), list(train.label.head(10_000)))
+    found = annotate(task, train, nouns, words)
+    found.to_parquet(path.with_suffix('.rules.parquet'))
+    if test is not None: annotate(task, test, nouns, words, 200).to_parquet(path.with_suffix('.test.rules.parquet'))
+    print(path.stem, len(found), (found.subject != '').mean().round(3), flush=True)
 
 
 if __name__ == '__main__':
@@ -179,8 +188,8 @@ if __name__ == '__main__':
     texts = {name: pd.read_parquet(corpus/f'{name}.parquet') for name in PARTS}
     nouns = noun_list(t for frame in texts.values() for t in frame.text.head(10_000))
     for name, frame in texts.items():
-        words = Words(list(frame.text.head(10_000)), list(frame.label.head(10_000)))
-        found, tests = annotate(name, frame, nouns, words), annotate(name,
-            pd.read_parquet(corpus/f'{name}.test.parquet'), nouns, words, 200)
-        found.to_parquet(corpus/f'{name}.rules.parquet'); tests.to_parquet(corpus/f'{name}.test.rules.parquet')
-        print(name, len(found), (found.subject != '').mean().round(3), flush=True)
+        test = pd.read_parquet(corpus/f'{name}.test.parquet')
+        write_rules(load_task(name), frame, test, nouns, corpus/f'{name}.parquet')
+    for path in sorted(corpus.glob('more/*.toml')):
+        frame = pd.read_parquet(path.with_suffix('.parquet')).sample(frac=1, random_state=0)
+        write_rules(load_task(path), frame.head(300), None, nouns, path.with_suffix('.parquet'))

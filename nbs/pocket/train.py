@@ -23,6 +23,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AttentionInterface, AutoTokenizer, BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from synthlab.tasks.task import load_task
+
 from corpus import PARTS, task
 from prompts import KINDS, Prompts
 
@@ -233,15 +235,15 @@ def loss_of(model, ids, is_text, first=0):
 # ---- test: nats a character of gold test texts, no demonstrations
 
 @torch.no_grad()
-def nats_per_char(model, stream, texts, name, rows=300):
+def plain_nats(model, tokenizer, asked, texts, rows=200):
+    "Nats a character of texts after the instruction of a task for their label."
+    nats, chars, encode = 0., 0, lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
     model.eval()
-    nats = chars = 0
     for first in range(0, min(rows, len(texts)), 50):
         part = texts.iloc[first:first + 50]
-        examples = [([2] + (p := stream._write(name, l)) + (t := stream._encode(x)) + [3],
-                     [0]*(len(p) + 1) + [1]*(len(t) + 1))
-                    for x, l in part[['text', 'label']].values]
-        ids, is_text = collate(examples)
+        pairs = [([2] + encode(f'{asked.write_instruction(label)}\n{asked.cue}'), encode(text) + [3])
+                 for text, label in part[['text', 'label']].values]
+        ids, is_text = collate([(p + t, [0]*len(p) + [1]*len(t)) for p, t in pairs])
         with torch.autocast('cpu', torch.bfloat16): nats += loss_of(model, ids, is_text).item() * is_text.sum().item()
         chars += sum(map(len, part.text))
     model.train()
@@ -340,7 +342,7 @@ def main():
             print(f'{step} loss {np.mean(recent[-20:]):.3f} '
                   f'{(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)
         if step % o.save == 0 or step == o.steps:
-            nats = {n: round(nats_per_char(model, stream, tests[n], n), 4) for n in PARTS}
+            nats = {n: round(plain_nats(model, tokenizer, load_task(n), tests[n], 300), 4) for n in PARTS}
             log.append(dict(step=step, tokens=step*o.tokens, loss=float(np.mean(recent[-o.save:])), nats_per_char=nats))
             print(json.dumps(log[-1]), flush=True)
             save(o.out, model, tokenizer, optimiser, step, log)

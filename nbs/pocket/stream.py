@@ -1,0 +1,170 @@
+"""Training examples that are worth looking at: demonstrations near the text that follows, labels under other words,
+label questions with the meaning of the labels in the demonstrations only.
+
+Every prompt is made by the library's own functions; an example is tokens and a mark for those that are learnt.
+"""
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from synthlab.decode.model import plain_prompt
+from synthlab.tasks.task import Label, Task, load_task, messages
+
+from corpus import PARTS
+from prompts import Prompts
+
+BUILT_IN = {'ag_news': .28, 'imdb': .18, 'amazon_category': .16, 'sst2': .15, 'humor': .13, 'toi_headlines': .10}
+# What each kind of prompt takes of the examples: of built-in tasks, and of those of the collection.
+KINDS = {'few-shot': .56, 'classify': .06, 'simprompt': .03, 'attributes': .05, 'from attributes': .08,
+         'several from attributes': .01, 'values': .01, 'contexts': .02, 'seeds': .03, 'from seed': .07, 'correct': .08}
+MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
+              'correct': .09}
+COLLECTION = .5                                             # share of examples that are of the collection
+NEAR, NEAREST = .85, 8                                      # how often demonstrations are near, and among how many
+SHOTS = {0: .16, 1: .26, 2: .2, 3: .2, 4: .05, 5: .04, 6: .03, 7: .03, 8: .03}
+# How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
+WORDING = {'own': .8, 'name': .1, 'letter': .1}
+MORE_WORDING = {'own': .5, 'name': .3, 'letter': .2}
+LONGEST = 768
+
+
+@dataclass
+class Source:
+    "Texts of a task with their labels and neighbours, encoded when first used."
+    task: Task
+    texts: list
+    labels: np.ndarray
+    near: np.ndarray
+    weight: float
+    built_in: bool
+    prompts: Any = None
+    by_label: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.by_label = {label: np.flatnonzero(self.labels == label) for label in self.task.label_names}
+        self.by_label = {label: rows for label, rows in self.by_label.items() if len(rows)}
+        share = np.sqrt([len(rows) for rows in self.by_label.values()])
+        self.prior = share/share.sum()
+
+
+def read_source(path, task, weight, built_in, most=None):
+    "A source from the files that corpus.py or collection.py, near.py and rules.py wrote."
+    frame, near = pd.read_parquet(path), np.load(path.with_suffix('.near.npy'))
+    rules = path.with_suffix('.rules.parquet')
+    maker = Prompts(task, pd.read_parquet(rules).to_dict('records')) if rules.exists() else None
+    frame = frame.head(most)
+    padded = np.full((len(frame), near.shape[1]), -1, np.int32)
+    padded[:len(near)] = near[:len(frame)]
+    return Source(task, list(frame.text), frame.label.to_numpy(), padded, weight, built_in, maker)
+
+
+def read_sources(corpus):
+    "All sources; those of the collection weigh by label signal times the root of their size."
+    own = [read_source(corpus/f'{name}.parquet', load_task(name), share*(1 - COLLECTION), True, 40_000)
+           for name, share in BUILT_IN.items()]
+    paths = [path for path in sorted(corpus.glob('more/*.toml')) if path.with_suffix('.near.npy').exists()]
+    signal = pd.read_json(corpus/'more/signal.json', typ='series')
+    more = [read_source(path.with_suffix('.parquet'), load_task(path), 0., False) for path in paths
+            if path.stem in signal]
+    weights = np.array([signal[source.task.name]*np.sqrt(len(source.texts)) for source in more])
+    for source, weight in zip(more, COLLECTION*weights/weights.sum()): source.weight = float(weight)
+    return own + more
+
+
+def renamed(task, label, how, rng):
+    "The task with its labels put in another way, and the label's name there."
+    if how == 'own': return task, label
+    letters = [chr(65 + i) if i < 26 else str(i) for i in rng.permutation(len(task.labels))]
+    names = list(task.label_names) if how == 'name' else letters
+    about = task.description if rng.random() < .3 else ''
+    put = Task(name=task.name, labels=[Label(name=name) for name in names], description=about)
+    return put, names[task.label_names.index(label)]
+
+
+def choose(rng, shares):
+    "One key, drawn by the shares."
+    keys, p = list(shares), np.array(list(shares.values()))
+    return keys[rng.choice(len(keys), p=p/p.sum())]
+
+
+class Stream:
+    "An endless stream of (ids, is_text) pairs; every text of a label is used before one is used again."
+    def __init__(self, sources, tokenizer, seed=0):
+        self.rng, self.tok, self.sources, self.cycles = np.random.default_rng(seed), tokenizer, sources, {}
+        weights = np.array([source.weight for source in sources])
+        self.p = weights/weights.sum()
+
+    def _encode(self, text): return self.tok(text, add_special_tokens=False)['input_ids']
+
+    def _next(self, n, label):
+        "Place of the next text of a label."
+        if (n, label) not in self.cycles: self.cycles[n, label] = self._cycle(self.sources[n].by_label[label])
+        return next(self.cycles[n, label])
+
+    def _cycle(self, rows):
+        while True: yield from rows[self.rng.permutation(len(rows))]
+
+    def _label(self, source):
+        return list(source.by_label)[self.rng.choice(len(source.by_label), p=source.prior)]
+
+    def _demonstrations(self, source, row, shots):
+        "Places of demonstrations: neighbours of the text, or any texts of its label."
+        near = [i for i in source.near[row][:NEAREST] if i >= 0]
+        others = source.by_label[source.labels[row]]
+        if len(near) < shots or self.rng.random() >= NEAR:
+            near = [i for i in self.rng.choice(others, min(len(others), shots + 1), replace=False) if i != row]
+        return [near[i] for i in self.rng.permutation(len(near))[:shots]]
+
+    def few_shot(self, n):
+        "Demonstrations of one label, and one more text of it, as the library asks for it."
+        source, rng = self.sources[n], self.rng
+        label = self._label(source)
+        row, shots = self._next(n, label), choose(rng, SHOTS)
+        how = choose(rng, WORDING if source.built_in else MORE_WORDING) if shots or source.built_in else 'own'
+        if how == 'letter' and not shots: how = 'own'
+        task, name = renamed(source.task, label, how, rng)
+        ask = self._encode(plain_prompt(messages(task, name), task.cue))
+        rows = [*self._demonstrations(source, row, shots), row]
+        return [part for i in rows for part in ((ask, 0), (self._encode(source.texts[i]) + [self.tok.eos_token_id], 1))]
+
+    def classify(self, n):
+        "Texts, each with its label, out of some of the task's labels."
+        source, rng = self.sources[n], self.rng
+        labels = list(source.by_label)
+        if not source.built_in: labels = [labels[i] for i in rng.permutation(len(labels))[:rng.integers(2, 9)]]
+        if source.built_in: task = source.task
+        else: task = Task(name=source.task.name, cue=source.task.cue if rng.random() < .5 else 'Text:',
+                          labels=[Label(name=label) for label in labels])
+        ask, cue = self._encode(f'{task.ask_instruction()}\n{task.cue}'), self._encode(task.answer_cue)
+        parts = []
+        for _ in range(1 + choose(rng, {0: .4, 1: .1, 2: .15, 3: .15, 5: .1, 7: .1})):
+            label = labels[rng.integers(len(labels))]
+            parts += [(ask, 0), (self._encode(source.texts[self._next(n, label)]), 0), (cue, 0),
+                      (self._encode(label) + [self.tok.eos_token_id], 1)]
+        return parts
+
+    def answered(self, n, kind):
+        "A prompt of another kind, and its answer."
+        maker, rng = self.sources[n].prompts, self.rng
+        labels = [label for label, rows in maker.by_label.items() if rows]
+        weights = np.sqrt([len(maker.by_label[label]) for label in labels])
+        rows = maker.by_label[labels[rng.choice(len(labels), p=weights/weights.sum())]]
+        prompt, target = maker.make(kind, rows[rng.integers(len(rows))], rng)
+        return [(self._encode(prompt), 0), (self._encode(target) + [self.tok.eos_token_id], 1)]
+
+    def parts(self, n):
+        source = self.sources[n]
+        kind = choose(self.rng, KINDS if source.built_in else MORE_KINDS)
+        if kind == 'classify': return self.classify(n)
+        if kind == 'few-shot' or source.prompts is None: return self.few_shot(n)
+        return self.answered(n, kind)
+
+    def __iter__(self):
+        while True:
+            parts = [([self.tok.bos_token_id], 0), *self.parts(self.rng.choice(len(self.p), p=self.p))]
+            ids = list(itertools.chain.from_iterable(part for part, _ in parts))
+            loss = list(itertools.chain.from_iterable([m]*len(part) for part, m in parts))
+            if len(ids) <= LONGEST and sum(loss): yield ids, loss
