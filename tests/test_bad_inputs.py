@@ -228,7 +228,7 @@ evaluate g-nested.jsonl | line 1: label is ['good'], of type list               
 evaluate g-weight.csv   | line 2: weight is 'heavy'                                | or leave the column out
 evaluate g-good.csv --task sst2 | line 2: label 'good' is unknown (3 of 6 rows)    | `aliases` in the task file
 evaluate g-good.csv --text reviw | no column 'reviw'                               | the columns are 'text', 'label'
-evaluate g-good.csv --student nowhere | there is no student 'nowhere'              | give minilm, a folder
+evaluate g-good.csv --student nowhere | there is no student 'nowhere'              | give auto, minilm, probe, a folder
 evaluate g-good.csv --student-recipe quik | no recipe 'quik'                       | did you mean 'quick'?
 evaluate g-good.csv --extractor ruls | there is no extractor 'ruls'                | give rules
 evaluate g-good.csv --seeds 0 | --seeds 0                                          | greater than or equal to 1
@@ -247,7 +247,7 @@ bake-off mine.toml --recipes fewgen --budget 0 --out b | --budget 0             
 bake-off mine.toml --recipes fewgen,fewgen --budget 99 --out b | two recipes are named 'fewgen' | write another name
 bake-off mine.toml --recipes fewgn --budget 99 --out b | no recipe 'fewgn'         | did you mean 'fewgen'?
 bake-off mine.toml --recipes , --budget 99 --out b | no recipe was named           | such as fewgen,corrsynth
-bake-off mine.toml --recipes fewgen --budget 99 --student nowhere --out b | there is no student 'nowhere' | give minilm
+bake-off mine.toml --recipes fewgen --budget 99 --student nowhere --out b | there is no student 'nowhere' | give auto, minilm
 bake-off mine.toml --recipes fewgen --budget 99 --show many --out b | many: no such file or folder | the Hub gave no part
 bake-off mine.toml --recipes fewgen --budget 99 --out afile | afile is a file      | choose another name
 bake-off mine.toml --recipes fewgen --budget 99 --out poems | poems holds rose.txt | choose another folder

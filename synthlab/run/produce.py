@@ -70,7 +70,7 @@ from ..tasks.task import Task, task_doubts
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
-from .notices import run_notices
+from .notices import run_notices, untrained_teacher
 from ..util import join_reasons, prompt_hash, same_text
 
 # %% ../../nbs/run/09_produce.ipynb #4d8be110
@@ -848,6 +848,8 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
                                                     run.facts.get('inherited', {})), lost_before(run.lost(), recipe))
         if not run.finished:
+            # Before the first row, so that nobody waits for rows that make no sense.
+            if not len(run.groups) and (doubt := untrained_teacher(run)): warnings.warn(doubt)
             with _waits_told(run), _futile_calls_forgotten(run):
                 _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
