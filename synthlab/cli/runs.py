@@ -8,8 +8,8 @@ __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCos
            'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
+import atexit
 import contextlib
-import itertools
 import os
 import signal
 import sys
@@ -51,12 +51,16 @@ def interruptible(out: Path, kept: Callable[[], str] | None = None) -> Iterator[
 @contextlib.contextmanager
 def _stopping() -> Iterator[None]:
     "Raise KeyboardInterrupt once, and let what it ends come to its end; in the main thread, which has the signals."
-    before, times = signal.getsignal(signal.SIGINT), itertools.count(1)
+    before, asked = signal.getsignal(signal.SIGINT), 0
     def stop(*signalled):
-        time = next(times)
-        if time == 1: raise KeyboardInterrupt
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            # Python gives the signal back to the system at its very end, where it would kill the process.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+            raise KeyboardInterrupt
         # Nothing that has a buffer: the signal may have come in the middle of a line.
-        if time == 2: return os.write(2, b'\nStopping: what is finished is being kept. Once more ends it at once.\n')
+        if asked == 2: return os.write(2, b'\nStopping: what is finished is being kept. Once more ends it at once.\n')
         # Whatever is written now is written in transactions.
         os._exit(130)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -65,7 +69,7 @@ def _stopping() -> Iterator[None]:
     try: yield
     finally:
         # After the first, the others come while the program ends.
-        if next(times) == 1: signal.signal(signal.SIGINT, before)
+        if not asked: signal.signal(signal.SIGINT, before)
 
 
 def _kept(out: Path) -> str:
