@@ -50,20 +50,18 @@ class Source:
         self.prior = share/share.sum()
 
 
-def read_source(path, task, weight, built_in, most=None):
+def read_source(path, task, weight, built_in):
     "A source from the files that corpus.py or collection.py, near.py and rules.py wrote."
     frame, near = pd.read_parquet(path), np.load(path.with_suffix('.near.npy'))
     rules = path.with_suffix('.rules.parquet')
     maker = Prompts(task, pd.read_parquet(rules).to_dict('records')) if rules.exists() else None
-    frame = frame.head(most)
-    padded = np.full((len(frame), near.shape[1]), -1, np.int32)
-    padded[:len(near)] = near[:len(frame)]
-    return Source(task, list(frame.text), frame.label.to_numpy(), padded, weight, built_in, maker)
+    frame = frame.head(len(near))
+    return Source(task, list(frame.text), frame.label.to_numpy(), near, weight, built_in, maker)
 
 
 def read_sources(corpus):
     "All sources; those of the collection weigh by label signal times the root of their size."
-    own = [read_source(corpus/f'{name}.parquet', load_task(name), share*(1 - COLLECTION), True, 40_000)
+    own = [read_source(corpus/f'{name}.parquet', load_task(name), share*(1 - COLLECTION), True)
            for name, share in BUILT_IN.items()]
     paths = [path for path in sorted(corpus.glob('more/*.toml')) if path.with_suffix('.near.npy').exists()]
     signal = pd.read_json(corpus/'more/signal.json', typ='series')

@@ -13,6 +13,7 @@ import random
 import re
 import unicodedata
 import zlib
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -69,10 +70,13 @@ def _plain_words(text: str, tokenizer: Tokenizer = 'words') -> list[str]:
 def _interned(texts: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Tokens of all texts in one array as numbers, the number of the text of each, and the lengths of the texts."
     numbers: dict[str, int] = defaultdict(count().__next__)
-    ids = [[numbers[token] for token in text] for text in texts]
-    lengths = np.array([len(text) for text in ids], dtype=np.int64)
-    flat = np.fromiter((i for text in ids for i in text), np.int64, lengths.sum())
-    return flat, np.repeat(np.arange(len(ids)), lengths), lengths
+    # Arrays, and one text at a time: lists of all tokens take ten times the room.
+    ids, lengths = array('q'), array('q')
+    for text in texts:
+        ids.extend(numbers[token] for token in text)
+        lengths.append(len(text))
+    ids, lengths = (np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64) for values in (ids, lengths))
+    return ids, np.repeat(np.arange(len(lengths)), lengths), lengths
 
 # %% ../../nbs/measure/02_lexical.ipynb #9e532dd0
 def _longer(at: np.ndarray, grams: np.ndarray, text_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,12 +158,14 @@ def self_bleu_scores(texts: Iterable[str], n: int = 5, tokenizer: Tokenizer = 'w
     return np.exp(log_mean + np.minimum(0, 1 - _closest_lengths(lengths)/np.maximum(lengths, 1)))
 
 
-def _tokens(texts: Iterable[str], tokenizer: Tokenizer, least: int = 1) -> list[Sequence[str]]:
-    "Tokens of each text, at least one in all."
-    cut = _tokenizer(tokenizer)[1]
-    tokens = [cut(text) for text in check_texts(texts, least)]
-    if not any(map(len, tokens)): raise CannotMeasure(f'none of the {len(tokens)} texts has a single word')
-    return tokens
+def _tokens(texts: Iterable[str], tokenizer: Tokenizer, least: int = 1) -> Iterator[Sequence[str]]:
+    "Tokens of each text, one text after another; at least one in all."
+    cut, texts, total = _tokenizer(tokenizer)[1], check_texts(texts, least), 0
+    for text in texts:
+        tokens = cut(text)
+        total += len(tokens)
+        yield tokens
+    if not total: raise CannotMeasure(f'none of the {len(texts)} texts has a single word')
 
 # %% ../../nbs/measure/02_lexical.ipynb #71237da5
 _EXAMPLES, _LETTERS = 5, 300
@@ -458,6 +464,34 @@ def _jaccard(one: frozenset, other: frozenset) -> float:
     return len(one & other)/len(one | other)
 
 
+class _Buckets:
+    "Numbers by their keys: new ones in a dictionary, older ones in sorted arrays, each twice as long as the next."
+
+    def __init__(self, most: int = 4096): self._new, self._sorted, self._most = defaultdict(list), [], most
+
+    def add(self, keys: np.ndarray, number: int) -> None:
+        for key in keys.tolist(): self._new[key].append(number)
+        if len(self._new) >= self._most: self._sort()
+
+    def _sort(self) -> None:
+        "Turn the dictionary into a sorted array, and merge it with those that are not twice as long."
+        keys = np.fromiter((key for key, found in self._new.items() for _ in found), np.uint64)
+        numbers = np.fromiter((number for found in self._new.values() for number in found), np.int32)
+        self._new.clear()
+        while self._sorted and len(self._sorted[-1][0]) < 2*len(keys):
+            keys, numbers = map(np.concatenate, zip(self._sorted.pop(), (keys, numbers)))
+        order = np.argsort(keys, kind='stable')
+        self._sorted.append((keys[order], numbers[order]))
+
+    def get(self, keys: np.ndarray) -> list[int]:
+        "The numbers that were added with one of these keys, ascending."
+        found = {number for key in keys.tolist() for number in self._new.get(key, ())}
+        for known, numbers in self._sorted:
+            for first, last in zip(*(np.searchsorted(known, keys, side) for side in ('left', 'right'))):
+                found.update(numbers[first:last].tolist())
+        return sorted(found)
+
+
 class ShingleIndex:
     """Texts by their shingles: finds the first one that a new text nearly repeats.
 
@@ -479,35 +513,45 @@ class ShingleIndex:
                  seed: int = 0):
         from datasketch import MinHash, MinHashLSH
         self.threshold, self.n, self.tokenizer = threshold, n, tokenizer
-        self._index, self._empty = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9)), MinHash(num_perm,
-            seed + 1)
-        self._sets: dict[int, frozenset] = {}
-        self._first: dict[frozenset, int] = {}
-        self._size, self._sketched = 0, (None, None)
+        bands = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9))
+        # A random odd factor for each number of a band: their sum modulo 2^64 is the key of the band.
+        self._factors = np.random.default_rng(0).integers(2**63, size=(bands.b, bands.r), dtype=np.uint64)*2 + 1
+        self._empty, self._buckets = MinHash(num_perm, seed + 1), _Buckets()
+        self._texts: dict[int, str] = {}
+        self._first: dict[int, int] = {}
+        self._size, self._last = 0, ('', frozenset(), None)
 
-    def _sketch(self, own: frozenset) -> Any:
-        "MinHash of a set; the last one is kept, since a text is added right after it was looked up."
-        if self._sketched[0] != own:
-            sketch = self._empty.copy()
+    def _runs(self, text: str) -> frozenset:
+        "Shingles of a text."
+        return _shingles(text, self.tokenizer, self.n)
+
+    def _looked_up(self, text: str) -> tuple[str, frozenset, np.ndarray]:
+        "A text, its shingles and the keys of its bands; the last is kept, since a text is added after it was sought."
+        if self._last[2] is None or self._last[0] != text:
+            own, sketch = self._runs(text), self._empty.copy()
             sketch.update_batch([' '.join(run).encode('utf-8', 'surrogatepass') for run in own])
-            self._sketched = own, sketch
-        return self._sketched[1]
+            bands, rows = self._factors.shape
+            numbers = sketch.hashvalues[:bands*rows].astype(np.uint64).reshape(bands, rows)
+            self._last = text, own, (numbers*self._factors).sum(axis=1)
+        return self._last
 
     def find(self, text: str) -> int:
         """Return the number of the first text, in the order of adding, that overlaps this one enough; −1 if none
         does."""
-        own = _shingles(text, self.tokenizer, self.n)
-        if own in self._first: return self._first[own]
-        near = sorted(self._index.query(self._sketch(own)))
-        return next((number for number in near if _jaccard(own, self._sets[number]) >= self.threshold), -1)
+        _, own, keys = self._looked_up(text)
+        first = self._first.get(hash(own), -1)
+        if first >= 0 and self._runs(self._texts[first]) == own: return first
+        near = (number for number in self._buckets.get(keys)
+                if _jaccard(own, self._runs(self._texts[number])) >= self.threshold)
+        return next(near, -1)
 
     def add(self, text: str) -> None:
         """Add a text; one with the same shingles as an earlier one is counted and not kept."""
-        own, number = _shingles(text, self.tokenizer, self.n), self._size
+        (_, own, keys), number = self._looked_up(text), self._size
         self._size += 1
-        if own in self._first: return
-        self._first[own], self._sets[number] = number, own
-        self._index.insert(number, self._sketch(own), check_duplication=False)
+        if self._first.setdefault(hash(own), number) < number: return
+        self._texts[number] = text
+        self._buckets.add(keys, number)
 
 # %% ../../nbs/measure/02_lexical.ipynb #153072d4
 def _twins(texts: Iterable[str], index: ShingleIndex) -> Iterator[int]:

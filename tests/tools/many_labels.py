@@ -38,7 +38,7 @@ def make_task(folder, labels, out):
     import tomli_w
     about, texts = json.loads((folder/'tasks.json').read_text(encoding='utf-8'))[SETS[labels]], texts_of(folder, SETS[labels], labels)
     assert len(texts) == labels, f'{SETS[labels]} has {len(texts)} labels'
-    task = {'name': f'made-{labels}', 'description': about['description'], 'instruction': about['instruction'].replace('{label}', '{{ verbalisation }}'), 'max_new_tokens': 16,
+    task = {'name': f'made-{labels}', 'description': about['description'], 'instruction': about['instruction'].replace('{label}', '{{ verbalisation }}'), 'max_new_tokens': 48,
             'attributes': {'length': {'meaning': 'How long it is.', 'values': ['very short', 'one sentence']}, 'tone': {'meaning': 'How it sounds.', 'values': ['plain', 'polite', 'hasty']}},
             'labels': [{'name': label, 'verbalisation': label.replace('_', ' '), 'description': about['labels'][label], 'demonstrations': found[:EXAMPLES]} for label, found in texts.items()]}
     out.mkdir(parents=True, exist_ok=True)
