@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from synthlab.embeddings import Embedder
 
+from collection import HELD_OUT
+
 NEIGHBOURS, SAME, ROWS = 12, .85, 8000         # a cosine above SAME is nearly a copy, and teaches copying
 
 
@@ -38,7 +40,8 @@ def near_rows(frame, embedder):
 if __name__ == '__main__':
     corpus, most = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
     for path in sorted([*corpus.glob('*.parquet'), *corpus.glob('more/*.parquet')]):
-        if path.name.count('.') > 1 or path.with_suffix('.near.npy').exists(): continue
-        frame = pd.read_parquet(path).head(most if path.parent == corpus else most//3)
-        np.save(path.with_suffix('.near.npy'), near_rows(frame, Embedder(batch_size=32)))
+        near = path.with_suffix('.near.npy')
+        if path.name.count('.') > 1 or path.stem in HELD_OUT or near.exists(): continue
+        frame = pd.read_parquet(path).head(most if path.parent == corpus else most//5)
+        np.save(near, near_rows(frame, Embedder(batch_size=32)))
         print(path.stem, len(frame), flush=True)

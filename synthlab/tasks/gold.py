@@ -551,8 +551,8 @@ def demonstration_pool(task: Task, gold: Dataset | None = None, per_label: int |
     bare = [label for label, rows in pool.items() if not rows]
     # no demonstrations at all is fine: then prompts have no shots
     if bare and (gold is not None or len(bare) < len(pool)):
-        cure = ('add `demonstrations` to the task file' if gold is None else 'the gold rows have none; use '
-                'those of the task')
+        cure = ('add `demonstrations` to the task file, or take a recipe that shows none (simprompt, targen)'
+                if gold is None else 'the gold rows have none; use those of the task')
         raise DataError(f'task {task.name!r}: no demonstrations for {", ".join(map(repr, bare))}; {cure}')
     if per_label is None: return pool
     # a seed for each label, so that another label changes no draw

@@ -72,12 +72,10 @@ def rows_of(out):
 
 
 def lasting(found):
-    "What is measured, without the time that it took, and the calls that a kill makes a session ask again."
+    "What is measured, without the time that it took, and without the calls that were in flight at a kill."
     if isinstance(found, list): return [lasting(value) for value in found]
     if not isinstance(found, dict): return found
-    kept = {key: value for key, value in found.items() if key != 'seconds'}
-    if 'candidate_tokens' in kept.get('cost', {}): kept['cost'] = kept['cost']['candidate_tokens']
-    return {key: lasting(value) for key, value in kept.items()}
+    return {key: lasting(value) for key, value in found.items() if key not in ('seconds', 'calls_apart')}
 
 
 def measured(out): return lasting(json.loads((out/'metrics.json').read_text()))

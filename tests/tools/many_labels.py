@@ -92,8 +92,10 @@ def cell(task, recipe, n, out, limit, served):
     "One recipe on one task: generated, then evaluated."
     gold = [] if recipe in ('simprompt', 'attrprompt', 'targen') else ['--gold', str(task.with_name('train.jsonl'))]
     shots = ['--shots', '1'] if recipe in ('fewgen', 'cfg', 'corrsynth', 'combined') else []
+    # `pocket` cannot judge labels that it has never met: its verdicts are noted, and the rows stay.
+    policy = ['--policy', 'flag'] if recipe in ('targen', 'combined') else []
     words = ([SCRIPTED, str(task), recipe, str(n), str(out), str(ROOT/'tests'/'tools')] if served else
-             [MEASURED, 'generate', str(task), '--recipe', recipe, '--n', str(n), '--out', str(out), *gold, *shots])
+             [MEASURED, 'generate', str(task), '--recipe', recipe, '--n', str(n), '--budget', str(16*n), '--out', str(out), *gold, *shots, *policy])
     status, seconds, peak, told, said = run(words, limit)
     faults = look(out, n, task) if (out/'run.db').exists() and status is not None else [said]
     found = {'recipe': recipe, 'served': served, 'status': status, 'seconds': round(seconds), 'peak_mb': peak, 'terminal_lines': len(told.splitlines()), 'faults': faults, 'said': said}
