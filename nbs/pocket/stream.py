@@ -5,6 +5,7 @@ Every prompt is made by the library's own functions; an example is tokens and a 
 """
 import itertools
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ KINDS = {'few-shot': .56, 'classify': .06, 'simprompt': .03, 'attributes': .05, 
 MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
               'correct': .09}
 COLLECTION = .5                                             # share of examples that are of the collection
-NEAR, NEAREST = .85, 8                                      # how often demonstrations are near, and among how many
+NEAR, NEAREST = .85, 4                                      # how often demonstrations are near, and among how many
 SHOTS = {0: .16, 1: .26, 2: .2, 3: .2, 4: .05, 5: .04, 6: .03, 7: .03, 8: .03}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}
@@ -94,8 +95,14 @@ class Stream:
         self.rng, self.tok, self.sources, self.cycles = np.random.default_rng(seed), tokenizer, sources, {}
         weights = np.array([source.weight for source in sources])
         self.p = weights/weights.sum()
+        self._encode, self._asked = lru_cache(200_000)(self._encode), lru_cache(4000)(self._asked)
 
     def _encode(self, text): return self.tok(text, add_special_tokens=False)['input_ids']
+
+    def _asked(self, n, label):
+        "The prompt for a text of a label in the task's own words."
+        task = self.sources[n].task
+        return self._encode(plain_prompt(messages(task, label), task.cue))
 
     def _next(self, n, label):
         "Place of the next text of a label."
@@ -124,7 +131,7 @@ class Stream:
         how = choose(rng, WORDING if source.built_in else MORE_WORDING) if shots or source.built_in else 'own'
         if how == 'letter' and not shots: how = 'own'
         task, name = renamed(source.task, label, how, rng)
-        ask = self._encode(plain_prompt(messages(task, name), task.cue))
+        ask = self._asked(n, label) if how == 'own' else self._encode(plain_prompt(messages(task, name), task.cue))
         rows = [*self._demonstrations(source, row, shots), row]
         return [part for i in rows for part in ((ask, 0), (self._encode(source.texts[i]) + [self.tok.eos_token_id], 1))]
 

@@ -335,3 +335,14 @@ def test_none_among_the_plans_is_a_pause(teacher):
     given, found = slowly(), {}
     while len(found) < 3: found |= texts(teacher, given, 16)     # the loop ends when nothing is under way
     assert found == texts(teacher, made, 64) and asked == 6
+
+
+def test_long_prompts_are_read_in_parts(teacher, monkeypatch):
+    prompts = [[5]*3, [6]*5, [5]*3, [7]*9, [8]*2, [9]*4]
+    monkeypatch.setattr(decoding, 'READ_AT_ONCE', 10)
+    parts = list(decoding.in_parts(prompts))
+    assert [len(part) for part in parts] == [3, 1, 2] and [list(p) for part in parts for p in part] == prompts
+    plans = [corrsynth(WORDS['unequal'], seed=seed) for seed in range(3)]
+    small = [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
+    monkeypatch.undo()
+    assert small == [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
