@@ -346,3 +346,23 @@ def test_long_prompts_are_read_in_parts(teacher, monkeypatch):
     small = [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
     monkeypatch.undo()
     assert small == [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
+
+
+def test_rows_in_flight_are_bounded_by_their_tokens(teacher, monkeypatch):
+    plans = [corrsynth(WORDS['unequal'], seed=seed, name=seed) for seed in range(6)]
+    wide = {plan.name: [c.token_ids for c in done] for plan, done in decode(teacher, plans, Sampling(max_new_tokens=8))}
+    monkeypatch.setattr(decoding, 'most_tokens', lambda teacher: 9*(8 + max(map(len, teacher.encode(WORDS['unequal'])))))
+    run, seen, narrow = decode(teacher, plans, Sampling(max_new_tokens=8)), set(), {}
+    step = run._step
+    monkeypatch.setattr(run, '_step', lambda: (seen.add(len(run.batch.rows)), step())[1])
+    for plan, done in run: narrow[plan.name] = [c.token_ids for c in done]
+    assert narrow == wide and max(seen) == 8
+
+
+def test_zeros_take_no_memory_before_they_are_written():
+    from pathlib import Path
+    if not Path('/proc/self/statm').exists(): pytest.skip('the memory of a process is read from /proc')
+    pages = lambda: int(Path('/proc/self/statm').read_text().split()[1])*4096
+    before = pages()
+    kept = decoding.one_block(torch.zeros(1, dtype=torch.bfloat16), [(64, 1024, 1024), (64, 1024, 1024)])
+    assert pages() - before < 20e6 and all(part.dtype == torch.bfloat16 and not part[:2].any() for part in kept)
