@@ -3757,6 +3757,7 @@ d = { 'settings': { 'branch': 'main',
                                'synthlab.util.text_fault': ('util.html#text_fault', 'synthlab/util.py'),
                                'synthlab.util.text_record': ('util.html#text_record', 'synthlab/util.py'),
                                'synthlab.util.token_count': ('util.html#token_count', 'synthlab/util.py'),
+                               'synthlab.util.told_counts': ('util.html#told_counts', 'synthlab/util.py'),
                                'synthlab.util.whole_file': ('util.html#whole_file', 'synthlab/util.py'),
                                'synthlab.util.within_limits': ('util.html#within_limits', 'synthlab/util.py'),
                                'synthlab.util.writing_to': ('util.html#writing_to', 'synthlab/util.py')}}}

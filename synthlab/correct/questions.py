@@ -291,7 +291,7 @@ def ask_rows(rows: Sequence[Mapping[str, Any]], teacher: TextTeacher, strategy: 
     """Ask for the labels of rows, and return the votes on each."""
     asked = [fitting_requests(row, teacher, strategy, options, seed) for row in rows]
     requests = [request for requests in asked for request in requests]
-    replies = iter(teacher.complete(requests, calls, budget, progress=progress))
+    replies = iter(teacher.complete(requests, calls, budget, progress=progress, what='checking labels'))
     return [list(islice(replies, len(requests))) for requests in asked]
 
 

@@ -371,7 +371,7 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
     if faults := _demonstration_faults(demonstrations, task): raise ValueError('; '.join(_some(faults)))
     requests = extract_requests(demonstrations, task, sampling or extraction_sampling(task, teacher), seed, cut,
                                 is_chat(teacher))
-    replies = teacher.complete(requests, calls, budget, repair, progress)
+    replies = teacher.complete(requests, calls, budget, repair, progress, 'naming attributes')
     ends, good = [read_record(reply) for reply in replies], [reply for reply in replies if reply.ok]
     def ended(status): return tuple(end for end in ends if getattr(end, 'status', 'record') == status)
     return Extraction(ended('record'), ended('rejected'), ended('failed'),

@@ -295,11 +295,12 @@ class SeedBank:
         if step == 'seeds': self._keep_seeds(reply)
         else: self._keep_contexts(reply)
 
-    def _complete(self, following: Callable[[], Request | None], calls: MutableMapping, budget: Budget | None) -> None:
+    def _complete(self, what: str, following: Callable[[], Request | None], calls: MutableMapping,
+                  budget: Budget | None) -> None:
         "Make calls until there are no more, those that do not depend on each other together."
         self.begin()
         while requests := list(iter(following, None)):
-            for request, reply in zip(requests, self.teacher.complete(requests, calls, budget)):
+            for request, reply in zip(requests, self.teacher.complete(requests, calls, budget, what=f'asking {what}')):
                 self.take(request.name, reply)
 
     def begin(self) -> None:
@@ -309,7 +310,7 @@ class SeedBank:
     def name_contexts(self, calls: MutableMapping, budget: Budget | None = None) -> list[str]:
         """Ask for the contexts, once; fewer come if the teacher knows no more or the budget is spent."""
         def following(): return None if self._has_contexts or self.stopped else self._next_contexts()
-        self._complete(following, calls, budget)
+        self._complete('for contexts', following, calls, budget)
         self.steps['contexts'].kept = len(self.contexts)
         return self.contexts
 
@@ -329,7 +330,7 @@ class SeedBank:
 
     def grow(self, n: int, calls: MutableMapping, budget: Budget | None = None) -> None:
         """Ask for seeds until there are n, the teacher has no more (`reason`), or the budget is spent (`stopped`)."""
-        self._complete(lambda: self.next_request(n), calls, budget)
+        self._complete('for seeds', lambda: self.next_request(n), calls, budget)
 
     def _look_back(self) -> None:
         "Give up if the last whole turns had hardly any new seeds, whatever number was wanted at a time."

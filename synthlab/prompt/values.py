@@ -187,7 +187,7 @@ def ask_values(task: Task, teacher: TextTeacher, n: int = 10, keys: Iterable[str
     places = [(key, label) for key in dict.fromkeys(keys + by_label) for label in (task.label_names if key in by_label
         else [''])]
     requests = [values_request(task, key, label, n, sampling, seed, is_chat(teacher)) for key, label in places]
-    replies = teacher.complete(requests, calls, budget, progress=progress)
+    replies = teacher.complete(requests, calls, budget, progress=progress, what='naming values')
     found = {place: read_values(reply, task) for place, reply in zip(places, replies)}
     values = {key: {label: found[key, label][0] for label in task.label_names} if key in by_label
               else found[key, ''][0] for key, _ in places}

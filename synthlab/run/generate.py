@@ -27,7 +27,7 @@ from ..tasks.gold import demonstration_pool
 from ..tasks.task import Task, label_counts
 from ..teacher.asking import MOST_ALIKE, FutileError
 from ..teacher.budget import Budget
-from ..util import join_reasons, prompt_hash, same_text
+from ..util import join_reasons, prompt_hash, same_text, told_counts
 
 # %% ../../nbs/run/05_generate.ipynb #85782a3a
 def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dict], dict[str, int]]:
@@ -186,10 +186,10 @@ class Generation:
 
     def _missing(self) -> str:
         "What is missing, and why."
-        ended = dict(Counter(join_reasons(self.counts)).most_common(6))
-        why = self.spending.reason if self.stopped else f'ended as {ended}. {self._advice()}'
+        ended = told_counts(join_reasons(self.counts), 6)
+        why = self.spending.reason if self.stopped else f'the candidates ended as: {ended}. {self._advice()}'
         return (f"{sum(self.left.values())} of {sum(self.quotas.values())} rows are missing after "
-                f"{self.counts.total()} candidates: {self.shortfall}; {why}")
+                f"{self.counts.total():,} candidates ({told_counts(self.shortfall)}); {why}")
 
     def _advice(self) -> str:
         "What to change, by the commonest reason."

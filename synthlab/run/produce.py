@@ -71,7 +71,7 @@ from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
 from .notices import run_notices, untrained_teacher
-from ..util import join_reasons, prompt_hash, same_text
+from ..util import join_reasons, prompt_hash, same_text, told_counts
 
 # %% ../../nbs/run/09_produce.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
@@ -259,8 +259,8 @@ def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) 
         return (f'{stages.name} learns from real data, and there is none: it takes the '
                 f'{sum(map(len, pool.values()))} examples written in the task {task.name!r}. Give real rows (gold)')
     few = {label: len(rows) for label, rows in pool.items() if len(rows) < 20}
-    return few and (f'few real rows to learn from: {few}. With fewer than 20 of a label, the weights and picks follow '
-                    'the accidents of those')
+    return few and (f'few real rows to learn from: {told_counts(few)}. With fewer than 20 of a label, the weights and '
+                    'picks follow the accidents of those')
 
 # %% ../../nbs/run/09_produce.ipynb #7e59d5d2
 class Resolved(NamedTuple):

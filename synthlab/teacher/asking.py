@@ -498,7 +498,7 @@ class TextTeacher(ABC):
 
     def complete(self, requests: Iterable[Request], calls: MutableMapping[str, dict] | None = None,
                  budget: Budget | None = None, repair: bool = True,
-                 progress: bool | None = None) -> list[Reply]:
+                 progress: bool | None = None, what: str = 'asking') -> list[Reply]:
         """Ask requests and read the answers.
 
         Parameters
@@ -513,6 +513,8 @@ class TextTeacher(ABC):
             Whether to ask once more for an answer of the wrong shape.
         progress : bool or None
             Whether to show a bar; None shows it after two seconds.
+        what : str
+            What is done, as the bar says it.
 
         Returns
         -------
@@ -530,7 +532,7 @@ class TextTeacher(ABC):
             raise ValueError('requests must be a list of Request, got one: write complete([request])')
         requests = [_checked(*pair) for pair in enumerate(requests)]
         calls, budget = {} if calls is None else calls, Budget() if budget is None else budget
-        with tqdm(total=len(requests), desc='asking', unit='reply', delay=0 if progress else 2,
+        with tqdm(total=len(requests), desc=what, unit='reply', delay=0 if progress else 2,
                   disable=progress is False,
                   leave=bool(progress)) as bar:
             replies = self._replies(requests, calls, budget, bar)
