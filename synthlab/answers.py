@@ -188,8 +188,6 @@ _SOLID = re.compile(r'[^\W_]|[^\s\x00-\xbf\u2000-\u206f\u3000-\u303f\ufe0f\uff00
 
 def no_text(text: str) -> str:
     """Say what an answer is instead of a text, such as "a refusal"; empty if it may be one."""
-    # A text in whole JSON can be taken out.
-    if _unpacked(text) is not None: return ''
     start = _OPENING.match(text).end()
     return next((rule.kind for rule in answer_rules('refuse') if rule.pattern.match(text, start)), '')
 

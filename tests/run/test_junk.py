@@ -42,10 +42,9 @@ AROUND = {
                 "{} Would you like me to write another one?", "{}\n\nIf you'd like a longer one, let me know."],
     'marks': ['**{}**', '__{}__'],
     'quotation marks': ['"{}"', '“{}”', "'{}'", '«{}»', '„{}“'],
-    'JSON': ['{{"text": "{}"}}', '["{}"]', '{{"headline": "{}"}}'],
+    'JSON': ['{{"text": "{}', '{{"text": "{}", "tone": "dry"}}', '{{"text": "{}"}}', '["{}"]', '{{"headline": "{}"}}'],
     'escape sequence': ['\x1b[31m{}\x1b[0m', '\x1b]0;title\x07{}'], 'control character': ['\0{}', '{}\x07'], 'invisible character': ['\u200b{}\u200b', '\u202e{}', '\ufeff{}']}
 INSTEAD = {
-    'the answer is a JSON object': ['{"text": "Oil prices rose on Monday.', '{"text": "Oil prices rose", "tone": "dry"}'],
     'the answer is a refusal': ["I'm sorry, but I can't help with that.", 'I’m sorry, but I cannot assist with that request.', "I can't help with that.", 'Sorry, I cannot fulfill that request.',
         "I apologize, but I'm unable to generate this text.", 'Unfortunately, I am not able to create such content.', 'As an AI language model, I cannot have opinions on politics.',
         "I'm just an AI assistant and do not read the news.", 'I must decline.', 'I cannot generate content of that kind.', "I won't write hateful content.", 'This request violates my guidelines.',
