@@ -34,7 +34,7 @@ def test_the_task_of_the_guide_is_sound(folder):
 
 def test_the_task_of_the_guide_runs_from_an_empty_folder(folder, capfd):
     with FaultServer(faults=.2) as server:
-        asked = ['generate', 'mine.toml', '--recipe', 'targen', '--base-url', server.url, '--teacher', 'birds', '--whole-schema', '--n', '12', '--correct', 'none', '--out', 'runs/mine']
+        asked = ['generate', 'mine.toml', '--recipe', 'targen', '--base-url', server.url, '--teacher', 'birds', '--whole-schema', '--n', '12', '--correct', 'none', '--timeout', '3', '--out', 'runs/mine']
         assert main([*asked, '--estimate']) == 0
         told = capfd.readouterr().out
         assert re.search(r'calls +16\b', told), told                       # 2 for contexts, 2 for seeds, 12 for rows
