@@ -17,7 +17,7 @@ from synthlab.teacher.asking import has_short_context
 from synthlab.teacher.causal import CausalTeacher
 
 pytest.importorskip('llguidance')
-TASKS = ('ag_news', 'imdb', 'sst2', 'humor', 'amazon_category', 'toi_headlines')
+TASKS = ('ag_news', 'imdb', 'sst2', *(pytest.param(name, marks=pytest.mark.long) for name in ('humor', 'amazon_category', 'toi_headlines')))
 OWN = '''
 name = "tickets"
 description = "What a message to a help desk is about"

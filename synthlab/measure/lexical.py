@@ -464,6 +464,14 @@ def _jaccard(one: frozenset, other: frozenset) -> float:
     return len(one & other)/len(one | other)
 
 
+@cache
+def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
+    "Bands, and numbers in a band, that miss few pairs of this similarity; looked up once, as it takes an integral."
+    from datasketch import MinHashLSH
+    found = MinHashLSH(threshold, num_perm, weights=(.1, .9))
+    return found.b, found.r
+
+
 class _Buckets:
     "Numbers by their keys: new ones in a dictionary, older ones in sorted arrays, each twice as long as the next."
 
@@ -511,11 +519,11 @@ class ShingleIndex:
 
     def __init__(self, threshold: float = .8, n: int = 3, tokenizer: Tokenizer = 'words', num_perm: int = 128,
                  seed: int = 0):
-        from datasketch import MinHash, MinHashLSH
+        from datasketch import MinHash
         self.threshold, self.n, self.tokenizer = threshold, n, tokenizer
-        bands = MinHashLSH(min(threshold, .9), num_perm, weights=(.1, .9))
         # A random odd factor for each number of a band: their sum modulo 2^64 is the key of the band.
-        self._factors = np.random.default_rng(0).integers(2**63, size=(bands.b, bands.r), dtype=np.uint64)*2 + 1
+        shape = _bands(min(threshold, .9), num_perm)
+        self._factors = np.random.default_rng(0).integers(2**63, size=shape, dtype=np.uint64)*2 + 1
         self._empty, self._buckets = MinHash(num_perm, seed + 1), _Buckets()
         self._texts: dict[int, str] = {}
         self._first: dict[int, int] = {}
