@@ -3,11 +3,13 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
+# One test in three waits for a server or another process, so that a third worker has room.
+PYTEST_WORKERS ?= 3
 # Flagged notebook cells to run too (see tst_flags in settings.ini); those on gold data run where it is.
 FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
 NB ?=
 # Seconds that the notebooks, and then the other tests, may take.
-LIMIT ?= 800
+LIMIT ?= 900
 # Processes that `make endure` ends.
 KILLS ?= 200
 
@@ -32,10 +34,10 @@ demo: .venv/installed ## write a small dataset twice, plainly and with a choice 
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
 	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
-	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal -m 'not long' tests --ignore tests/test_sync.py
+	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(PYTEST_WORKERS) --dist worksteal -m 'not long' tests --ignore tests/test_sync.py
 
 test-long: .venv/installed-dev ## run the larger sizes of slow tests, which `make test` holds in a smaller size
-	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal -m long tests
+	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(PYTEST_WORKERS) --dist worksteal -m long tests
 
 endure: .venv/installed-dev ## end every command by kill -9 at random moments (KILLS=200), and compare with uninterrupted runs
 	OMP_NUM_THREADS=1 $(bin)/python -W ignore tests/tools/endure.py --kills $(KILLS)

@@ -274,6 +274,7 @@ FRESH.set_forkserver_preload(['warm'])
 def slow(out): contest(out, budget=400, teacher=ScriptedTeacher(delay=.01))
 
 
+@pytest.mark.long
 def test_it_survives_kills(tmp_path):
     whole, rng, kills = contest(tmp_path/'whole', budget=400), random.Random(0), 0
     while kills < 3:

@@ -210,7 +210,7 @@ def agree(found, expected):
         assert [row[key] for row in found] == [row[key] for row in expected], key
 
 
-@pytest.mark.parametrize('how, status', [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)], ids=['killed', 'ctrl-c'])
+@pytest.mark.parametrize('how, status', [pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.long), (signal.SIGINT, 130)], ids=['killed', 'ctrl-c'])
 def test_what_was_stopped_goes_on(tmp_path, whole, how, status):
     found, said = stop(start(tmp_path), tmp_path, how)
     assert found == status, said
@@ -242,6 +242,7 @@ def test_no_such_task_is_one_line(synthlab):
     assert (status, out, len(err.splitlines())) == (2, '', 1)
 
 
+@pytest.mark.long
 def test_demo_can_be_repeated(synthlab):
     found = []
     for n in (8, 8):

@@ -200,6 +200,7 @@ def test_a_server_is_refused_as_the_writer_before_anything_is_read(recipe):
         assert server.stats()['received'] == 0
 
 
+@pytest.mark.long
 def test_combined_survives_kills(tmp_path, monkeypatch):
     monkeypatch.setenv('OPENAI_API_KEY', 'none')
     task, rng, kills, tries = load_task('sst2'), random.Random(0), 0, 0

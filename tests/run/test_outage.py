@@ -98,7 +98,7 @@ def test_the_terminal_and_status_say_what_is_waited_for(tmp_path):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Ctrl-C is sent as a signal')
-@pytest.mark.parametrize('pause', [.01, .15])
+@pytest.mark.parametrize('pause', [.01, pytest.param(.15, marks=pytest.mark.long)])
 def test_three_quick_interrupts_end_without_a_traceback(pause, tmp_path):
     with FaultServer(delay=.2) as server:
         process = command('generate', 'ag_news', '--recipe', 'fewgen', '--n', 400, '--base-url', server.url, '--teacher', 'owl', '--out', tmp_path/'run')

@@ -30,7 +30,7 @@ def teacher(tmp_path_factory):
 
 # Texts written at most for two rows: one round, or the further ones that balance asks for. AXg's come in pairs.
 # Written over the server in `make test`: one text, two texts, a passage with a question.
-FEW = ('cb', 'copa', 'boolq')
+FEW, LONGEST = ('cb', 'copa', 'boolq'), ('record', 'multirc')
 ROUNDS = [pytest.param(1, id='one round'), pytest.param(2, id='rounds', marks=pytest.mark.long)]
 
 
@@ -55,7 +55,7 @@ def look(maker, written, name):
 
 
 @pytest.mark.parametrize('rounds', ROUNDS)
-@pytest.mark.parametrize('name', FEATURES)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=pytest.mark.long if name in LONGEST else ()) for name in FEATURES])
 def test_every_row_of_a_local_model_obeys(teacher, name, rounds): look(*write(teacher, name, rounds), name)
 
 
