@@ -1,7 +1,7 @@
 """Train `pocket` on, so that it heeds what it is shown: part three, after train.py.
 
     python nbs/pocket/collection.py COLLECTION CORPUS             # tasks and texts of the collection, half a minute
-    python nbs/pocket/near.py CORPUS                              # neighbours, ten minutes
+    python nbs/pocket/near.py CORPUS                              # neighbours, twenty minutes
     python nbs/pocket/rules.py CORPUS                             # attributes, subjects, reasons, fifteen minutes
     python nbs/pocket/heed.py CORPUS OUT --start MODEL --minutes 100
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from corpus import PARTS
 from stream import Stream, read_sources
-from train import batches, loss_of, optimiser_of, plain_nats, read_texts, resume, save, shared_positions
+from train import batches, learn, optimiser_of, plain_nats, read_texts, resume, save
 
 
 def share_of_rate(done, step, warmup=100, cooldown=.35):
@@ -52,13 +52,8 @@ def main():
         minutes = before + (time.time() - start)/60
         done = max(minutes/o.minutes, step/o.steps)
         if done >= 1: break
-        for group in optimiser.param_groups: group['lr'] = o.lr*share_of_rate(done, step)
-        with torch.autocast('cpu', torch.bfloat16):
-            loss = loss_of(model, ids, is_text, shared_positions(ids.shape[1], rng))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimiser.step(); optimiser.zero_grad()
-        step += 1; recent.append(loss.item())
+        recent.append(learn(model, optimiser, ids, is_text, rng, o.lr*share_of_rate(done, step)))
+        step += 1
         if step % 20 == 0:
             print(f'{step} loss {np.mean(recent[-20:]):.3f} {minutes:.1f} min '
                   f'{(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)

@@ -1,9 +1,10 @@
 """The nearest neighbours of every training text among the texts of its label, in the space of sentence embeddings.
 
-    python nbs/pocket/near.py CORPUS [ROWS]     # CORPUS/NAME.near.npy beside each NAME.parquet; 15 minutes
+    python nbs/pocket/near.py CORPUS [ROWS]     # CORPUS/NAME.near.npy beside each NAME.parquet; 20 minutes
 
 A demonstration that is drawn from them says more about the text that follows than its label does, so that a model
-which is trained on such prompts learns to look at what it is shown. Of a long file the first ROWS texts are taken.
+which is trained on such prompts learns to look at what it is shown. Of a built-in task the first ROWS texts are
+taken, and a fifth as many of a set of the collection.
 """
 import sys
 from pathlib import Path
@@ -39,9 +40,10 @@ def near_rows(frame, embedder):
 
 if __name__ == '__main__':
     corpus, most = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
+    embedder = Embedder(batch_size=32)
     for path in sorted([*corpus.glob('*.parquet'), *corpus.glob('more/*.parquet')]):
         near = path.with_suffix('.near.npy')
         if path.name.count('.') > 1 or path.stem in HELD_OUT or near.exists(): continue
         frame = pd.read_parquet(path).head(most if path.parent == corpus else most//5)
-        np.save(near, near_rows(frame, Embedder(batch_size=32)))
+        np.save(near, near_rows(frame, embedder))
         print(path.stem, len(frame), flush=True)

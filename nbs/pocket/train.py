@@ -232,6 +232,17 @@ def loss_of(model, ids, is_text, first=0):
     return F.cross_entropy(model.cls(hidden).float(), ids[:, 1:][is_text[:, 1:]])
 
 
+def learn(model, optimiser, ids, is_text, rng, lr):
+    "One step of the optimiser at a learning rate; the loss before it."
+    for group in optimiser.param_groups: group['lr'] = lr
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = loss_of(model, ids, is_text, shared_positions(ids.shape[1], rng))
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+    optimiser.step(); optimiser.zero_grad()
+    return loss.item()
+
+
 # ---- test: nats a character of gold test texts, no demonstrations
 
 @torch.no_grad()
@@ -331,13 +342,8 @@ def main():
     model.train()
     for ids, is_text in batches(stream, o.tokens):
         if step >= o.steps: break
-        for group in optimiser.param_groups: group['lr'] = o.lr*rate(step, o.steps, o.warmup, o.cooldown)
-        with torch.autocast('cpu', torch.bfloat16):
-            loss = loss_of(model, ids, is_text, shared_positions(ids.shape[1], rng))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimiser.step(); optimiser.zero_grad()
-        step += 1; recent.append(loss.item())
+        recent.append(learn(model, optimiser, ids, is_text, rng, o.lr*rate(step, o.steps, o.warmup, o.cooldown)))
+        step += 1
         if step % 20 == 0:
             print(f'{step} loss {np.mean(recent[-20:]):.3f} '
                   f'{(step - first)*o.tokens/(time.time() - start):.0f} tokens/s', flush=True)

@@ -803,9 +803,9 @@ class Batch:
         """Add groups and read their prompts; returns the scores of the new rows, shape (new rows, V)."""
         new = [(group, r) for group in groups for r in range(len(group.prompts))]
         self.rows, self._blocks = self.rows + new, None
-        width = max(group.width for group in _groups(self.rows))
-        most = min(self.cache.max_rows*width, most_tokens(self.teacher))
-        self.memory, logits = self.memory or PromptMemory(self.teacher, most), []
+        width, logits = max(group.width for group in _groups(self.rows)), []
+        if self.memory is None:
+            self.memory = PromptMemory(self.teacher, min(self.cache.max_rows*width, most_tokens(self.teacher)))
         for part in in_parts([group.prompts[r] for group, r in new]):
             prompts = self.memory.read(part)
             self.cache.reserve(prompts[0], width)
