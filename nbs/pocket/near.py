@@ -15,7 +15,7 @@ from synthlab.embeddings import Embedder
 
 from collection import HELD_OUT
 
-NEIGHBOURS, SAME, ROWS = 12, .85, 8000         # a cosine above SAME is nearly a copy, and teaches copying
+NEIGHBOURS, SAME, ROWS = 12, .9, 8000          # a cosine above SAME is nearly a copy, and teaches copying
 
 
 def nearest(vectors, k=NEIGHBOURS, block=1000):

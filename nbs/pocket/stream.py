@@ -24,8 +24,8 @@ KINDS = {'few-shot': .56, 'classify': .06, 'simprompt': .03, 'attributes': .05, 
 MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
               'correct': .09}
 COLLECTION = .5                                             # share of examples that are of the collection
-NEAR, NEAREST = .85, 4                                      # how often demonstrations are near, and among how many
-SHOTS = {0: .16, 1: .26, 2: .2, 3: .2, 4: .05, 5: .04, 6: .03, 7: .03, 8: .03}
+NEAR, NEAREST = .9, 3                                       # how often demonstrations are near, and among how many
+SHOTS = {0: .14, 1: .26, 2: .2, 3: .2, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}
 MORE_WORDING = {'own': .5, 'name': .3, 'letter': .2}
@@ -117,7 +117,7 @@ class Stream:
 
     def _demonstrations(self, source, row, shots):
         "Places of demonstrations: neighbours of the text, or any texts of its label."
-        near = [i for i in source.near[row][:NEAREST] if i >= 0]
+        near = [i for i in source.near[row][:max(NEAREST, shots)] if i >= 0]
         others = source.by_label[source.labels[row]]
         if len(near) < shots or self.rng.random() >= NEAR:
             near = [i for i in self.rng.choice(others, min(len(others), shots + 1), replace=False) if i != row]

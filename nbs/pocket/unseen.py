@@ -23,9 +23,9 @@ from synthlab.run.generate import generate
 from synthlab.tasks.task import Label, Task
 from synthlab.teacher.causal import CausalTeacher
 
+from collection import HELD_OUT
 from corpus import PARTS
 
-UNSEEN = 'bbc_news', 'reuters_r8', 'medquad_answers', 'snips', 'stackoverflow_titles', 'home_assistant_intents'
 METHODS = {'fewgen': FewGen(), 'corrsynth': CorrSynth(delta=.5, alpha=.01)}
 MOST_LABELS, SHOWN, LESSONS, TESTS, WORDS = 8, 10, 100, 40, 50
 SUMMARY = Path(__file__).parents[2]/'synthlab/resources/pocket/unseen.json'
@@ -92,7 +92,7 @@ def main():
     about = json.loads((o.corpus/'tasks.json').read_text(encoding='utf-8'))
     record = {'date': datetime.date.today().isoformat(), 'teacher': 'pocket', 'seed': o.seed, 'asked': o.n,
               'revision': f'sha256:{hashlib.sha256(weights).hexdigest()[:16]}', 'tasks': {}}
-    for name in UNSEEN:
+    for name in HELD_OUT:
         record['tasks'][name] = measure(name, about[name], o.corpus, teacher, embedder, o.n, o.seed)
         print(name, json.dumps(record['tasks'][name]), flush=True)
     o.out.write_text(json.dumps(record, indent=1) + '\n')
