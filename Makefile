@@ -14,6 +14,8 @@ LIMIT ?= 800
 KILLS ?= 200
 
 bin := .venv/bin
+# By a path and not by a finder, so that a folder named synthlab above the clone does not hide the package.
+editable = $(bin)/python -m pip install -q --config-settings editable_mode=compat -e
 limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
 
 test test-long endure notebooks bench: export HF_HUB_OFFLINE ?= 1
@@ -74,10 +76,10 @@ clean: ## remove what was built; .venv and runs/ stay
 	@echo "Installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install -q $(TORCH)
-	$(bin)/python -m pip install -q -e '.[offline,structured]'
+	$(editable) '.[offline,structured]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
 	@echo "Installing the tools for tests and notebooks"
-	$(bin)/python -m pip install -q -e '.[offline,dev]'
+	$(editable) '.[offline,dev]'
 	@touch $@

@@ -157,7 +157,7 @@ OPTIONS = '''
 --proportions goood=1   | --proportions names 'goood'                              | did you mean 'good'?
 --proportions good      | --proportions 'good' cannot be read                      | write NAME=SHARE
 --proportions good=x    | --proportions has 'x'                                    | where a number should be
---teacher pockt         | cannot load the model 'pockt'                            | Use "pocket", a folder with
+--teacher pockt         | there is no folder 'pockt', and no model of that name    | did you mean 'pocket'?
 --teacher emptyfolder   | cannot load the model 'emptyfolder'                      | Use "pocket", a folder with
 --teacher ""            | --teacher: given, and empty                              | leave it out
 --device warp           | --device 'warp' cannot be used here                      | auto takes what there is

@@ -89,8 +89,8 @@ def seeds(teacher, maker, rows, embedder):
 
 def context_of(request):
     "The context that a request names, '' without one."
-    said = re.search(r'^Context: (.*)$', request.messages[-1]['content'], re.M)
-    return said[1] if said else ''
+    said = re.search(r'context, as JSON: (".*")$', request.messages[-1]['content'], re.M)
+    return json.loads(said[1]) if said else ''
 
 
 # ---- one task

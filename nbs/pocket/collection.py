@@ -2,7 +2,8 @@
 
     python nbs/pocket/collection.py COLLECTION CORPUS     # CORPUS/more/NAME.parquet and NAME.toml, half a minute
 
-COLLECTION holds NAME.parquet (`label`, `text`) and tasks.json (what each label means, licence, label signal). Sets
+COLLECTION holds NAME.parquet (`label`, `text`), tasks.json (what each label means, label signal) and SOURCES.md (origin
+and licence of each, which go into nbs/pocket/sources.json for the sets that are trained on). Sets
 with a licence for research only, with coarse language, or whose labels a bag of words cannot tell apart are left out
 of training. The held-out sets were chosen before any training, for different kinds of text and at most 20 labels.
 """
@@ -22,6 +23,7 @@ HELD_OUT = ('asdiv_grade', 'bbc_news', 'clickbait', 'crisis_info_type', 'medical
 CUES = {'question': 'Question:', 'review': 'Review:', 'sentence': 'Sentence:', 'title': 'Title:', 'quer': 'Request:',
         'request': 'Request:', 'utterance': 'Request:', 'command': 'Request:', 'argument': 'Argument:', 'post': 'Post:',
         'headline': 'Headline:', 'tweet': 'Tweet:', 'definition': 'Definition:', 'summary': 'Summary:'}
+SOURCES = Path(__file__).with_name('sources.json')
 MOST_LABELS, LEAST_ROWS, ROWS, SIGNAL, LONGEST = 40, 16, 5000, .2, 420
 
 
@@ -61,6 +63,16 @@ def make_task(name, about, labels):
                 cue=cue, labels=[Label(name=label, verbalisation=text) for label, text in meanings.items()])
 
 
+def sources(folder, names):
+    "Where the sets are from, and under what licence, as the table of SOURCES.md says."
+    rows = [[cell.strip() for cell in line.strip('|\n').split('|')]
+            for line in (folder/'SOURCES.md').read_text(encoding='utf-8').splitlines() if line.startswith('| ')]
+    head, about = rows[0], {row[0]: row for row in rows[1:]}
+    def cell(name, title): return about[name][head.index(title)]
+    return [{'name': name, 'from': cell(name, 'repository'), 'licence': cell(name, 'licence as stated')}
+            for name in names]
+
+
 def prepare(folder, out):
     "Write texts and task of every set that is trained on or held out."
     tasks, signal = json.loads((folder/'tasks.json').read_text(encoding='utf-8')), {}
@@ -77,6 +89,7 @@ def prepare(folder, out):
         print(name, kind, len(frame), frame.label.nunique(), flush=True)
     trained = {name: value for name, value in signal.items() if name not in HELD_OUT}
     (out/'signal.json').write_text(json.dumps(trained, indent=1))
+    SOURCES.write_text(json.dumps(sources(folder, trained), indent=1) + '\n')
 
 
 if __name__ == '__main__':

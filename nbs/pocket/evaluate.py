@@ -202,14 +202,48 @@ def cell(value): return '-' if value is None else f'{value:.3f}'
 def mean(values): return float(np.mean(values)) if (values := [v for v in values if v is not None]) else None
 
 
+def table(rows): return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def read_json(name): return json.loads(HEAD.with_name(name).read_text(encoding='utf-8'))
+
+
+def heeded(found):
+    "A row for each task of heeding.json: nats, cosines, fidelity."
+    return [[name, str(r['labels']), *(cell(r['nats'][how]) for how in ('none', 'random', 'near')),
+             *(cell(r['cosine'][which]) for which in ('own', 'others')),
+             *(cell(r[key]) for key in ('fidelity_fewgen', 'fidelity_corrsynth', 'chance', 'ruler'))]
+            for name, r in found.items()]
+
+
+def as_asked(found):
+    "A row for each kind of check in as_asked.json: the means over tasks."
+    kinds = {kind for r in found.values() for kind in r['attributes']}
+    pairs = {kind: [r['attributes'][kind] for r in found.values() if kind in r['attributes']] for kind in sorted(kinds)}
+    pairs['seed, word for word'] = [r['seeds'] for r in found.values()]
+    return [[kind, str(len(shares)), *(cell(mean([share[how] for share in shares])) for how in ('as_asked', 'by_chance'))]
+            for kind, shares in pairs.items()]
+
+
+def corrected(found):
+    "A row for each task of as_asked.json: labels given to texts never seen."
+    return [[name, *(cell(r['correct'][told]) for told in ('blind', 'right', 'wrong')), cell(r['chance'])]
+            for name, r in found.items()]
+
+
 def card(results):
     "The model card, with the measured figures."
     tasks = [[name, *map(cell, (r['nats_per_char'], r['fidelity_fewgen'], r['fidelity_corrsynth'], r['ruler'],
                                 r['own_labels'], *r['correct'].values()))] for name, r in results.items()]
     kinds = [[kind, *(cell(mean([r['prompts'][kind].get(c) for r in results.values()])) for c in ('valid', 'valid_free',
         'fidelity', 'nats_per_char'))] for kind in ASKED]
-    def table(rows): return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-    return HEAD.read_text(encoding='utf-8').replace('{tasks}', table(tasks)).replace('{prompts}', table(kinds))
+    asked = read_json('as_asked.json')
+    tables = {'tasks': tasks, 'prompts': kinds, 'heeding': heeded(read_json('heeding.json')), 'asked': as_asked(asked),
+              'corrected': corrected({name: r for name, r in asked.items() if name not in results}),
+              'sources': [[source['name'], source['from'], source['licence']] for source in read_json('sources.json')]}
+    head = HEAD.read_text(encoding='utf-8')
+    for name, rows in tables.items(): head = head.replace(f'{{{name}}}', table(rows))
+    return head
 
 
 def main():

@@ -19,12 +19,13 @@ from prompts import Prompts
 
 BUILT_IN = {'ag_news': .28, 'imdb': .18, 'amazon_category': .16, 'sst2': .15, 'humor': .13, 'toi_headlines': .10}
 # What each kind of prompt takes of the examples: of built-in tasks, and of those of the collection.
-KINDS = {'few-shot': .56, 'classify': .06, 'simprompt': .03, 'attributes': .05, 'from attributes': .08,
-         'several from attributes': .01, 'values': .01, 'contexts': .02, 'seeds': .03, 'from seed': .07, 'correct': .08}
-MORE_KINDS = {'few-shot': .62, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
-              'correct': .09}
+KINDS = {'few-shot': .52, 'classify': .06, 'simprompt': .03, 'attributes': .05, 'from attributes': .08,
+         'several from attributes': .01, 'values': .01, 'contexts': .02, 'seeds': .03, 'from seed': .07, 'correct': .12}
+MORE_KINDS = {'few-shot': .60, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
+              'correct': .11}
 COLLECTION = .5                                             # share of examples that are of the collection
-NEAR, NEAREST = .9, 3                                       # how often demonstrations are near, and among how many
+NEAR, NEAREST = .92, 3                                      # how often demonstrations are near, and among how many
+ALL_NEAR = .6                                               # how often all of them are, and not only one
 SHOTS = {0: .14, 1: .26, 2: .2, 3: .2, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}
@@ -116,12 +117,16 @@ class Stream:
         return list(source.by_label)[self.rng.choice(len(source.by_label), p=source.prior)]
 
     def _demonstrations(self, source, row, shots):
-        "Places of demonstrations: neighbours of the text, or any texts of its label."
-        near = [i for i in source.near[row][:max(NEAREST, shots)] if i >= 0]
+        """Places of demonstrations: mostly neighbours of the text, or some neighbours among any texts of its label, so
+        that what is written may follow one demonstration of several."""
+        rng, near = self.rng, [i for i in source.near[row][:max(NEAREST, shots)] if i >= 0]
+        near = [near[i] for i in rng.permutation(len(near))[:shots if rng.random() < ALL_NEAR else 1]]
+        if rng.random() >= NEAR: near = []
         others = source.by_label[source.labels[row]]
-        if len(near) < shots or self.rng.random() >= NEAR:
-            near = [i for i in self.rng.choice(others, min(len(others), shots + 1), replace=False) if i != row]
-        return [near[i] for i in self.rng.permutation(len(near))[:shots]]
+        taken = {row, *near}
+        rest = [i for i in rng.choice(others, min(len(others), 2*shots + 1), replace=False) if i not in taken]
+        shown = [*near, *rest][:shots]
+        return [shown[i] for i in rng.permutation(len(shown))]
 
     def few_shot(self, n):
         "Demonstrations of one label, and one more text of it, as the library asks for it."

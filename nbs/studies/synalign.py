@@ -95,7 +95,7 @@ class Gold:
 
     @cached_property
     def train(self):
-        seen, rows = set(self.test.texts), Rows.of(load_gold(None, self.task, part=TASKS[self.name]))
+        seen, rows = set(self.test.texts), Rows.of(load_gold(None, self.task, part=TASKS.get(self.name, 'train')))
         first = {text: n for n, text in reversed(list(enumerate(rows.texts))) if text not in seen}
         return balanced(rows.take(sorted(first.values())), POOLS*POOL)
 

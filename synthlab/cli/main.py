@@ -362,7 +362,7 @@ def _request(asked: SimpleNamespace) -> Any:
     request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
                            pool=pool, seed=asked.seed, proportions=proportions, budget=asked.budget, machine=machine,
                            corrector=corrector, duplicates=asked.duplicates, decontaminate=test_rows, copies=copies,
-                           made_by=asked.made_by, language='en' if asked.task in task_names() else None)
+                           made_by=asked.made_by)
     return check(request, teacher, corrector, pool, copies)
 
 # %% ../../nbs/cli/03_main.ipynb #0273558a
@@ -612,8 +612,10 @@ def _learners(lines: Iterable[Mapping[str, Any]]) -> list[str]:
         for settings in [entry.get('settings') or {} for entry in line['entries']]:
             if why := settings.get('chosen'): said.setdefault(f"{settings['model']}, {why}", []).append(line['name'])
             if n := settings.get('learnt_from'):
+                chance = settings.get('by_chance')
+                guess = f"; labels at random would be right on {chance:.0%}" if chance else ''
                 said.setdefault(f"a judge that has learnt from {n:,} rows"
-                                f" ({settings.get('learnt from rows of', 'real ones')})", []).append(line['name'])
+                                f" ({settings.get('learnt from rows of', 'real ones')}){guess}", []).append(line['name'])
     return [f"{', '.join(dict.fromkeys(found))}: by {who}." for who, found in said.items()]
 
 
@@ -677,6 +679,7 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                           extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records([record])
+    for notice in record.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
     for path in report_files(out): say(str(path))
 
 

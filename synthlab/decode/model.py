@@ -8,6 +8,7 @@ __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'contro
            'load_model', 'weights_hash', 'context_length', 'CausalModel']
 
 # %% ../../nbs/decode/04_model.ipynb #cd29c63f
+import difflib
 import hashlib
 import json
 import os
@@ -185,7 +186,11 @@ def model_path(model: str) -> str:
     """Resolve "pocket", a folder or a Hub name for transformers; raises `ValueError` for a server's address."""
     if fault := _address_fault(str(model)): raise ValueError(fault)
     if str(model) == 'pocket': return str(files('synthlab')/'resources'/'pocket')
-    return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
+    if Path(model).expanduser().is_dir(): return str(Path(model).expanduser())
+    # Asking the Hub for a name that is only mistyped takes a minute where there is no network.
+    if difflib.get_close_matches(str(model).lower(), ['pocket'], cutoff=.8):
+        raise ValueError(f"there is no folder {str(model)!r}, and no model of that name; did you mean 'pocket'?")
+    return str(model)
 
 # %% ../../nbs/decode/04_model.ipynb #4b712f54
 def files_hash(folder: str | Path) -> str:

@@ -122,7 +122,8 @@ def label_preservation(texts: Sequence[str] | np.ndarray, labels: Sequence[Hasha
     right, judge = sum(table[name][name] for name in table), _judge(classifier, gold_texts, gold_labels, level)
     details = {'confusion': table, 'per label': rows, 'judge': judge, 'unknown to the judge': unknown}
     return Metric(right/len(labels), 'label_preservation', len(labels), wilson_interval(right, len(labels), level),
-                  level, 'higher', {'judge': type(classifier).__name__} | _lessons(classifier), details)
+                  level, 'higher', {'judge': type(classifier).__name__} | _lessons(classifier)
+                  | {'by_chance': round(1/len(known or table), 4)}, details)
 
 
 def _lessons(classifier: Any) -> dict[str, int]:

@@ -441,8 +441,10 @@ def _judge(entry: Mapping[str, Any]) -> str:
     right = ((entry.get('details') or {}).get('judge') or {}).get('accuracy')
     settings = entry.get('settings') or {}
     lessons, which = settings.get('learnt_from'), settings.get('learnt from rows of')
-    learnt = '' if lessons is None else f" ({lessons:,} rows{f': {which}' if which else ''})"
-    return learnt + ('' if right is None else f", which is right on {number_text(right, 'share')} of gold")
+    learnt = '' if lessons is None else f" that learnt from {lessons:,} rows{f' ({which})' if which else ''}"
+    guess = f"; labels at random would be right on {number_text(chance, 'share')}" if (
+        chance := settings.get('by_chance')) else ''
+    return learnt + ('' if right is None else f", which is right on {number_text(right, 'share')} of gold") + guess
 
 
 def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:

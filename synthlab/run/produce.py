@@ -66,7 +66,7 @@ from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
 from ..system import memory_given_back
-from ..tasks.task import Task, task_doubts
+from ..tasks.task import Task, load_task, task_doubts, task_names
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..correct.transitions import Share, transition_matrix
@@ -155,12 +155,17 @@ def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
 
+def _language(task: Task) -> str | None:
+    "Language of the rows, for the card: known of built-in tasks only."
+    return 'en' if task.name in task_names() and task == load_task(task.name) else None
+
+
 def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: Sampling | None = None,
                  gold: Any = None, pool: Mapping[str, Any] | None = None, seed: int = 0,
                  proportions: Mapping[str, float] | None = None, budget: int | None = None,
                  machine: Mapping[str, Any] | None = None, corrector: Any = None, duplicates: str = 'exact',
                  decontaminate: Any = None, copies: Sequence[str] | None = None, candidate_tokens: int | None = None,
-                 made_by: str | None = None, language: str | None = None) -> dict[str, Any]:
+                 made_by: str | None = None) -> dict[str, Any]:
     """Write down what is asked, whole.
 
     Parameters
@@ -199,8 +204,6 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
         Tokens that a bake-off lets this recipe write for rows.
     made_by : str or None
         Command that made the recipe by itself, such as the demo's.
-    language : str or None
-        Language of the rows, for the card.
 
     Returns
     -------
@@ -231,7 +234,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),
             'candidate_tokens': candidate_tokens,
-            'made_by': made_by, 'language': language,
+            'made_by': made_by, 'language': _language(task),
             **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
             'corrector': None if corrector is None else describe_teacher(corrector)}
     return plain_recipe({

@@ -15,7 +15,7 @@ import pytest
 import typer
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
-from synthlab import __version__
+from synthlab import Recipe, __version__, generate
 from synthlab.cli import main as cli, terminal
 from synthlab.run import writers
 from synthlab.run import rows as rows_module
@@ -65,6 +65,21 @@ def test_generate_writes_a_dataset_and_shows_it(synthlab):
                                         'runs/demo/dataset.parquet', 'runs/demo/README.md'))
     card = DatasetCard.load('runs/demo/README.md')
     assert card.data.language == 'en' and '| candidates written by the teacher | 16 |' in card.text
+
+
+def test_python_takes_a_run_of_the_command_line_for_its_own(synthlab):
+    assert synthlab('generate ag_news --recipe fewgen --n 4 --out runs/demo', SHORT)[0] == 0
+    again = generate('ag_news', 4, Recipe.fewgen(shots=1), out='runs/demo', max_new_tokens=12)
+    assert list(again['id']) == [row['id'] for row in rows('runs/demo')]
+
+
+def test_evaluate_says_what_a_guess_would_find_and_how_far_pocket_can_be_trusted(synthlab):
+    Path('mine.toml').write_text('name = "pets"\n' + ''.join(
+        f'[[labels]]\nname = "{pet}"\ndemonstrations = ["my {pet} is old", "the {pet} next door is young"]\n' for pet in ('cat', 'dog', 'bird')))
+    assert synthlab('generate mine.toml --recipe fewgen --n 6 --out runs/pets', SHORT)[0] == 0
+    status, out, err = synthlab('evaluate runs/pets --student none')
+    assert status == 0, err
+    assert 'labels at random would be right on 33%' in ' '.join(out.split()) and 'pocket was not trained for the task' in ' '.join(out.split())
 
 
 @pytest.mark.parametrize('options', ['--recipe fewgen', '--recipe cfg --delta 0.5', '--mode intra --repeats 2', '--mode hybrid --repeats 2 --intra-share 0.3',

@@ -84,7 +84,7 @@ def test_any_object_with_predict_can_judge():
     E, labels = clouds(40, 0)
     model = LogisticRegression().fit(E, labels)
     assert label_preservation(E, labels, model) == pytest.approx(model.score(E, labels))
-    assert label_preservation(E, labels, model).settings == {'judge': 'LogisticRegression'}
+    assert label_preservation(E, labels, model).settings == {'judge': 'LogisticRegression', 'by_chance': round(1/len(set(labels)), 4)}
 
 
 def test_labels_need_not_be_strings():

@@ -64,7 +64,7 @@ def test_the_judge_says_what_it_has_learnt_from(run, tmp_path):
         record = evaluate(run, **given, student=None, progress=False)
         entry = next(e for e in record['sections']['fidelity'] if e['name'] == 'label_preservation')
         assert (entry['settings']['learnt_from'], entry['settings']['learnt from rows of']) == (n, which)
-        assert any(f'trained on gold ({n} rows: {which})' in words for _, words in headline(record))
+        assert any(f'that learnt from {n} rows ({which})' in words for _, words in headline(record))
 
 
 def test_few_rows_are_learnt_by_a_probe(run):
