@@ -186,8 +186,9 @@ _Prices = Annotated[Path | None, _spend('TOML file with the price of a million t
 _Estimate = Annotated[bool, _spend('Only estimate calls, tokens and cost, and ask for nothing.', '--estimate')]
 
 _run = partial(option, 'Run')
-_Out = Annotated[Path, _run('Folder for the dataset and all that belongs to it. Work that was interrupted '
-                            'there goes on.', metavar='FOLDER')]
+_OUT = 'Folder for the dataset and all that belongs to it. Work that was interrupted there goes on.'
+_Out = Annotated[Path, _run(_OUT, metavar='FOLDER')]
+_OutOrNone = Annotated[Path | None, _run(f'{_OUT} An estimate needs none.', metavar='FOLDER', show_default=False)]
 _Budget = Annotated[int | None, _run('Most texts to write in all, rejected ones included. Without it, four times what '
                                      'is needed if none is.', min=1, metavar='N', show_default=False)]
 _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and start again.', '--overwrite')]
@@ -380,7 +381,8 @@ def _show_estimate(asked: SimpleNamespace) -> None:
     with user_errors():
         request = _request(asked)
         from synthlab.run.produce import begin, estimate, prompt_sizes
-        say(f"{estimate(request, out=asked.fork or (asked.out if (asked.out/'run.db').exists() else None))}")
+        there = asked.out if asked.out and (asked.out/'run.db').exists() else None
+        say(f"{estimate(request, out=asked.fork or there)}")
         sizes = '; '.join(map(str, prompt_sizes(request, begin(request))))
         say(f'Longest requests, in tokens of prompt + answer: {sizes}.')
 
@@ -533,8 +535,9 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               max_calls: MaxCalls = None,
               max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
-              retry_failed: RetryFailed = False, out: _Out, budget: _Budget = None,
+              retry_failed: RetryFailed = False, out: _OutOrNone = None, budget: _Budget = None,
               fork: _Fork = None, overwrite: _Overwrite = False, help_all: HelpAll = False, **options: Any) -> None:
+    if out is None and not estimate: ctx.fail("Missing option '--out': the folder for the dataset")
     asked = SimpleNamespace(**ctx.params, made_by=None,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out), plain_warnings():

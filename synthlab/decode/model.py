@@ -188,7 +188,7 @@ def model_path(model: str) -> str:
     if str(model) == 'pocket': return str(files('synthlab')/'resources'/'pocket')
     if Path(model).expanduser().is_dir(): return str(Path(model).expanduser())
     # Asking the Hub for a name that is only mistyped takes a minute where there is no network.
-    if difflib.get_close_matches(str(model).lower(), ['pocket'], cutoff=.8):
+    if difflib.get_close_matches(str(model).lower(), ['pocket'], cutoff=.85):
         raise ValueError(f"there is no folder {str(model)!r}, and no model of that name; did you mean 'pocket'?")
     return str(model)
 

@@ -514,3 +514,9 @@ def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path, words):
 def test_what_cannot_be_measured_is_one_line(synthlab, two_runs, words, complaint):
     status, out, err = synthlab(words)
     assert status == 2 and complaint in err.splitlines()[-1] and not Path('runs/a/metrics.json').exists()
+
+
+def test_an_estimate_needs_no_folder(synthlab):
+    status, out, err = synthlab('generate sst2 --recipe fewgen --n 4 --estimate', SHORT)
+    assert status == 0 and 'completion tokens' in out, err
+    assert not list(Path().iterdir())
