@@ -16,6 +16,7 @@ import contextlib
 import copy
 import hashlib
 import inspect
+import itertools
 import json
 import tempfile
 import textwrap
@@ -932,7 +933,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         writer = begin(asked, prepared=recall(run), labels_per_group=grouping(run, asked)).writer
         # What was written, before labels were looked at.
         if asked.wrap: writer = writer.writer
-        writer.settle(row['label_target'] for row in run.rows(None) if not row['member'])
+        _settle_labels(writer, run)
         writer.recall(run.calls, [row])
         stored = _written_again(writer, row, run.calls, _nothing())
     made = _written_again(writer, row, {}, Budget()) if fresh or (fresh is None and hasattr(writer.config.teacher,
@@ -983,6 +984,14 @@ def _planned(writer: Any, start: int, most: int = 256) -> range:
     return range(start, start + most if places is None else len(places))
 
 
+def _settle_labels(writer: Any, run: RunReader) -> None:
+    "Give the calls or groups of a run the labels that they had."
+    rows = list(run.rows(None))
+    writer.settle(row['label_target'] for row in rows if not row['member'])
+    for number, members in itertools.groupby(rows, key=lambda row: row['group']):
+        writer.settle_group(number, (member['label_target'] for member in members))
+
+
 def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> dict[str, int]:
     """Sum up the stored calls that no group of a stopped run needs: answers that came ahead of its last group.
 
@@ -1001,7 +1010,7 @@ def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> 
         for _ in generation.writer.write(_planned(generation.writer, len(done)), later, _nothing()): pass
         # Another writer, which has looked nothing up yet.
         writer = begin(asked, prepared=recall(run)).writer
-        _innermost(writer).settle(row['label_target'] for row in run.rows(None) if not row['member'])
+        _settle_labels(_innermost(writer), run)
         for _ in writer.write(done, used, _nothing()): pass
     ahead = [entry for key, entry in later.items() if dict.get(used, key) is None and not entry.get('error')]
     return {'calls': len(ahead)} | {name: sum(util.token_count(entry.get(name)) or 0 for entry in ahead)

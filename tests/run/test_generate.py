@@ -12,7 +12,7 @@ from synthlab.run import writers
 from synthlab.run.rows import plan_group
 from synthlab.decode.choices import CFG, CorrSynth, FewGen
 from synthlab.decode.loop import Completion, DecodeStats, Sampling
-from synthlab.run.generate import generate
+from synthlab.run.generate import Screen, generate
 from synthlab.util import prompt_hash
 from synthlab.tasks.task import STATUSES, Label, Task
 
@@ -37,6 +37,25 @@ def test_a_seed_gives_its_rows_whatever_the_batch_and_however_often_interrupted(
     assert run(done=groups[:2]) == groups[2:]
     assert sorted(run(done={g: rows for g, rows in groups if g % 2})) == [group for group in groups if group.index % 2 == 0]
     assert run(done=groups) == []
+
+
+class Hard(Screen):
+    "Takes no text of one label in the first groups."
+    def __call__(self, rows, decided=False):
+        return [row | {'status': 'rejected', 'reason': 'hard'} if row['label'] == 'hen' and row['group'] < 4 else row for row in rows]
+
+
+@pytest.mark.parametrize('decoder, labels, beside', [(FewGen(), 3, 0), (FewGen(), 40, 0), (CorrSynth(mode='intra', repeats=2), 3, 0), (CorrSynth(), 3, 2), (CorrSynth(), 40, 15), (FewGen(), 100, 0), (CorrSynth(), 100, 15)])
+def test_later_rounds_write_what_is_missing_and_its_company(teacher, decoder, labels, beside):
+    task = PETS.model_copy(update={'labels': PETS.labels + tuple(Label(name=f'pet {n}', demonstrations=('A pet.',)) for n in range(labels - 3))})
+    def run(**options):
+        return list(generate(decoder, task, teacher, 2*labels, shots=1, screen=Hard(), budget=100*labels, sampling=Sampling(7, temperature=.95, top_p=.9), **options))
+    groups = run()
+    last = [Counter(row['label'] for row in group.rows) for group in groups[-2:]]
+    # Now and then the model ends a text before it begins, so that another label misses a row too.
+    assert all(found['hen'] == decoder.repeats and 1 + beside <= len(found) <= (1 + beside if labels < 100 else 16) for found in last)
+    assert sum(row['status'] == 'accepted' for row in rows_of(groups)) == 2*labels
+    assert run(done=groups[:3]) == groups[3:]
 
 
 def test_rows_say_where_they_come_from(teacher):

@@ -6,7 +6,7 @@ import pytest
 from scripted_teacher import ScriptedTeacher
 from synthlab.correct.choices import Correction
 from synthlab.decode.sampling import Sampling
-from synthlab.run.produce import begin, check, estimate, make_config, produce, prompt_sizes, replay
+from synthlab.run.produce import begin, calls_ahead, check, estimate, make_config, produce, prompt_sizes, replay
 from synthlab.run.recipe import Recipe
 from synthlab.store.runs import RunError, open_run, read_rows
 from synthlab.tasks.task import Task
@@ -96,6 +96,16 @@ def test_groups_larger_than_a_batch_have_parts_of_the_labels(tmp_path):
     assert [{row['label'] for row in rows} for rows in groups[:3]] != [{row['label'] for row in rows} for rows in groups[3:6]]
     assert 'each group has at most 26 of the 77 labels' in done.notices[0]
     assert replay(tmp_path/'run', groups[4][3]['id'], narrow).same
+
+
+def test_a_row_of_a_later_round_is_replayed(tmp_path):
+    # One token a text: most repeat another, so that round follows on round, with fewer labels each.
+    pocket = CausalTeacher('pocket')
+    made(make_config(Recipe.fewgen(shots=1), intents(77), pocket, 77, sampling=Sampling(1, .95, .9), budget=77*6), tmp_path/'run', pocket)
+    with open_run(tmp_path/'run') as run: groups = [run.groups[number] for number in run.groups]
+    whole, fewer = groups[0], next(rows for rows in groups if len({row['label'] for row in rows}) < 20)
+    for row in (whole[5], fewer[-1]): assert replay(tmp_path/'run', row['id']).same
+    assert calls_ahead(tmp_path/'run')['calls'] == 0
 
 
 def test_another_batch_size_keeps_the_groups_of_a_run(tmp_path):
