@@ -32,6 +32,7 @@ def arguments():
     a.add_argument('corpus', type=Path); a.add_argument('out', type=Path)
     a.add_argument('--start', default='synthlab/resources/pocket'); a.add_argument('--minutes', type=float, default=100)
     a.add_argument('--tokens', type=int, default=4096); a.add_argument('--lr', type=float, default=5e-4)
+    a.add_argument('--few-shot', type=float, help='share of few-shot prompts, where it is to be another one')
     a.add_argument('--save', type=int, default=200); a.add_argument('--steps', type=int, default=10**9)
     return a.parse_args()
 
@@ -48,7 +49,7 @@ def main():
     before, start, first, recent = log[-1]['minutes'] if log else 0., time.time(), step, []
     rng = np.random.default_rng(step)
     model.train()
-    for ids, is_text in batches(Stream(sources, tokenizer, step), o.tokens):
+    for ids, is_text in batches(Stream(sources, tokenizer, step, o.few_shot), o.tokens):
         minutes = before + (time.time() - start)/60
         done = max(minutes/o.minutes, step/o.steps)
         if done >= 1: break

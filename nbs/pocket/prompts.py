@@ -49,6 +49,15 @@ def context(rng):
             f'{some(rng, PEOPLE)}, {some(rng, MANNERS)}')[rng.integers(5)]
 
 
+def context_of(row, rng):
+    "A context in which a text stands: some of its key words, in a setting of our own; the setting alone without them."
+    words = [word for word in json.loads(row['general']).get('topic', '').split(', ') if word not in ('', 'none')]
+    if not words: return context(rng)
+    about = ' and '.join(words[i] for i in sorted(rng.permutation(len(words))[:1 + rng.integers(2)]))
+    return (f'a talk about {about}', f'{some(rng, PEOPLE)} talking about {about}',
+            f'{context(rng)}, talking about {about}')[rng.integers(3)]
+
+
 def distinct(draw, n):
     "Different values of a draw."
     found = {}
@@ -106,22 +115,24 @@ class Prompts:
     def contexts(self, row, rng):
         n = 10 if rng.random() < .6 else int(rng.integers(1, 11))
         known = n if rng.random() < .5 else 0
-        items = distinct(lambda: context(rng), n + known)
+        def draw(): return context_of(some(rng, self.rows), rng) if rng.random() < .5 else context(rng)
+        items = distinct(draw, n + known)
         return contexts_request(self.strategy, n, items[n:]), answer(contexts=items[:n])
 
     def seeds(self, row, rng):
         n = 10 if rng.random() < .6 else int(rng.integers(1, 11))
         known = int(rng.integers(1, 21)) if rng.random() < .4 else 0
-        items = distinct(lambda: some(rng, self.subjects), n + known)
-        around = context(rng) if rng.random() < .9 else ''
+        around, first = context_of(row, rng) if rng.random() < .9 else '', [row['subject']]*bool(row['subject'])
+        others = distinct(lambda: some(rng, self.subjects), min(n + known + 1, len(self.subjects)))
+        items = [*first, *(subject for subject in others if subject not in first)][:n + known]
         return seeds_request(self.strategy, around, n,
                              [InstanceSeed({'subject': s}) for s in items[n:]]), answer(seeds=items[:n])
 
     def from_seed(self, row, rng):
-        around = context(rng) if rng.random() < .9 else ''
         if not row['subject']:
             row = some(rng, [other for other in self.by_label[row['label']] if other['subject']]
                        or [row | {'subject': row['text'].split()[0].lower()}])
+        around = context_of(row, rng) if rng.random() < .9 else ''
         request = instance_request(self.strategy, Job(0, row['label'], InstanceSeed({'subject': row['subject']},
             around), {}))
         return request, answer(text=row['text'])
@@ -132,7 +143,8 @@ class Prompts:
         shown = {'text': row['text'], 'label': given}
         request = correction_requests(shown, self.strategy, Correction(show_label=not blind), int(rng.integers(2**31)),
                                       longest=SHORT_REASON)[0]
-        return request, answer(explanation=row['reason'], label=row['label'].lower())
+        told = {'explanation': row['reason'], 'label': row['label'].lower()}
+        return request, answer(**{key: told[key] for key in request.schema.model_fields})
 
     makers = {'simprompt': simprompt, 'attributes': attributes, 'from attributes': from_attributes,
               'several from attributes': several_from_attributes, 'values': for_values,

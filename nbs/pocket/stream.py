@@ -24,9 +24,13 @@ KINDS = {'few-shot': .52, 'classify': .06, 'simprompt': .03, 'attributes': .05, 
 MORE_KINDS = {'few-shot': .60, 'classify': .14, 'attributes': .03, 'from attributes': .07, 'from seed': .05,
               'correct': .11}
 COLLECTION = .5                                             # share of examples that are of the collection
-NEAR, NEAREST = .92, 3                                      # how often demonstrations are near, and among how many
+NEAR, NEAREST = .92, 2                                      # how often demonstrations are near, and among how many
+# How often a text is taken for the nearness of its nearest neighbour, and how much that counts: what stands close to
+# its demonstration shows more of how to follow one.
+CLOSE, SHARPNESS = .7, 6.
 ALL_NEAR = .6                                               # how often all of them are, and not only one
-SHOTS = {0: .14, 1: .26, 2: .2, 3: .2, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
+FIRST = .2                                                  # how often the first of several texts is learnt
+SHOTS = {0: .12, 1: .3, 2: .2, 3: .18, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}
 MORE_WORDING = {'own': .5, 'name': .3, 'letter': .2}
@@ -40,6 +44,7 @@ class Source:
     texts: list
     labels: np.ndarray
     near: np.ndarray
+    cosines: np.ndarray
     weight: float
     built_in: bool
     prompts: Any = None
@@ -50,15 +55,18 @@ class Source:
         self.by_label = {label: rows for label, rows in self.by_label.items() if len(rows)}
         share = np.sqrt([len(rows) for rows in self.by_label.values()])
         self.prior = share/share.sum()
+        pull = np.exp(SHARPNESS*self.cosines[:, 0].astype(float))
+        self.pulled = {label: pull[rows].cumsum()/pull[rows].sum() for label, rows in self.by_label.items()}
 
 
 def read_source(path, task, weight, built_in):
     "A source from the files that corpus.py or collection.py, near.py and rules.py wrote."
-    frame, near = pd.read_parquet(path), np.load(path.with_suffix('.near.npy'))
+    frame, near, cosines = pd.read_parquet(path), *(np.load(path.with_suffix(f'.{what}.npy'))
+                                                    for what in ('near', 'cosines'))
     rules = path.with_suffix('.rules.parquet')
     maker = Prompts(task, pd.read_parquet(rules).to_dict('records')) if rules.exists() else None
     frame = frame.head(len(near))
-    return Source(task, list(frame.text), frame.label.to_numpy(), near, weight, built_in, maker)
+    return Source(task, list(frame.text), frame.label.to_numpy(), near, cosines, weight, built_in, maker)
 
 
 def read_sources(corpus):
@@ -90,10 +98,18 @@ def choose(rng, shares):
     return keys[rng.choice(len(keys), p=p/p.sum())]
 
 
+def with_share(kinds, few_shot):
+    "Shares of the kinds of prompt with another one of few-shot prompts; None leaves them."
+    if few_shot is None: return kinds
+    rest = 1 - kinds['few-shot']
+    return {kind: few_shot if kind == 'few-shot' else share*(1 - few_shot)/rest for kind, share in kinds.items()}
+
+
 class Stream:
     "An endless stream of (ids, is_text) pairs; every text of a label is used before one is used again."
-    def __init__(self, sources, tokenizer, seed=0):
+    def __init__(self, sources, tokenizer, seed=0, few_shot=None):
         self.rng, self.tok, self.sources, self.cycles = np.random.default_rng(seed), tokenizer, sources, {}
+        self.kinds = {True: with_share(KINDS, few_shot), False: with_share(MORE_KINDS, few_shot)}
         weights = np.array([source.weight for source in sources])
         self.p = weights/weights.sum()
         self._encode, self._asked = lru_cache(200_000)(self._encode), lru_cache(4000)(self._asked)
@@ -109,6 +125,11 @@ class Stream:
         "Place of the next text of a label."
         if (n, label) not in self.cycles: self.cycles[n, label] = self._cycle(self.sources[n].by_label[label])
         return next(self.cycles[n, label])
+
+    def _close(self, n, label):
+        "Place of a text of a label, drawn by the nearness of its nearest neighbour."
+        rows, pulled = self.sources[n].by_label[label], self.sources[n].pulled[label]
+        return rows[min(np.searchsorted(pulled, self.rng.random()), len(rows) - 1)]
 
     def _cycle(self, rows):
         while True: yield from rows[self.rng.permutation(len(rows))]
@@ -132,13 +153,18 @@ class Stream:
         "Demonstrations of one label, and one more text of it, as the library asks for it."
         source, rng = self.sources[n], self.rng
         label = self._label(source)
-        row, shots = self._next(n, label), choose(rng, SHOTS)
+        shots = choose(rng, SHOTS)
+        row = self._close(n, label) if shots and rng.random() < CLOSE else self._next(n, label)
         how = choose(rng, WORDING if source.built_in else MORE_WORDING) if shots or source.built_in else 'own'
         if how == 'letter' and not shots: how = 'own'
         task, name = renamed(source.task, label, how, rng)
         ask = self._asked(n, label) if how == 'own' else self._encode(plain_prompt(messages(task, name), task.cue))
         rows = [*self._demonstrations(source, row, shots), row]
-        return [part for i in rows for part in ((ask, 0), (self._encode(source.texts[i]) + [self.tok.eos_token_id], 1))]
+        # What the label alone tells of a text is learnt from prompts without demonstrations; here it would drown out
+        # what the first text tells of the next.
+        learnt = [int(not shots or rng.random() < FIRST), *[1]*shots]
+        return [part for i, is_learnt in zip(rows, learnt)
+                for part in ((ask, 0), (self._encode(source.texts[i]) + [self.tok.eos_token_id], is_learnt))]
 
     def classify(self, n):
         "Texts, each with its label, out of some of the task's labels."
@@ -167,7 +193,7 @@ class Stream:
 
     def parts(self, n):
         source = self.sources[n]
-        kind = choose(self.rng, KINDS if source.built_in else MORE_KINDS)
+        kind = choose(self.rng, self.kinds[source.built_in])
         if kind == 'classify': return self.classify(n)
         if kind == 'few-shot' or source.prompts is None: return self.few_shot(n)
         return self.answered(n, kind)
