@@ -237,12 +237,16 @@ def card(results):
                                 r['own_labels'], *r['correct'].values()))] for name, r in results.items()]
     kinds = [[kind, *(cell(mean([r['prompts'][kind].get(c) for r in results.values()])) for c in ('valid', 'valid_free',
         'fidelity', 'nats_per_char'))] for kind in ASKED]
-    asked = read_json('as_asked.json')
-    tables = {'tasks': tasks, 'prompts': kinds, 'heeding': heeded(read_json('heeding.json')), 'asked': as_asked(asked),
-              'corrected': corrected({name: r for name, r in asked.items() if name not in results}),
-              'sources': [[source['name'], source['from'], source['licence']] for source in read_json('sources.json')]}
+    tables = {'tasks': lambda: tasks, 'prompts': lambda: kinds, 'heeding': lambda: heeded(read_json('heeding.json')),
+              'asked': lambda: as_asked(read_json('as_asked.json')),
+              'corrected': lambda: corrected({name: r for name, r in read_json('as_asked.json').items()
+                                              if name not in results}),
+              'sources': lambda: [[source['name'], source['from'], source['licence']]
+                                  for source in read_json('sources.json')]}
     head = HEAD.read_text(encoding='utf-8')
-    for name, rows in tables.items(): head = head.replace(f'{{{name}}}', table(rows))
+    # Only what the text has a place for.
+    for name, rows in tables.items():
+        if f'{{{name}}}' in head: head = head.replace(f'{{{name}}}', table(rows()))
     return head
 
 
