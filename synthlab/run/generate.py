@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..decode.choices import Decoding
@@ -115,7 +116,7 @@ class Generation:
     quotas : dict of str to int
         Rows wanted of each label.
     max_groups : int
-        Most groups, counting those in `done`.
+        Most groups, counting those in `done`; smaller ones of later rounds count as parts of one.
     done : mapping of int to list of dict
         Rows of groups that are finished.
     calls : MutableMapping
@@ -178,10 +179,14 @@ class Generation:
 
     def _run(self):
         "Rounds of groups, each as large as what is missing, until nothing is or a budget is spent."
-        start = 0
-        while not self.stopped and (stop := min(start + self.writer.extend(self.left), self.max_groups)) > start:
+        start, room = 0, Fraction(self.max_groups)
+        while not self.stopped and (needed := self.writer.extend(self.left)):
+            # A smaller group takes less of the budget.
+            share = self.writer.share
+            stop = start + min(needed, int(room/share))
+            if stop == start: break
             yield from self._round(range(start, stop))
-            start = stop
+            start, room = stop, room - (stop - start)*share
         if self.shortfall: warnings.warn(self._missing())
 
     def _missing(self) -> str:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ class Writer:
         """Give a group its labels, where a group is written together."""
 
     advice = 'Raise the budget or change the recipe'                            # where rows are missing
+    share = Fraction(1)                                                         # of a group of this round in a whole one
 
     def decide(self, rows: list[dict]) -> list[dict]:
         """Look at the rows of a group once more, when those of all groups before it are known."""
@@ -283,7 +285,16 @@ class GroupWriter(Writer):
     @property
     def size(self) -> int:
         """Texts of a group, or of the largest where groups have parts of the labels."""
-        return math.ceil(len(self.config.task.labels)/self.config.parts) * self.config.decoder.repeats
+        return self._labels_of_group(self.config.task.label_names) * self.config.decoder.repeats
+
+    @property
+    def share(self) -> Fraction:
+        """Size of a group of this round, where that of the largest is 1."""
+        return Fraction(self._labels_of_group(self.labels), self._labels_of_group(self.config.task.label_names))
+
+    def _labels_of_group(self, labels: Sequence[str]) -> int:
+        "Labels of the largest group that these make."
+        return math.ceil(len(labels)/self.config.parts_of(labels))
 
     def extend(self, left: Mapping[str, int]) -> int:
         """Settle the labels of the next round, and count its groups."""
