@@ -25,7 +25,7 @@ from synthlab.decode.loop import Sampling
 from synthlab.run.recipe import Recipe
 from synthlab.teacher.causal import CausalTeacher
 teacher = CausalTeacher('pocket')
-for seed in range(10):
+for seed in range(6):
     Recipe.corrsynth(shots=1).generate('ag_news', n=64, out=Path(sys.argv[1])/f'{seed}', teacher=teacher, seed=seed, sampling=Sampling(max_new_tokens=12 + 4*(seed % 3)))
     print(re.search(r'VmRSS:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])
 '''
@@ -109,4 +109,4 @@ def test_a_process_that_makes_many_runs_does_not_grow(tmp_path):
     done = subprocess.run([sys.executable, '-c', RUNS, str(tmp_path)], env=env, capture_output=True, text=True)
     assert not done.returncode, done.stderr[-2000:]
     kib = [int(line) for line in done.stdout.split()]
-    assert len(kib) == 10 and kib[-1] <= 1.1*kib[1], kib
+    assert len(kib) == 6 and kib[-1] <= 1.1*kib[1], kib

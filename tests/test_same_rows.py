@@ -39,10 +39,10 @@ def fingerprint(row):
 
 def fingerprints(name, task, teacher, **options):
     "All rows of a run, accepted or not, in their order."
-    sampling = Sampling(24, temperature=.95, top_p=.9) if teacher is pocket() else None
+    sampling = Sampling(16, temperature=.95, top_p=.9) if teacher is pocket() else None
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        PRESETS[name](**options).generate(task, n=12, out=f'{folder}/run', teacher=teacher, seed=7, sampling=sampling)
+        PRESETS[name](**options).generate(task, n=8, out=f'{folder}/run', teacher=teacher, seed=7, sampling=sampling)
         return [fingerprint(row) for row in read_rows(f'{folder}/run', None)]
 
 

@@ -188,7 +188,7 @@ def test_bugs_keep_their_traceback(synthlab, monkeypatch):
 
 # ---- stopping and going on
 
-COMMAND = 'generate ag_news --n 20 --max-rows 4 --max-new-tokens 16 --delta 0.5 --out run'.split()
+COMMAND = 'generate ag_news --n 20 --max-rows 4 --max-new-tokens 8 --delta 0.5 --out run'.split()
 
 
 def start(folder): return subprocess.Popen([sys.executable, '-m', 'synthlab.cli.main', *COMMAND], cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)

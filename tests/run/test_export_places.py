@@ -61,7 +61,7 @@ print(peak(), peak() - before)
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='the system does not tell how much memory a process took')
-@pytest.mark.parametrize('form', ['text-to-text', 'parquet'])
+@pytest.mark.parametrize('form', ['text-to-text', pytest.param('parquet', marks=pytest.mark.long)])
 def test_an_export_streams(tmp_path, form):
     out = fill(tmp_path/'run', 20_000)
     done = subprocess.run([sys.executable, '-c', PEAK, str(out), form], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -45,7 +45,8 @@ class Hard(Screen):
         return [row | {'status': 'rejected', 'reason': 'hard'} if row['label'] == 'hen' and row['group'] < 4 else row for row in rows]
 
 
-@pytest.mark.parametrize('decoder, labels, beside', [(FewGen(), 3, 0), (FewGen(), 40, 0), (CorrSynth(mode='intra', repeats=2), 3, 0), (CorrSynth(), 3, 2), (CorrSynth(), 40, 3), (FewGen(), 100, 0), (CorrSynth(), 100, 3)])
+@pytest.mark.parametrize('decoder, labels, beside', [(FewGen(), 3, 0), (FewGen(), 40, 0), (CorrSynth(mode='intra', repeats=2), 3, 0), (CorrSynth(), 3, 2), (CorrSynth(), 40, 3),
+                          *(pytest.param(decoder, 100, beside, marks=pytest.mark.long) for decoder, beside in ((FewGen(), 0), (CorrSynth(), 3)))])
 def test_later_rounds_write_what_is_missing_and_its_company(teacher, decoder, labels, beside):
     task = PETS.model_copy(update={'labels': PETS.labels + tuple(Label(name=f'pet {n}', demonstrations=('A pet.',)) for n in range(labels - 3))})
     def run(**options):

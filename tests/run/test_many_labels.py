@@ -42,10 +42,10 @@ def made(request, out, *teachers):
 
 def test_corrections_of_150_labels_fit_into_the_context_of_pocket(pocket, tmp_path):
     writer = ScriptedTeacher(name='writer')
-    request = make_config(Recipe.fewgen(shots=1, correct=Correction(policy='flag')), intents(150), writer, 12, corrector=pocket)
+    request = make_config(Recipe.fewgen(shots=1, correct=Correction(policy='flag')), intents(150), writer, 4, corrector=pocket)
     done = made(request, tmp_path/'run', writer, pocket)
     with open_run(tmp_path/'run') as run: rows = list(run.rows())
-    assert len(rows) == 12 and all(row['label_corrected'] for row in rows)
+    assert len(rows) == 4 and all(row['label_corrected'] for row in rows)
     assert all(row['sc_shortened'].endswith('of 150 labels') for row in rows) and any('asked in short' in notice for notice in done.notices)
 
 
