@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from corpus import PARTS
-from stream import Stream, read_sources
+from stream import COPIES, REPEATED, Stream, read_sources
 from train import batches, learn, optimiser_of, plain_nats, read_texts, resume, save
 
 
@@ -33,6 +33,8 @@ def arguments():
     a.add_argument('--start', default='synthlab/resources/pocket'); a.add_argument('--minutes', type=float, default=100)
     a.add_argument('--tokens', type=int, default=4096); a.add_argument('--lr', type=float, default=5e-4)
     a.add_argument('--few-shot', type=float, help='share of few-shot prompts, where it is to be another one')
+    a.add_argument('--copies', type=float, default=COPIES, help='share of few-shot prompts that show most of their text')
+    a.add_argument('--repeated', type=float, default=REPEATED, help='share of examples of random tokens, repeated')
     a.add_argument('--save', type=int, default=200); a.add_argument('--steps', type=int, default=10**9)
     return a.parse_args()
 
@@ -49,7 +51,7 @@ def main():
     before, start, first, recent = log[-1]['minutes'] if log else 0., time.time(), step, []
     rng = np.random.default_rng(step)
     model.train()
-    for ids, is_text in batches(Stream(sources, tokenizer, step, o.few_shot), o.tokens):
+    for ids, is_text in batches(Stream(sources, tokenizer, step, o.few_shot, o.copies, o.repeated), o.tokens):
         minutes = before + (time.time() - start)/60
         done = max(minutes/o.minutes, step/o.steps)
         if done >= 1: break
