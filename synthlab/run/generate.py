@@ -12,7 +12,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..decode.choices import Decoding
@@ -115,8 +114,8 @@ class Generation:
         Makes rows out of group numbers.
     quotas : dict of str to int
         Rows wanted of each label.
-    max_groups : int
-        Most groups, counting those in `done`; smaller ones of later rounds count as parts of one.
+    max_texts : int
+        Most texts, counting those in `done`.
     done : mapping of int to list of dict
         Rows of groups that are finished.
     calls : MutableMapping
@@ -129,7 +128,7 @@ class Generation:
 
     writer: Any
     quotas: dict[str, int]
-    max_groups: int
+    max_texts: int
     done: Mapping[int, list[dict]]
     calls: MutableMapping
     spending: Budget
@@ -179,14 +178,11 @@ class Generation:
 
     def _run(self):
         "Rounds of groups, each as large as what is missing, until nothing is or a budget is spent."
-        start, room = 0, Fraction(self.max_groups)
+        start, room = 0, self.max_texts
         while not self.stopped and (needed := self.writer.extend(self.left)):
-            # A smaller group takes less of the budget.
-            share = self.writer.share
-            stop = start + min(needed, int(room/share))
-            if stop == start: break
-            yield from self._round(range(start, stop))
-            start, room = stop, room - (stop - start)*share
+            if not (groups := min(needed, room // self.writer.round_size)): break
+            yield from self._round(range(start, start + groups))
+            start, room = start + groups, room - groups*self.writer.round_size
         if self.shortfall: warnings.warn(self._missing())
 
     def _missing(self) -> str:
@@ -325,6 +321,6 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
     if budget < needed * writer.size:
         raise ValueError(f"{n} rows take at least {needed} groups of {writer.size} texts, and the budget is {budget}: "
                          f"raise it to {needed * writer.size} or more")
-    return Generation(writer, quotas, budget // writer.size, done if isinstance(done, Mapping) else dict(done),
+    return Generation(writer, quotas, budget, done if isinstance(done, Mapping) else dict(done),
                       {} if calls is None else calls, spending or Budget(),
                       Screen(Repeats()) if screen is None else screen)

@@ -986,10 +986,10 @@ def _planned(writer: Any, start: int, most: int = 256) -> range:
 
 def _settle_labels(writer: Any, run: RunReader) -> None:
     "Give the calls or groups of a run the labels that they had."
-    rows = list(run.rows(None))
-    writer.settle(row['label_target'] for row in rows if not row['member'])
-    for number, members in itertools.groupby(rows, key=lambda row: row['group']):
-        writer.settle_group(number, (member['label_target'] for member in members))
+    for number, members in itertools.groupby(run.rows(None), key=lambda row: row['group']):
+        labels = [member['label_target'] for member in members]
+        writer.settle(labels[:1])
+        writer.settle_group(number, labels)
 
 
 def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> dict[str, int]:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,11 @@ class Writer:
         """Give a group its labels, where a group is written together."""
 
     advice = 'Raise the budget or change the recipe'                            # where rows are missing
-    share = Fraction(1)                                                         # of a group of this round in a whole one
+
+    @property
+    def round_size(self) -> int:
+        """Texts of a call or group of this round."""
+        return self.size
 
     def decide(self, rows: list[dict]) -> list[dict]:
         """Look at the rows of a group once more, when those of all groups before it are known."""
@@ -285,16 +288,16 @@ class GroupWriter(Writer):
     @property
     def size(self) -> int:
         """Texts of a group, or of the largest where groups have parts of the labels."""
-        return self._labels_of_group(self.config.task.label_names) * self.config.decoder.repeats
+        return self._texts_of(self.config.task.label_names)
 
     @property
-    def share(self) -> Fraction:
-        """Size of a group of this round, where that of the largest is 1."""
-        return Fraction(self._labels_of_group(self.labels), self._labels_of_group(self.config.task.label_names))
+    def round_size(self) -> int:
+        """Texts of a group of this round, or of the largest."""
+        return self._texts_of(self.labels)
 
-    def _labels_of_group(self, labels: Sequence[str]) -> int:
-        "Labels of the largest group that these make."
-        return math.ceil(len(labels)/self.config.parts_of(labels))
+    def _texts_of(self, labels: Sequence[str]) -> int:
+        "Texts of the largest group that these labels make."
+        return math.ceil(len(labels)/self.config.parts_of(labels)) * self.config.decoder.repeats
 
     def extend(self, left: Mapping[str, int]) -> int:
         """Settle the labels of the next round, and count its groups."""
