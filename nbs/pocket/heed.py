@@ -3,7 +3,8 @@
     python nbs/pocket/collection.py COLLECTION CORPUS             # tasks and texts of the collection, half a minute
     python nbs/pocket/near.py CORPUS                              # neighbours, twenty minutes
     python nbs/pocket/rules.py CORPUS                             # attributes, subjects, reasons, fifteen minutes
-    python nbs/pocket/heed.py CORPUS OUT --start MODEL --minutes 100
+    python nbs/pocket/heed.py CORPUS COPY --start MODEL --minutes 15 --lr 1e-3 --copies .6 --repeated .4  # to read off
+    python nbs/pocket/heed.py CORPUS OUT --start COPY/model --minutes 100 --lr 8e-4 # to heed
 
 The learning rate rises, is constant, and falls to zero over the last third of the minutes. OUT/state.pt is written
 every `--save` steps; the same command goes on from it, with the minutes that were used counted.

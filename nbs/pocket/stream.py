@@ -33,7 +33,7 @@ FIRST = .2                                                  # how often the firs
 # Reading off what came before has to be learnt before demonstrations can tell anything: a shown text alone saved the
 # earlier teacher .04 of 1.07 nats when the very same text followed. So now and then a demonstration is most of the
 # text that follows, and an example is nothing but random tokens and the same tokens again.
-COPIES, REPEATED = .15, .05
+COPIES, REPEATED = .3, .08
 SHOTS = {0: .12, 1: .3, 2: .2, 3: .18, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}

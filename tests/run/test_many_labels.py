@@ -40,12 +40,13 @@ def made(request, out, *teachers):
         return produce(request, out, teachers[0], corrector=teachers[1] if len(teachers) > 1 else None, watch=lambda groups, *_: groups)
 
 
-def test_corrections_of_150_labels_fit_into_the_context_of_pocket(pocket, tmp_path):
+@pytest.mark.parametrize('n', [4, pytest.param(12, marks=pytest.mark.long)])
+def test_corrections_of_150_labels_fit_into_the_context_of_pocket(pocket, tmp_path, n):
     writer = ScriptedTeacher(name='writer')
-    request = make_config(Recipe.fewgen(shots=1, correct=Correction(policy='flag')), intents(150), writer, 4, corrector=pocket)
+    request = make_config(Recipe.fewgen(shots=1, correct=Correction(policy='flag')), intents(150), writer, n, corrector=pocket)
     done = made(request, tmp_path/'run', writer, pocket)
     with open_run(tmp_path/'run') as run: rows = list(run.rows())
-    assert len(rows) == 4 and all(row['label_corrected'] for row in rows)
+    assert len(rows) == n and all(row['label_corrected'] for row in rows)
     assert all(row['sc_shortened'].endswith('of 150 labels') for row in rows) and any('asked in short' in notice for notice in done.notices)
 
 

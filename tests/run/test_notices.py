@@ -101,15 +101,16 @@ def test_an_absurd_flip_rate_stops_early(tmp_path):
 
 
 @pytest.mark.parametrize('fault', [Answer(error='400: no such thing'), Answer(refusal='I cannot help with that.')], ids=['failed', 'refused'])
-def test_hundreds_of_calls_with_one_fault_stop(tmp_path, fault):
+@pytest.mark.parametrize('n', [1500, pytest.param(5000, marks=pytest.mark.long)])
+def test_hundreds_of_calls_with_one_fault_stop(tmp_path, fault, n):
     bad = ScriptedTeacher(lambda asked: fault)
-    request = make_config(Recipe.fewgen(shots=1), load_task('sst2'), bad, 1500)
+    request = make_config(Recipe.fewgen(shots=1), load_task('sst2'), bad, n)
     with pytest.raises(FutileError, match='in the same way'): produce(request, tmp_path/'run', bad, watch=lambda groups, *_: groups)
     assert 300 <= len(bad.asked) <= 600
     good = ScriptedTeacher()
     if fault.error:
         again = produce(request, tmp_path/'run', good, watch=lambda groups, *_: groups)
-        assert sum(again.counts['accepted'].values()) == 1500 and not again.counts['failed']
+        assert sum(again.counts['accepted'].values()) == n and not again.counts['failed']
 
 
 def test_hundreds_of_examples_without_attributes_stop(tmp_path):

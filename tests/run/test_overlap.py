@@ -61,7 +61,7 @@ def test_a_teacher_that_has_no_more_seeds_is_asked_for_none_in_vain(barren):
     assert results[0].steps['seeds']['calls'] == sum(teachers[0].calls(repairs=True)[step] for step in ['seeds']) < 20
 
 
-@pytest.mark.parametrize('max_calls, n', [(1, 8), (2, 8), (9, 60), (40, 60), (41, 60), (100, 60)])
+@pytest.mark.parametrize('max_calls, n', [(1, 8), (2, 8), (9, 60), (40, 60), (41, 60), (100, 60), *(pytest.param(most, 60, marks=pytest.mark.long) for most in (1, 2))])
 def test_a_limit_of_calls_is_kept_and_what_was_paid_for_is_used_later(max_calls, n):
     whole, calls, teacher, sessions = targen(ScriptedTeacher(), n), {}, ScriptedTeacher(order=1, window=8), 0
     while True:
