@@ -6,7 +6,7 @@
     python nbs/pocket/heed.py CORPUS COPY --start MODEL --minutes 15 --lr 1e-3 --copies .6 --repeated .4  # to read off
     python nbs/pocket/heed.py CORPUS OUT --start COPY/model --minutes 100 --lr 8e-4 # to heed
 
-The learning rate rises, is constant, and falls to zero over the last third of the minutes. OUT/state.pt is written
+The learning rate rises, is constant, and falls to zero over the last two thirds of the minutes. OUT/state.pt is written
 every `--save` steps; the same command goes on from it, with the minutes that were used counted.
 """
 import argparse
@@ -23,7 +23,7 @@ from stream import COPIES, REPEATED, Stream, read_sources
 from train import batches, learn, optimiser_of, plain_nats, read_texts, resume, save
 
 
-def share_of_rate(done, step, warmup=100, cooldown=.35):
+def share_of_rate(done, step, cooldown, warmup=100):
     "Share of the learning rate when a part `done` of the time is over."
     return min(1., (step + 1)/warmup, max(0., (1 - done)/cooldown))
 
@@ -33,6 +33,7 @@ def arguments():
     a.add_argument('corpus', type=Path); a.add_argument('out', type=Path)
     a.add_argument('--start', default='synthlab/resources/pocket'); a.add_argument('--minutes', type=float, default=100)
     a.add_argument('--tokens', type=int, default=4096); a.add_argument('--lr', type=float, default=5e-4)
+    a.add_argument('--cooldown', type=float, default=.65, help='share of the minutes in which the rate falls to zero')
     a.add_argument('--few-shot', type=float, help='share of few-shot prompts, where it is to be another one')
     a.add_argument('--copies', type=float, default=COPIES, help='share of few-shot prompts that show most of their text')
     a.add_argument('--repeated', type=float, default=REPEATED, help='share of examples of random tokens, repeated')
@@ -56,7 +57,7 @@ def main():
         minutes = before + (time.time() - start)/60
         done = max(minutes/o.minutes, step/o.steps)
         if done >= 1: break
-        recent.append(learn(model, optimiser, ids, is_text, rng, o.lr*share_of_rate(done, step)))
+        recent.append(learn(model, optimiser, ids, is_text, rng, o.lr*share_of_rate(done, step, o.cooldown)))
         step += 1
         if step % 20 == 0:
             print(f'{step} loss {np.mean(recent[-20:]):.3f} {minutes:.1f} min '

@@ -34,7 +34,7 @@ FIRST = .2                                                  # how often the firs
 # earlier teacher .04 of 1.07 nats when the very same text followed. So now and then a demonstration is most of the
 # text that follows, and an example is nothing but random tokens and the same tokens again.
 COPIES, REPEATED = .3, .08
-SHOTS = {0: .12, 1: .3, 2: .2, 3: .18, 4: .06, 5: .05, 6: .03, 7: .03, 8: .03}
+SHOTS = {0: .2, 1: .28, 2: .18, 3: .16, 4: .06, 5: .04, 6: .03, 7: .025, 8: .025}
 # How a label is put: the task's own words, its name in the usual words, a letter that only demonstrations explain.
 WORDING = {'own': .8, 'name': .1, 'letter': .1}
 MORE_WORDING = {'own': .5, 'name': .3, 'letter': .2}
@@ -43,7 +43,7 @@ LONGEST = 768
 
 @dataclass
 class Source:
-    "Texts of a task with their labels and neighbours, encoded when first used."
+    "Texts of a task with their labels; the first ones have neighbours, and are shown and written after demonstrations."
     task: Task
     texts: list
     labels: np.ndarray
@@ -53,10 +53,13 @@ class Source:
     built_in: bool
     prompts: Any = None
     by_label: dict = field(default_factory=dict)
+    all_of_label: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.by_label = {label: np.flatnonzero(self.labels == label) for label in self.task.label_names}
+        with_near = self.labels[:len(self.near)]
+        self.by_label = {label: np.flatnonzero(with_near == label) for label in self.task.label_names}
         self.by_label = {label: rows for label, rows in self.by_label.items() if len(rows)}
+        self.all_of_label = {label: np.flatnonzero(self.labels == label) for label in self.by_label}
         share = np.sqrt([len(rows) for rows in self.by_label.values()])
         self.prior = share/share.sum()
         pull = np.exp(SHARPNESS*self.cosines[:, 0].astype(float))
@@ -69,7 +72,6 @@ def read_source(path, task, weight, built_in):
                                                     for what in ('near', 'cosines'))
     rules = path.with_suffix('.rules.parquet')
     maker = Prompts(task, pd.read_parquet(rules).to_dict('records')) if rules.exists() else None
-    frame = frame.head(len(near))
     return Source(task, list(frame.text), frame.label.to_numpy(), near, cosines, weight, built_in, maker)
 
 
@@ -127,9 +129,16 @@ class Stream:
         return self._encode(plain_prompt(messages(task, label), task.cue))
 
     def _next(self, n, label):
-        "Place of the next text of a label."
-        if (n, label) not in self.cycles: self.cycles[n, label] = self._cycle(self.sources[n].by_label[label])
-        return next(self.cycles[n, label])
+        "Place of the next text of a label, of those that have neighbours."
+        return self._turn((n, label), self.sources[n].by_label[label])
+
+    def _any(self, n, label):
+        "Place of the next text of a label, of all."
+        return self._turn((n, label, 'all'), self.sources[n].all_of_label[label])
+
+    def _turn(self, key, rows):
+        if key not in self.cycles: self.cycles[key] = self._cycle(rows)
+        return next(self.cycles[key])
 
     def _close(self, n, label):
         "Place of a text of a label, drawn by the nearness of its nearest neighbour."
@@ -159,12 +168,13 @@ class Stream:
         source, rng = self.sources[n], self.rng
         label = self._label(source)
         shots = choose(rng, SHOTS)
-        row = self._close(n, label) if shots and rng.random() < CLOSE else self._next(n, label)
+        if not shots: row = self._any(n, label)
+        else: row = self._close(n, label) if rng.random() < CLOSE else self._next(n, label)
         how = choose(rng, WORDING if source.built_in else MORE_WORDING) if shots or source.built_in else 'own'
         if how == 'letter' and not shots: how = 'own'
         task, name = renamed(source.task, label, how, rng)
         ask = self._asked(n, label) if how == 'own' else self._encode(plain_prompt(messages(task, name), task.cue))
-        texts = [source.texts[i] for i in (*self._demonstrations(source, row, shots), row)]
+        texts = [source.texts[i] for i in (*(self._demonstrations(source, row, shots) if shots else ()), row)]
         if len(texts) > 1 and rng.random() < self.copies: texts[rng.integers(len(texts) - 1)] = self._thinned(texts[-1])
         # What the label alone tells of a text is learnt from prompts without demonstrations; here it would drown out
         # what the first text tells of the next.
@@ -174,7 +184,7 @@ class Stream:
 
     def _thinned(self, text):
         "A text, or some of its words in their order."
-        keep = choose(self.rng, {1.: .4, .8: .3, .6: .3})
+        keep = choose(self.rng, {1.: .25, .8: .25, .6: .25, .4: .25})
         return ' '.join(word for word in text.split() if self.rng.random() < keep) or text
 
     def repeated(self):
@@ -195,7 +205,7 @@ class Stream:
         parts = []
         for _ in range(1 + choose(rng, {0: .4, 1: .1, 2: .15, 3: .15, 5: .1, 7: .1})):
             label = labels[rng.integers(len(labels))]
-            parts += [(ask, 0), (self._encode(source.texts[self._next(n, label)]), 0), (cue, 0),
+            parts += [(ask, 0), (self._encode(source.texts[self._any(n, label)]), 0), (cue, 0),
                       (self._encode(label) + [self.tok.eos_token_id], 1)]
         return parts
 
