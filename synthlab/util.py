@@ -50,7 +50,7 @@ def _spend(work: int, what: str) -> None:
     left[0] -= work
     if left[0] < 0: raise ValueError(f'{what} is too large: it would take too long')
 
-
+# %% ../nbs/01_util.ipynb #7bb75f3c
 def _extent(value: Any) -> int:
     "Size of a value, or a whole number itself: how far a result may grow with it."
     return max(1, len(value) if isinstance(value, Sized) else abs(value) if isinstance(value, int) else 1)
@@ -86,7 +86,7 @@ def _counted(name: str, work: Callable) -> Callable:
         return work(*args, **options)
     return counted
 
-
+# %% ../nbs/01_util.ipynb #53cde818
 class _Counting(NodeTransformer):
     "Has the loops, joined texts and searches of a template counted."
 
@@ -141,7 +141,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         source.set_environment(self)
         return super()._generate(source, *args, **options)
 
-
+# %% ../nbs/01_util.ipynb #d3583609
 _environment = Sandbox()
 
 

@@ -36,7 +36,7 @@ class Aligned(NamedTuple):
     kept: np.ndarray
     summary: dict[str, float]
 
-
+# %% ../../nbs/align/04_choices.ipynb #26c8ec88
 def distance(R: np.ndarray, S: np.ndarray, weights: np.ndarray, bandwidth: float, n_features: int = 2048,
              seed: int = 0) -> float:
     """Measure how far weighted rows are from real ones."""
@@ -61,7 +61,7 @@ def label_shares(R: Sequence[np.ndarray], names: Sequence[str], S: np.ndarray, l
     return {'labels_uniform': float(np.average(right, weights=before)),
             'labels': float(np.average(right, weights=after)), 'judge_rows': judge.n_, 'chance': 1/len(names)}
 
-
+# %% ../../nbs/align/04_choices.ipynb #5f1f407d
 def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw the rows that are kept, by weight and none twice."""
     from synthlab.align.weights import resample
@@ -70,7 +70,7 @@ def draw_kept(share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
     kept[resample(weights/weights.sum(), n, rng, 'unique')] = True
     return kept
 
-
+# %% ../../nbs/align/04_choices.ipynb #d1ac02a4
 @dataclass(frozen=True)
 class Aligning(Choice):
     """How rows are weighted: the base of the choices of the align stage.

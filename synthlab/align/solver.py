@@ -210,7 +210,7 @@ class Solution:
     converged: bool
     trace: np.ndarray
 
-
+# %% ../../nbs/align/02_solver.ipynb #245731b7
 class _State:
     "Weights with everything that follows from them: residual, gradient, value, gap."
     def __init__(self, problem: Problem, w: np.ndarray, ridge: float, cap: float, residual: np.ndarray | None = None):
@@ -226,7 +226,7 @@ def _extrapolate(new: _State, old: _State, b: float) -> tuple[np.ndarray, np.nda
     return tuple(getattr(new, part) + b*(getattr(new, part) - getattr(old, part)) for part in ('w', 'residual',
         'gradient'))
 
-
+# %% ../../nbs/align/02_solver.ipynb #8d944766
 def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1e-6, max_iter: int = 2000,
           shrink: float = .9, restart: bool = True) -> Solution:
     """Minimise over weights by accelerated projected gradient, with restarts and adaptive steps.

@@ -223,7 +223,7 @@ class Contest:
             'recipes': {name: stages.table for name, stages in self.recipes.items()},
             'task': self.task.model_dump(mode='json')})
 
-
+# %% ../../nbs/bakeoff/01_cells.ipynb #a15fc773
 def digest(value: Any) -> str:
     """Fingerprint plain data: 16 hexadecimal digits."""
     return prompt_hash(json.dumps(value, sort_keys=True))
@@ -247,7 +247,7 @@ def find_recipes(names: str | Sequence[str | Path | Stages]) -> dict[str, Stages
             raise ValueError(f'two recipes are named {name!r}: write another name = "..." into the file of one')
     return {stages.name: stages for stages in found}
 
-
+# %% ../../nbs/bakeoff/01_cells.ipynb #9f9a61e4
 _FILES = ('request.toml', 'journal.json', 'shown.jsonl', 'bakeoff.json', 'bakeoff.csv', 'report.html')
 
 

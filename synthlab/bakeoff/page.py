@@ -247,7 +247,7 @@ class BakeOff:
         _plot(self.record, name)(ax)
         return ax
 
-
+# %% ../../nbs/bakeoff/03_page.ipynb #c40b97e5
 def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int, gold: str | Path | None = None,
              seeds: int | Sequence[int] = 3, out: str | Path = 'runs/bakeoff', teacher: Any = 'pocket', *,
              gold_train: str | Path | None = None, show: int | str = 500, mixed: int = 100, student: str = 'probe',
@@ -332,7 +332,7 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
              f'seeds={list(seeds)}, out={str(out)!r})')
     return _write(BakeOff(record | {'command': command or again}, out))
 
-
+# %% ../../nbs/bakeoff/03_page.ipynb #e4e47137
 def _check_numbers(budget: int, seeds: Sequence[int], mixed: int) -> None:
     "Refuse numbers with which nothing can be compared."
     check_number('budget', budget, whole=True)

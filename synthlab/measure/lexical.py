@@ -471,7 +471,7 @@ def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
     found = MinHashLSH(threshold, num_perm, weights=(.1, .9))
     return found.b, found.r
 
-
+# %% ../../nbs/measure/02_lexical.ipynb #15edc0bf
 class _Buckets:
     "Numbers by their keys: new ones in a dictionary, older ones in sorted arrays, each twice as long as the next."
 
@@ -499,7 +499,7 @@ class _Buckets:
                 found.update(numbers[first:last].tolist())
         return sorted(found)
 
-
+# %% ../../nbs/measure/02_lexical.ipynb #ab9f5021
 class ShingleIndex:
     """Texts by their shingles: finds the first one that a new text nearly repeats.
 

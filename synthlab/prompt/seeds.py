@@ -399,7 +399,7 @@ def write_contexts(contexts: Iterable[str], path: str | Path) -> None:
     """Write contexts to a JSONL file."""
     _write_lines(({'context': context} for context in contexts), path)
 
-
+# %% ../../nbs/prompt/06_seeds.ipynb #0af3fc4a
 def read_contexts(path: str | Path) -> list[str]:
     """Read contexts from a table with a column `context`, or from a .txt file with one on each line.
 
@@ -418,7 +418,7 @@ def read_contexts(path: str | Path) -> list[str]:
     _check_contexts(found, f'{path}')
     return found
 
-
+# %% ../../nbs/prompt/06_seeds.ipynb #88543481
 def read_seeds(path: str | Path, strategy: Strategy) -> list[InstanceSeed]:
     """Read seeds: those of a run, edited or not, or a corpus.
 

@@ -132,7 +132,7 @@ def describe_teacher(teacher: Any) -> dict[str, Any]:
     if 'base_url' in identity: return {'kind': 'chat', **identity}
     return {'kind': 'own', 'class': type(teacher).__name__, **identity}
 
-
+# %% ../../nbs/run/09_produce.ipynb #f5c4a149
 def idle_options(stages: Stages, task: Task) -> dict[str, str]:
     """List what may be asked for elsewhere and does nothing with a recipe."""
     idle = {}
@@ -155,7 +155,7 @@ def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     found = [f'{name}: {idle[name]}' for name in given if name in idle]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
-
+# %% ../../nbs/run/09_produce.ipynb #864af01e
 def _language(task: Task) -> str | None:
     "Language of the rows, for the card: known of built-in tasks only."
     return 'en' if task.name in task_names() and task == load_task(task.name) else None
@@ -244,7 +244,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
         'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}),
         'task': task.model_dump(mode='json')})
 
-
+# %% ../../nbs/run/09_produce.ipynb #1a23dc14
 def doubts(task: Task, pool: Mapping[str, Sequence[dict]], gold: Any = None, copies: Sequence[str] = ()) -> list[str]:
     """Say what is odd about a request that can be carried out, with what to do."""
     entries = [(row['text'], label) for label, rows in pool.items() for row in rows]
@@ -315,7 +315,7 @@ class Resolved(NamedTuple):
         if self.stages.correct.choice == 'none': return None
         return lambda writer: CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
 
-
+# %% ../../nbs/run/09_produce.ipynb #2dbe3617
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
     """Find a teacher that a recipe names, and refuse another."""
     teacher = given if given is not None else make_teacher(recipe | {'teacher': recipe[role]})
@@ -325,7 +325,7 @@ def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = 
     if found != asked: raise ValueError(f'the recipe asks for the {role} {asked}, and this one is {found}')
     return teacher
 
-
+# %% ../../nbs/run/09_produce.ipynb #2ba95d4e
 def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
                  pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
                  folder: str | Path | None = None) -> Resolved:
@@ -374,7 +374,7 @@ def find_copies(recipe: Mapping[str, Any], task: Task, folder: str | Path | None
                          'or start a run in another folder')
     return texts
 
-
+# %% ../../nbs/run/09_produce.ipynb #70dae27f
 def begin(request: Mapping[str, Any] | Resolved, teacher: Any = None, prepared: Prepared | None = None,
           embedder: Any = None, **others: Any) -> Generation:
     """Start what is asked for; nothing is asked of the teacher yet."""
@@ -684,7 +684,7 @@ def prepare_run(run: Run, asked: Resolved, spending: Budget, embedder: Any = Non
     if found.extraction: run.note(extraction=found.extraction.counts)
     return found
 
-
+# %% ../../nbs/run/09_produce.ipynb #72de01da
 def _check_aligned(aligned: Any, rows: int, name: str) -> None:
     "Refuse weights that do not fit the rows, before they are stored."
     weights, kept = (np.asarray(getattr(aligned, part, ())) for part in ('weights', 'kept'))
@@ -704,7 +704,7 @@ def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}
     run.weigh(weights, [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
 
-
+# %% ../../nbs/run/09_produce.ipynb #9820266b
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     """Count what self-correction has changed in a run, and why rows have no verdict."""
     rows = list(run.rows(None))
@@ -727,7 +727,7 @@ def note_findings(run: Run, asked: Resolved) -> None:
     if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
     run.note(notices=run_notices(run))
 
-
+# %% ../../nbs/run/09_produce.ipynb #03e8c65b
 @contextlib.contextmanager
 def _told_apart(run: Run) -> Iterator[None]:
     "Say of what goes wrong in preparing or aligning that the run is kept."
@@ -754,7 +754,7 @@ def _refuse_unchecked(run: Run, asked: Resolved) -> None:
     found = run.facts['corrected']
     if not found['flip_rate']['n']: refuse_futile(Share(0, 0), found['reasons'], asked.stages.correct.policy, least=1)
 
-
+# %% ../../nbs/run/09_produce.ipynb #e466b0d9
 @contextlib.contextmanager
 def _waits_told(run: Run) -> Iterator[None]:
     "Keep in the run, and tell, what the teacher waits for, and why it could not go on."
@@ -769,7 +769,7 @@ def _waits_told(run: Run) -> Iterator[None]:
     finally:
         if run.facts.get('waiting'): run.note(waiting='')
 
-
+# %% ../../nbs/run/09_produce.ipynb #014ac7dc
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
     complete = 'aligned' in run.facts
@@ -940,7 +940,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)
 
-
+# %% ../../nbs/run/09_produce.ipynb #ac0822d7
 def _without_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
     "The recipe with no key for its server, of which nothing is asked."
     machine = recipe.get('machine', {})
@@ -967,7 +967,7 @@ class _Noticed(dict):
 
     def __missing__(self, key: str) -> dict: return self.setdefault(key, self.calls[key])
 
-
+# %% ../../nbs/run/09_produce.ipynb #3986d5c8
 def _before_alignment(row: Mapping[str, Any]) -> dict[str, Any]:
     "The row as it was before alignment may have left it out."
     return {**row, 'status': 'accepted', 'reason': ''} if row['reason'] == LEFT_OUT else dict(row)
@@ -991,7 +991,7 @@ def _settle_labels(writer: Any, run: RunReader) -> None:
         writer.settle(labels[:1])
         writer.settle_group(number, labels)
 
-
+# %% ../../nbs/run/09_produce.ipynb #f46456cb
 def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> dict[str, int]:
     """Sum up the stored calls that no group of a stopped run needs: answers that came ahead of its last group.
 
@@ -1067,7 +1067,7 @@ def estimate(request: Mapping[str, Any] | Resolved, teacher: Any = None, out: st
         ahead = writer.ahead(needed)
         return found + asked.teacher.estimate(ahead, prices=prices) if ahead else found
 
-
+# %% ../../nbs/run/09_produce.ipynb #3eb78a65
 def _settled(run: RunReader | None, asked: Resolved) -> Prepared | None:
     "What a run has settled before the first text, if that serves this request."
     found = recall(run) if run else Prepared()
@@ -1077,7 +1077,7 @@ def _settled(run: RunReader | None, asked: Resolved) -> Prepared | None:
         for part in (found.plan, found.records) if part is not None)
     return found if fits and not missing else None
 
-
+# %% ../../nbs/run/09_produce.ipynb #3a4ba9b6
 def _estimate_texts(writer: Any, numbers: Iterable[int], model: str, prices: Prices) -> Estimate:
     "What it takes to ask for the texts of groups."
     items = list(map(writer.item, numbers))

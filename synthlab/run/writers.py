@@ -397,7 +397,7 @@ def numbered(number: int, chain: Callable[[int], RequestChain]) -> RequestChain:
     """Put the number of a call in front of the result of its chain."""
     return number, (yield from chain(number))
 
-
+# %% ../../nbs/run/02_writers.ipynb #21d4ae85
 class TextWriter(Writer):
     """Writes texts with a teacher that answers in text, a call for each, or for several where the prompts ask for them.
 

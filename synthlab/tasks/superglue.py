@@ -415,7 +415,7 @@ def read_gold(spec: Any, task: Task, part: str = 'test') -> Dataset:
         if not rows_of or part != 'test' or 'no part' not in str(error): raise
     return load_gold(spec, task, part='validation', rows_of=rows_of)
 
-
+# %% ../../nbs/tasks/08_superglue.ipynb #3bb8feaf
 def text_pairs(rows: Iterable[Mapping[str, Any]], task: str | Task, instruction: bool = False,
                prefix: bool = False) -> Iterator[dict[str, str]]:
     """Write rows as input and output, one after the other, as `text_to_text` describes."""
@@ -453,7 +453,7 @@ def text_to_text(rows: Iterable[Mapping[str, Any]], task: str | Task, instructio
     pairs = list(text_pairs(rows, task, instruction, prefix))
     return _dataset(pairs, Features(dict.fromkeys(('input', 'output', 'task', 'id'), Value('string'))))
 
-
+# %% ../../nbs/tasks/08_superglue.ipynb #a57a7b2c
 def multi_task(rows_by_task: Mapping[str, Iterable[Mapping[str, Any]]], instruction: bool = False) -> Dataset:
     """Write rows of several tasks for one model.
 
