@@ -5,16 +5,21 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from synthlab.cli.main import main
 from synthlab.decode.model import model_path
+from synthlab.decode.sampling import Sampling
+from synthlab.embeddings import default_embedder
 from synthlab.prompt.records import extract
 from synthlab.prompt.seeds import SeedBank
+from synthlab.tasks.gold import written_rows
 from synthlab.tasks.strategies import find_strategy
-from synthlab.tasks.task import load_task
+from synthlab.tasks.task import load_task, messages
 from synthlab.teacher.asking import has_short_context
 from synthlab.teacher.causal import CausalTeacher
+from synthlab.teacher.requests import Request
 
 pytest.importorskip('llguidance')
 TASKS = ('ag_news', *(pytest.param(name, marks=pytest.mark.long) for name in ('imdb', 'sst2', 'humor', 'amazon_category', 'toi_headlines')))
@@ -103,6 +108,18 @@ def test_attributes_say_how_long_a_text_is(pocket):
     told = {record.source: record.attributes['form_and_length'] for record in extract({'negative': [{'id': 'short', 'text': short}, {'id': 'long', 'text': long}]}, load_task('sst2'), pocket).records}
     words = {source: int(''.join(filter(str.isdigit, value))) for source, value in told.items()}
     assert 2*words["short"] <= words["long"], told
+
+
+def test_texts_are_near_to_the_demonstration_that_they_follow(pocket):
+    "Nearer than to those of other texts of the label; the packaged weights reach about .1, ones that do not look at demonstrations .02."
+    task, embedder = load_task('ag_news'), default_embedder()
+    shown = list(written_rows(task, 'test'))[::2]
+    requests = [Request(messages(task, row['label'], (row['text'],)), Sampling(task.max_new_tokens, .95, .9), cue=task.cue, seed=n) for n, row in enumerate(shown)]
+    written = [reply.text or '-' for reply in pocket.complete(requests, repair=False, progress=False)]
+    cosines = np.asarray(embedder.encode(written)) @ np.asarray(embedder.encode([row['text'] for row in shown])).T
+    labels = np.array([row['label'] for row in shown])
+    others = np.equal.outer(labels, labels) & ~np.eye(len(labels), dtype=bool)
+    assert np.diag(cosines).mean() > cosines[others].mean() + .05
 
 
 def test_size_and_alphabet(pocket):

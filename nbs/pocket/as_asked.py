@@ -37,7 +37,8 @@ def as_long(asked, text):
 def checks(told, text):
     "Kind and outcome of every check that attributes allow on a text."
     for key, value in told.items():
-        if key in LENGTHS and (count := re.search(r'about (\d+) words', value)): yield 'length', as_long(int(count[1]), text)
+        if key in LENGTHS and (count := re.search(r'about (\d+) words', value)):
+            yield 'length', as_long(int(count[1]), text)
         if key == 'style' and (said := re.search(r'\w+ tense', value)): yield 'tense', tense(text) == said[0]
         if key in KEY_WORDS and value != 'none':
             yield from (('key words', stands_in(word, text)) for word in value.split(',') if word.strip())
@@ -63,7 +64,8 @@ def answered(teacher, maker, kind, rows, seed=0):
     rng = np.random.default_rng(seed)
     requests = [maker.makers[kind](maker, row, rng)[0] for row in rows]
     replies = teacher.complete(requests, repair=False, progress=False)
-    return [(found.value.text if kind == 'from seed' else found.text) if found.ok else '' for found in replies], requests
+    texts = [(found.value.text if kind == 'from seed' else found.text) if found.ok else '' for found in replies]
+    return texts, requests
 
 
 def attributes(teacher, maker, rows):

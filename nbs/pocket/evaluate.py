@@ -221,8 +221,8 @@ def as_asked(found):
     kinds = {kind for r in found.values() for kind in r['attributes']}
     pairs = {kind: [r['attributes'][kind] for r in found.values() if kind in r['attributes']] for kind in sorted(kinds)}
     pairs['seed, word for word'] = [r['seeds'] for r in found.values()]
-    return [[kind, str(len(shares)), *(cell(mean([share[how] for share in shares])) for how in ('as_asked', 'by_chance'))]
-            for kind, shares in pairs.items()]
+    return [[kind, str(len(shares)), *(cell(mean([share[how] for share in shares]))
+                                       for how in ('as_asked', 'by_chance'))] for kind, shares in pairs.items()]
 
 
 def corrected(found):

@@ -35,7 +35,7 @@ def arguments():
     a.add_argument('--tokens', type=int, default=4096); a.add_argument('--lr', type=float, default=5e-4)
     a.add_argument('--cooldown', type=float, default=.65, help='share of the minutes in which the rate falls to zero')
     a.add_argument('--few-shot', type=float, help='share of few-shot prompts, where it is to be another one')
-    a.add_argument('--copies', type=float, default=COPIES, help='share of few-shot prompts that show most of their text')
+    a.add_argument('--copies', type=float, default=COPIES, help='share of few-shot prompts with most of their text')
     a.add_argument('--repeated', type=float, default=REPEATED, help='share of examples of random tokens, repeated')
     a.add_argument('--save', type=int, default=200); a.add_argument('--steps', type=int, default=10**9)
     return a.parse_args()

@@ -29,6 +29,7 @@ from synthlab.teacher.requests import Request
 from collection import HELD_OUT
 from evaluate import nats_per_char, rounded
 
+SHOWN = 8                                       # texts of a label to draw demonstrations from
 TASKS = ('ag_news', 'sst2', 'humor', 'amazon_category', *HELD_OUT)
 
 
@@ -37,9 +38,17 @@ def parts(corpus, name, rng, most=2000):
     if name in HELD_OUT:
         task, frame = load_task(corpus/f'more/{name}.toml'), pd.read_parquet(corpus/f'more/{name}.parquet')
         frame = frame.sample(min(len(frame), most), random_state=0)
-        return task, frame.iloc[len(frame)//3:], frame.iloc[:len(frame)//3]
-    pool = pd.read_parquet(corpus/f'{name}.parquet').head(most)
-    return load_task(name), pool, pd.read_parquet(corpus/f'{name}.test.parquet').head(most//2)
+        return with_texts(task, frame.iloc[len(frame)//3:], frame.iloc[:len(frame)//3])
+    pool, test = (pd.read_parquet(corpus/f'{name}{part}.parquet') for part in ('', '.test'))
+    return with_texts(load_task(name), pool.head(most), test.head(most//2))
+
+
+def with_texts(task, pool, test):
+    "The task with those labels only that have at least eight texts to show, and their texts."
+    counts = pool.label.value_counts()
+    labels = [label for label in task.labels if counts.get(label.name, 0) >= SHOWN]
+    names = [label.name for label in labels]
+    return task.model_copy(update={'labels': labels}), pool[pool.label.isin(names)], test[test.label.isin(names)]
 
 
 def asked(task, label, demonstrations):
@@ -88,7 +97,7 @@ def write_once(teacher, task, shown):
 def fidelity(teacher, task, pool, test, embedder, decoder, n):
     "Share of written texts with the label asked for, by a classifier of the pool, and its accuracy on real texts."
     ruler = GoldClassifier(embedder).fit(list(pool.text), list(pool.label))
-    few = {label: [{'id': f'{label} {i}', 'text': text} for i, text in enumerate(group.text[:8])]
+    few = {label: [{'id': f'{label} {i}', 'text': text} for i, text in enumerate(group.text[:SHOWN])]
            for label, group in pool.groupby('label')}
     rows = [row for group in generate(decoder, task, teacher, n, pool=few, seed=0, proportions=None)
             for row in group.rows if row['status'] == 'accepted']

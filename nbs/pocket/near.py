@@ -1,6 +1,6 @@
 """The nearest neighbours of every training text among the texts of its label, in the space of sentence embeddings.
 
-    python nbs/pocket/near.py CORPUS [ROWS]     # NAME.near.npy and NAME.cosines.npy beside each NAME.parquet; 20 minutes
+    python nbs/pocket/near.py CORPUS [ROWS]     # NAME.near.npy and NAME.cosines.npy beside NAME.parquet; 10 minutes
 
 A demonstration that is drawn from them says more about the text that follows than its label does, so that a model
 which is trained on such prompts learns to look at what it is shown. Of a built-in task the first ROWS texts are
@@ -19,7 +19,7 @@ NEIGHBOURS, SAME, ROWS = 12, .95, 8000         # a cosine above SAME is nearly a
 
 
 def nearest(vectors, k=NEIGHBOURS, block=1000):
-    "Places and cosines of the k nearest other vectors that are no copies, nearest first; -1 and 0 where there are fewer."
+    "Places and cosines of the k nearest other vectors that are no copies, nearest first; -1 and 0 where fewer are."
     places, found = np.full((len(vectors), k), -1, np.int32), np.zeros((len(vectors), k), np.float16)
     for first in range(0, len(vectors), block):
         cosines = vectors[first:first + block] @ vectors.T

@@ -1,7 +1,7 @@
 """Train `pocket` on by preference: part four, after heed.py.
 
-    python nbs/pocket/prefer.py pairs CORPUS PAIRS.parquet --start MODEL --prompts 800 --seed 0    # fifteen minutes
-    python nbs/pocket/prefer.py learn CORPUS OUT PAIRS.parquet --start MODEL                       # ten minutes
+    python nbs/pocket/prefer.py pairs CORPUS PAIRS.parquet --start MODEL --seed 0    # seven minutes
+    python nbs/pocket/prefer.py learn CORPUS OUT PAIRS.parquet --start MODEL         # six minutes
 
 The teacher writes several texts after each few-shot prompt of the training sets. The best of them is nearer to one of
 its own demonstrations than other texts of the label are, gets its label from a classifier of real texts, and holds no
@@ -12,7 +12,7 @@ wrote both,
     L = -log sigmoid(beta*((log p(y+) - log r(y+)) - (log p(y-) - log r(y-)))),
 
 beside some of the best's own likelihood and a step on the training stream, so that nothing is lost of what it knew.
-Pairs of several seeds may be written at once, each by a process of its own.
+Pairs of several seeds may be written at once, each by a process of its own; a second round begins from the first's OUT.
 """
 import argparse
 import json
@@ -245,7 +245,7 @@ def arguments():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('what', choices=('pairs', 'learn')); a.add_argument('corpus', type=Path)
     a.add_argument('out', type=Path); a.add_argument('pairs', type=Path, nargs='*')
-    a.add_argument('--start', required=True); a.add_argument('--prompts', type=int, default=800)
+    a.add_argument('--start', required=True); a.add_argument('--prompts', type=int, default=900)
     a.add_argument('--lr', type=float, default=1e-4); a.add_argument('--tokens', type=int, default=2048)
     a.add_argument('--seed', type=int, default=0)
     return a.parse_args()

@@ -54,6 +54,12 @@ class _Answer(BaseModel):
         return deepcopy(cls._written)
 
 
+def _answer_order(longest: int) -> tuple[str, str]:
+    "Order of the keys in a verdict."
+    # A reason helps a large model to its label. The few words of a small one only lead it astray, so that they follow.
+    return ('label', 'explanation') if longest <= SHORT_REASON else ('explanation', 'label')
+
+
 @lru_cache(maxsize=4096)
 def _schema(answers: tuple[str, ...], longest: int) -> type[BaseModel]:
     "The schema; the same class for the same answers, as teachers cache schemas."
@@ -64,7 +70,8 @@ def _schema(answers: tuple[str, ...], longest: int) -> type[BaseModel]:
              == answer]
     listed = WithJsonSchema({'type': 'string', 'enum': [*dict.fromkeys([*answers, *lower])]})
     label = Annotated[Literal[answers], BeforeValidator(lambda value: _respelt(answers, value)), listed]
-    return create_model('Correction', __base__=_Answer, explanation=(reason, ''), label=(label, ...))
+    keys = {'explanation': (reason, ''), 'label': (label, ...)}
+    return create_model('Correction', __base__=_Answer, **{key: keys[key] for key in _answer_order(longest)})
 
 
 def correction_schema(answers: Sequence[str], longest: int = LONGEST_REASON) -> type[BaseModel]:
@@ -101,7 +108,7 @@ def correction_messages(task: Task, question: str, shown: Mapping[str, str], ans
         Longest reason, in characters.
     template : str
         Own jinja template; it may use `task`, `question`, `answers` (pairs of an answer as JSON and its meaning),
-        `instance` and `current` (both JSON) and `words`.
+        `instance` and `current` (both JSON), `words` and `order` (the keys of the reply).
     chat : bool
         Whether a chat model is asked, with a system message.
 
@@ -115,7 +122,8 @@ def correction_messages(task: Task, question: str, shown: Mapping[str, str], ans
     return fill(template, 'correct', chat, task=task.description.rstrip('. ') if chat else task.description,
                 question=question or 'Which label is right?',
                 answers=[(_json(answer), definitions.get(answer, '')) for answer in answers],
-                instance=_json(dict(shown)), current=_json(current) if given else '', words=longest//8)
+                instance=_json(dict(shown)), current=_json(current) if given else '', words=longest//8,
+                order=_answer_order(longest))
 
 # %% ../../nbs/correct/01_questions.ipynb #269835fd
 def correction_sampling(votes: int = 1, longest: int = LONGEST_REASON, answer: int = 40) -> Sampling:
