@@ -55,4 +55,4 @@ def trust_notice(task: Task, teacher: Mapping[str, Any] | str) -> str:
     return (f"pocket was not trained for the task {task.name!r}: of the texts that it wrote for {f['tasks']} such "
             f"tasks, {f['share']:.0%} had the label that was asked for ({f['lowest']:.0%} to {f['highest']:.0%} by "
             f"task), where chance is {f['chance']:.0%} ({f['texts']:,} texts, {f['date']}; the judge is right on "
-            f"{f['judge']:.0%} of real ones). Take another model (--teacher) for rows that make sense")
+            f"{f['judge']:.0%} of real ones). Read some before you use them; a larger model (--teacher) writes better ones")

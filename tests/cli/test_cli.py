@@ -22,6 +22,7 @@ from synthlab.run import rows as rows_module
 from synthlab.store.calls import line_hash
 from synthlab.store.runs import read_rows
 from synthlab.tasks.task import Task, load_task, task_names
+from synthlab.tasks.trust import pocket_figures
 
 ROOT = Path(__file__).parents[2]
 SHORT = '--max-new-tokens 12 --shots 1'.split()
@@ -320,7 +321,7 @@ def test_a_command_with_few_options_shows_all(synthlab):
 def test_pocket_says_that_it_was_not_trained_for_a_task(synthlab):
     Path('mine.toml').write_text('name = "tickets"\ninstruction = "Write a message: {{ label }}."\nlabels = ["broken", "question"]\n')
     status, out, err = synthlab('generate mine.toml --n 2 --shots 0 --recipe fewgen --out mine', ['--max-new-tokens', '8'])
-    assert status == 0 and err.count('pocket was not trained for the task') == 1 and 'where chance is 14%' in err
+    assert status == 0 and err.count('pocket was not trained for the task') == 1 and f"where chance is {pocket_figures()['chance']:.0%}" in err
     assert 'was not trained for' in Path('mine/README.md').read_text()
     assert 'not trained for' not in synthlab('generate sst2 --n 2 --recipe fewgen --out known', SHORT)[2]
 
