@@ -210,7 +210,7 @@ def read_json(name): return json.loads(HEAD.with_name(name).read_text(encoding='
 
 def heeded(found):
     "A row for each task of heeding.json: nats, cosines, fidelity."
-    return [[name, str(r['labels']), *(cell(r['nats'][how]) for how in ('none', 'random', 'near')),
+    return [[name, str(int(r['labels'])), *(cell(r['nats'][how]) for how in ('none', 'random', 'near')),
              *(cell(r['cosine'][which]) for which in ('own', 'others')),
              *(cell(r[key]) for key in ('fidelity_fewgen', 'fidelity_corrsynth', 'chance', 'ruler'))]
             for name, r in found.items()]
