@@ -88,7 +88,11 @@ class Gold:
     embedder: Embedder
 
     @cached_property
-    def task(self): return load_task(self.name)
+    def task(self):
+        "The task with those of its labels that the gold data has."
+        task = load_task(self.name)
+        found = set(Rows.of(load_gold(None, task)).labels)
+        return task.model_copy(update={'labels': tuple(label for label in task.labels if label.name in found)})
 
     @cached_property
     def test(self): return balanced(Rows.of(load_gold(None, self.task)), TEST)

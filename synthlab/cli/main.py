@@ -830,7 +830,7 @@ _NEXT = {'generate ag_news --recipe synalign --n 40 --out runs/synalign': 'examp
          'generate ag_news --recipe targen --n 40 --out runs/targen': 'no example at all: contexts, seeds, rows, a '
          'second look at each label',
          'tasks show ag_news > mine.toml': 'a task of your own: change the file, then generate mine.toml --teacher '
-         'MODEL --out runs/mine (pocket knows the built-in tasks only)'}
+         'MODEL --out runs/mine (pocket knows the built-in tasks best)'}
 
 
 def _asked(**options: Any) -> SimpleNamespace:
