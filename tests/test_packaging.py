@@ -130,4 +130,4 @@ def test_pocket_says_in_its_first_lines_what_it_was_trained_on():
     _, header, text = card.split('---\n', 2)
     assert yaml.safe_load(header)['license'] == 'other' and 'research' in yaml.safe_load(header)['license_name']
     assert 'research or non-commercial purposes only' in ' '.join(text.split('\n')[:6])
-    assert card.startswith((ROOT/'nbs'/'pocket'/'card.md').read_text(encoding='utf-8').split('{tasks}')[0])
+    assert card.startswith((ROOT/'nbs'/'pocket'/'card.md').read_text(encoding='utf-8').split('{sources}')[0])

@@ -189,7 +189,7 @@ def test_bugs_keep_their_traceback(synthlab, monkeypatch):
 
 # ---- stopping and going on
 
-COMMAND = 'generate ag_news --n 20 --max-rows 4 --max-new-tokens 8 --delta 0.5 --out run'.split()
+COMMAND = 'generate ag_news --n 20 --max-rows 4 --max-new-tokens 30 --delta 0.5 --out run'.split()
 
 
 def start(folder): return subprocess.Popen([sys.executable, '-m', 'synthlab.cli.main', *COMMAND], cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -388,7 +388,7 @@ def test_a_row_that_was_changed_is_found_out(synthlab):
         db.create_function('line_hash', -1, line_hash)
         db.execute('UPDATE rows SET hash = line_hash(number, member, id, status, label, reason, row) WHERE id = ?', [row['id']])
     status, out, _ = synthlab('replay run', row['id'])
-    assert status == 1 and 'The texts differ.' in out and 'forged' in out and row['text'] in ' '.join(out.split())
+    assert status == 1 and 'The texts differ.' in out and 'forged' in out and all(word in out for word in row['text'].split())
 
 
 def test_a_fork_takes_the_calls_along(synthlab):

@@ -68,9 +68,9 @@ def test_equal_prompts_give_independent_first_tokens(teacher):
     assert likely.sum() > 5
     assert chisquare(with_rest(counts), with_rest(probs * 2 * groups), sum_check=False).pvalue > 1e-4
     third, order = torch.zeros(len(probs), dtype=torch.long), probs.argsort(descending=True)
-    third[order] = (3 * probs[order].cumsum(0)).long().clamp(max=2)                 # tokens in three classes of much the same probability
+    third[order] = (3 * (probs[order].cumsum(0) - probs[order])).long()             # tokens in up to three classes of much the same probability
     table = (3 * third[pairs[:, 0]] + third[pairs[:, 1]]).bincount(minlength=9).reshape(3, 3)
-    assert chi2_contingency(table.numpy()).pvalue > 1e-4
+    assert chi2_contingency(table[table.sum(1) > 0][:, table.sum(0) > 0].numpy()).pvalue > 1e-4 and (table.sum(0) > 0).sum() > 1
 
 
 # ---- plans ----
