@@ -447,3 +447,26 @@ class CausalModel:
         input_ids, logits = self._scores([h + t for h, t in zip(heads, tails)], last=0)
         scores = logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
         return torch.stack([row[-len(t):].sum() for row, t in zip(scores, tails)])
+
+    @torch.inference_mode()
+    def logprob_table(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+        """Sum the log-probabilities of every one of C completions after every one of P prompts.
+
+        Each prompt is read once. The sums are in nats, shape (P, C), float32, on the CPU.
+        """
+        tails = [self._ids(literal(f' {c}'), add_special_tokens=False) for c in completions]
+        parts = [tails[i:i + 64] for i in range(0, len(tails), 64)]
+        return torch.stack([torch.cat([self._after(head, part) for part in parts]) for head in self.encode(prompts)])
+
+    def _after(self, head: Sequence[int], tails: Sequence[Sequence[int]]) -> Tensor:
+        "Log-probabilities of some completions after one prompt, all token ids; shape (C,)."
+        read = self.model(input_ids=torch.tensor([head], device=self.device), use_cache=True, logits_to_keep=1)
+        read.past_key_values.batch_repeat_interleave(len(tails))
+        # nothing that counts looks at padding on the right
+        ids = torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, tails)), True, self.pad_id).to(self.device)
+        logits = read.logits[:, -1:].expand(len(tails), -1, -1)
+        if ids.shape[1] > 1:
+            after = self.model(input_ids=ids[:, :-1], past_key_values=read.past_key_values, use_cache=True).logits
+            logits = torch.cat([logits, after], 1)
+        scores = mask_columns(logits.float(), self.vocab_size).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        return torch.stack([row[:len(tail)].sum() for row, tail in zip(scores, tails)]).cpu()
