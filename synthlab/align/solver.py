@@ -213,11 +213,12 @@ class Solution:
 # %% ../../nbs/align/02_solver.ipynb #245731b7
 class _State:
     "Weights with everything that follows from them: residual, gradient, value, gap."
-    def __init__(self, problem: Problem, w: np.ndarray, ridge: float, cap: float, residual: np.ndarray | None = None):
+    def __init__(self, problem: Problem, w: np.ndarray, ridge: float, cap: float, tilt: Any = 0.,
+                 residual: np.ndarray | None = None):
         self.w, away = w, w - 1/problem.n
         self.residual = problem.residual(w) if residual is None else residual
-        self.gradient = 2*problem.pull(self.residual) + 2*ridge*away
-        self.value = problem.value(w, self.residual) + ridge*float(away @ away)
+        self.gradient = 2*problem.pull(self.residual) + 2*ridge*away - tilt
+        self.value = problem.value(w, self.residual) + ridge*float(away @ away) - float(np.sum(tilt*w))
         self.gap = frank_wolfe_gap(w, self.gradient, cap)
 
 
@@ -228,7 +229,7 @@ def _extrapolate(new: _State, old: _State, b: float) -> tuple[np.ndarray, np.nda
 
 # %% ../../nbs/align/02_solver.ipynb #8d944766
 def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1e-6, max_iter: int = 2000,
-          shrink: float = .9, restart: bool = True) -> Solution:
+          shrink: float = .9, restart: bool = True, tilt: Any = 0.) -> Solution:
     """Minimise over weights by accelerated projected gradient, with restarts and adaptive steps.
 
     Parameters
@@ -247,6 +248,8 @@ def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1
         Factor on the curvature before each step; 1 for steps of fixed length.
     restart : bool
         Whether momentum is dropped when it points uphill.
+    tilt : ndarray or float
+        What is gained by weight on each row, shape (M,): the product with the weights is taken from L.
 
     Returns
     -------
@@ -265,10 +268,10 @@ def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1
     # the estimate comes from below, and is 0 where all rows are alike
     most = max(1.1*lipschitz(problem, ridge), 1e-30)
     ell = most/10 if shrink < 1 else most
-    state = _State(problem, np.full(problem.n, 1/problem.n), ridge, cap)
+    state = _State(problem, np.full(problem.n, 1/problem.n), ridge, cap, tilt)
     y, t, trace = (state.w, state.residual, state.gradient), 1., [(state.value, state.gap)]
     while state.gap > tol and len(trace) <= max_iter:
-        new, ell = _step(problem, y, ell*shrink, most, ridge, cap)
+        new, ell = _step(problem, y, ell*shrink, most, ridge, cap, tilt)
         # momentum that points against the last step is dropped
         uphill = restart and (y[0] - new.w) @ (new.w - state.w) > 0
         t, before = (1., 1.) if uphill else ((1 + (1 + 4*t*t)**.5)/2, t)
@@ -283,7 +286,7 @@ def fista(problem: Problem, ridge: float = 0.0, cap: float = 1.0, tol: float = 1
 
 
 def _step(problem: Problem, y: tuple[np.ndarray, np.ndarray, np.ndarray], ell: float, most: float, ridge: float,
-          cap: float) -> tuple[_State, float]:
+          cap: float, tilt: Any) -> tuple[_State, float]:
     "A projected step from y, shorter until the curvature along it is at most ell; and that ell."
     while True:
         w = project_simplex(y[0] - y[2]/(2*ell), cap)
@@ -292,5 +295,5 @@ def _step(problem: Problem, y: tuple[np.ndarray, np.ndarray, np.ndarray], ell: f
         length = d @ d
         curvature = problem.curvature(d, residual - y[1]) + ridge*length
         # the margin keeps rounding from rejecting a step whose curvature is ell
-        if ell >= most or curvature <= 1.0001*ell*length: return _State(problem, w, ridge, cap, residual), ell
+        if ell >= most or curvature <= 1.0001*ell*length: return _State(problem, w, ridge, cap, tilt, residual), ell
         ell = min(most, max(1.5*ell, curvature/length))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STORAGE', 'SHARES', 'METHODS', 'choose_storage', 'BlockProblem', 'kernel_problem', 'MMDWeights', 'loss_weights',
-           'add_weights', 'inclusion_probabilities', 'resample', 'herd', 'row_witness', 'witness_examples',
-           'plot_alignment', 'plot_witness', 'mmd2', 'witness', 'effective_size']
+           'balanced_weights', 'add_weights', 'inclusion_probabilities', 'resample', 'herd', 'row_witness',
+           'witness_examples', 'plot_alignment', 'plot_witness', 'mmd2', 'witness', 'effective_size']
 
 # %% ../../nbs/align/03_weights.ipynb #aa2e269d
 import itertools
@@ -198,6 +198,14 @@ def kernel_problem(real: np.ndarray, synthetic: np.ndarray, sigma: float) -> Ker
     within = kernel_sums(real, np.full((N, 1, 1), 1/N), sigma)
     return KernelProblem(K, kernel_mean(synthetic, real, np.full(N, 1/N), sigma), float(within[0, 0, 0]))
 
+
+def _finite(scores: Any, n: int) -> np.ndarray:
+    "Scores of n rows, checked."
+    scores = np.asarray(scores, np.float64)
+    if scores.shape != (n,) or not np.isfinite(scores).all():
+        raise ValueError(f'log_odds must be {n} finite numbers, one for each synthetic row, got shape {scores.shape}')
+    return scores
+
 # %% ../../nbs/align/03_weights.ipynb #53e5e1ce
 # gaps below it are rounding of float32 products
 _FLOOR = 1e-7
@@ -206,9 +214,9 @@ _FLOOR = 1e-7
 class MMDWeights:
     r"""Weights of synthetic texts that minimise their MMD to the real ones.
 
-    Minimises :math:`\lVert\mu - \sum_j \omega_j\psi(s_j)\rVert^2 + \lambda\lVert\omega - 1/M\rVert^2` over weights that
-    are not
-    negative and sum to 1.
+    Minimises :math:`\lVert\mu - \sum_j \omega_j\psi(s_j)\rVert^2 + \lambda\lVert\omega - 1/M\rVert^2 -
+    \tau\sum_j\omega_j o_j` over weights that are not negative and sum to 1; :math:`o_j` are log-odds of labels, if
+    they are given.
 
     Parameters
     ----------
@@ -232,6 +240,8 @@ class MMDWeights:
         Scale rows to length 1 first.
     storage : str
         How features of synthetic rows are held: "float32", "recompute", or "auto", which stores at most 4 GiB.
+    tilt : float
+        How much log-odds of labels count, given to `fit`: MMD² that may be paid for a nat more on average.
     tol : float
         Gap at which to stop, relative to the objective of equal weights.
     max_iter : int
@@ -284,18 +294,20 @@ class MMDWeights:
     def __init__(self, features: str = 'rff', n_features: int = 2048, bandwidth: float | str = 'median',
                  ridge: float = 1e-3,
                  cap: float | None = None, shares: str = 'synthetic', normalise: bool = False, storage: str = 'auto',
-                 tol: float = 1e-3, max_iter: int = 2000, seed: int = 0):
+                 tol: float = 1e-3, max_iter: int = 2000, seed: int = 0, tilt: float = 0.):
         self.features, self.n_features, self.bandwidth, self.ridge, self.cap = (features, n_features, bandwidth, ridge,
             cap)
         self.shares, self.normalise, self.storage = shares, normalise, storage
-        self.tol, self.max_iter, self.seed = tol, max_iter, seed
+        self.tol, self.max_iter, self.seed, self.tilt = tol, max_iter, seed, tilt
 
     def _check(self, streamed: bool) -> None:
         "Refuse settings that mean nothing, before any work."
         check_option('features', self.features, (*KINDS, 'kernel'))
         check_option('shares', self.shares, SHARES)
         check_option('storage', self.storage, ('auto', *STORAGE))
-        if not 0 <= self.ridge < np.inf: raise ValueError(f'ridge must be finite and not negative, got {self.ridge}')
+        for name in ('ridge', 'tilt'):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
         if self.cap is not None and not self.cap >= 1:
             raise ValueError(f'cap must be at least 1, got {self.cap}: no weight exceeds cap/M, and M of them sum to 1')
         if not self.tol > 0 or self.max_iter < 1:
@@ -304,7 +316,8 @@ class MMDWeights:
             raise ValueError('real rows in blocks pass by once, and features="kernel" needs all of them: '
                              'give one array')
 
-    def fit(self, real: Any, synthetic: Any, real_labels: Any = None, synthetic_labels: Any = None) -> Self:
+    def fit(self, real: Any, synthetic: Any, real_labels: Any = None, synthetic_labels: Any = None,
+            log_odds: Any = None) -> Self:
         """Find the weights.
 
         Parameters
@@ -316,6 +329,8 @@ class MMDWeights:
             Embeddings of synthetic texts, shape (M, D).
         real_labels, synthetic_labels : sequence or None
             Label of each row; with labels weights are learned within each class.
+        log_odds : array-like or None
+            Log-odds of each synthetic row's label, nats, shape (M,), of which `tilt` makes use.
 
         Returns
         -------
@@ -335,6 +350,7 @@ class MMDWeights:
         self._check(_is_stream(real))
         S = _embeddings(synthetic, 'synthetic', normalise=self.normalise)
         names, codes = _class_codes(synthetic_labels, len(S))
+        scores = np.zeros(len(S)) if log_odds is None else _finite(log_odds, len(S))
         sample, blocks = _real_side(real, real_labels, S.shape[1], self.normalise)
         self.bandwidth_ = resolve_bandwidth(self.bandwidth, sample, S, seed=self.seed)
         start = time.perf_counter()
@@ -347,7 +363,7 @@ class MMDWeights:
         for c, name in enumerate(names):
             member = codes == c
             # one class alone: no copy of the table
-            weights, found = self._fit_class(S if member.all() else S[member], targets[c])
+            weights, found = self._fit_class(S if member.all() else S[member], targets[c], scores[member])
             self.weights_[member] = shares[c]*weights
             sides = {'label': name, 'real rows': int(count[c]), 'synthetic rows': int(held[c]),
                      'share': float(shares[c])}
@@ -367,7 +383,8 @@ class MMDWeights:
         self.features_ = draw_features(self.features, S.shape[1], self.n_features, self.bandwidth_, rng, origin)
         return _class_means(blocks, names, self.features_)
 
-    def _fit_class(self, own: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_class(self, own: np.ndarray, target: np.ndarray,
+                   scores: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         "Weights of the rows of one class, and its line of `classes_`."
         start, n = time.perf_counter(), len(own)
         problem = (kernel_problem(target, own, self.bandwidth_) if self.features_ is None
@@ -376,7 +393,8 @@ class MMDWeights:
         equal = np.full(n, 1/n)
         uniform, middle = problem.value(equal, problem.residual(equal)), time.perf_counter()
         cap = 1. if self.cap is None else min(1., self.cap/n)
-        found = fista(problem, self.ridge*scale, cap, max(self.tol*uniform, _FLOOR*scale), self.max_iter)
+        found = fista(problem, self.ridge*scale, cap, max(self.tol*uniform, _FLOOR*scale), self.max_iter,
+                      tilt=self.tilt*scale*scores)
         value = problem.value(found.weights, problem.residual(found.weights))
         self.traces_.append(found.trace)
         self.seconds_['synthetic'] += middle - start
@@ -416,6 +434,36 @@ def loss_weights(weights: Any) -> np.ndarray:
     """
     w = check_weights(weights, len(weights))
     return w*len(w)
+
+
+def balanced_weights(weights: Any, codes: Any, share: Any = None) -> np.ndarray:
+    """Scale weights within each label, so that each label's sum is its share of the whole.
+
+    Parameters
+    ----------
+    weights : array-like
+        Weights, shape (M,), not negative, with something left for each label.
+    codes : array-like
+        Place of each row's label, whole numbers from 0, shape (M,).
+    share : array-like or None
+        Share of each label, shape (K,); None keeps the labels' shares of the rows.
+
+    Returns
+    -------
+    ndarray
+        Weights with mean 1, shape (M,).
+
+    Raises
+    ------
+    ValueError
+        If all weights of a label are 0.
+    """
+    w, codes = np.asarray(weights, np.float64), np.asarray(codes)
+    held, rows = np.bincount(codes, w), np.bincount(codes)
+    if bare := np.flatnonzero((rows > 0) & (held <= 0)).tolist():
+        raise ValueError(f'all rows of the labels {bare} weigh nothing: they would vanish from the dataset')
+    share = rows/rows.sum() if share is None else np.asarray(share, np.float64)[:len(rows)]*(rows > 0)
+    return w*len(w)*(share/share.sum())[codes]/held[codes]
 
 
 def add_weights(rows: Any, weights: Any, column: str = 'weight') -> Any:
