@@ -83,9 +83,13 @@ class Aligning(Choice):
         Texts written for each row that is kept.
     embedder : str
         Sentence encoder.
+    takes_odds : bool
+        Whether `align` takes log-odds of labels, where a run has label evidence; else its weights are multiplied by
+        those of the evidence.
     """
 
     candidates = 1.
+    takes_odds = False
     embedder = 'minilm'
 
     def align(self, texts: Sequence[str], labels: Sequence[str], pool: Mapping[str, Sequence[dict]],
@@ -143,6 +147,9 @@ class MMDAlignment(Aligning):
         Width of the kernel: a number, or "median" for the median distance.
     ridge : float
         Pull towards equal weights. Larger keeps more rows in play and matches less closely.
+    tilt : float
+        Where labels are doubtful (correct = "evidence"): MMD² that may be paid for a nat of log-odds more on average;
+        0 looks at the texts only.
     keep : str
         What alignment leaves: "weights" (all rows, with a weight) or "rows" (the best of more texts, see
         candidates).
@@ -163,10 +170,12 @@ class MMDAlignment(Aligning):
 
     choice = 'mmd'
     papers = ('synalign',)
+    takes_odds = True
     features: str = option('rff', among=('rff', 'kernel', 'linear', 'relu'))
     n_features: int = option(2048, least=1)
     bandwidth: float | str = option('median', above=0, among=('median',))
     ridge: float = option(1e-3, least=0)
+    tilt: float = option(1e-3, least=0)
     keep: str = option('weights', among=('weights', 'rows'))
     candidates: float = option(1., least=1)
     embedder: str = option('minilm')
@@ -178,13 +187,13 @@ class MMDAlignment(Aligning):
         if self.keep == 'rows' and not self.candidates > 1:
             raise ValueError(f'keep = "rows" needs candidates above 1, such as 2, got {self.candidates}')
 
-    def align(self, texts, labels, pool, wanted, seed=0, embedder=None):
+    def align(self, texts, labels, pool, wanted, seed=0, embedder=None, log_odds=None):
         from synthlab.align.weights import MMDWeights, effective_size
         from synthlab.embeddings import embedder_of
         encoder, labels, names = embedder or embedder_of(self.embedder), np.asarray(labels), list(dict.fromkeys(labels))
         R, S = [encoder.encode([demo['text'] for demo in pool[label]]) for label in names], encoder.encode(texts)
-        fitted = MMDWeights(self.features, self.n_features, self.bandwidth, self.ridge,
-                            seed=seed).fit(np.concatenate(R), S, np.repeat(names, list(map(len, R))), labels)
+        fitted = MMDWeights(self.features, self.n_features, self.bandwidth, self.ridge, seed=seed, tilt=self.tilt)
+        fitted.fit(np.concatenate(R), S, np.repeat(names, list(map(len, R))), labels, log_odds)
         weights, distances = np.empty(len(texts)), []
         for number, label in enumerate(names):
             here = np.flatnonzero(labels == label)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'DEMOS', 'EVIDENCE_POLICIES', 'centred', 'fit_scales', 'name_scores', 'channel_scores', 'vote_scores',
-           'reliability', 'label_weights', 'log_odds', 'scored', 'some_of_each', 'Evidenced', 'surest', 'decide',
-           'calibration_gap', 'label_evidence']
+           'reliability', 'label_weights', 'log_odds', 'scored', 'some_of_each', 'places', 'Evidenced', 'surest',
+           'decide', 'calibration_gap', 'label_evidence']
 
 # %% ../../nbs/correct/05_evidence.ipynb #2c24ff71
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -138,12 +138,12 @@ def log_odds(probs: np.ndarray, codes: np.ndarray, most: float = 4.) -> np.ndarr
     own = probs[np.arange(len(codes)), codes]
     with np.errstate(divide='ignore'): return np.clip(np.log(own) - np.log1p(-own), -most, most)
 
-# %% ../../nbs/correct/05_evidence.ipynb #8e058f35
+# %% ../../nbs/correct/05_evidence.ipynb #e12fa053
 _PART, DEMOS = 256, 200
 
 
 def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = 'both',
-           calls: MutableMapping | None = None) -> list[np.ndarray]:
+           calls: MutableMapping | None = None, progress: bool | None = None) -> list[np.ndarray]:
     """Score the labels of texts, part by part; what is in the store of calls is not computed again.
 
     Parameters
@@ -158,6 +158,8 @@ def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = '
         Which scores: "name", "channel" or "both".
     calls : MutableMapping or None
         Store of calls.
+    progress : bool or None
+        Whether to show a progress bar; None shows it after two seconds.
 
     Returns
     -------
@@ -174,7 +176,8 @@ def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = '
             store[key] = {'scores': kind(model, task, part).round(6).tolist(), 'prompt_tokens': read,
                           'completion_tokens': 0, 'error': ''}
         return np.array(store[key]['scores'])
-    with tqdm(total=len(texts)*len(SCORES[source]), desc='label evidence', unit='text', delay=2, leave=False) as bar:
+    with tqdm(total=len(texts)*len(SCORES[source]), desc='label evidence', unit='text', leave=False,
+              delay=0 if progress else 2, disable=progress is False) as bar:
         def done(found, part):
             bar.update(len(part))
             return found
@@ -189,7 +192,15 @@ def some_of_each(pool: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequenc
              [pool.get(name, ())[i] for i in rng.permutation(len(pool.get(name, ())))[:each]]]
     return [text for text, _ in drawn], np.array([k for _, k in drawn], int)
 
-# %% ../../nbs/correct/05_evidence.ipynb #576f82c7
+# %% ../../nbs/correct/05_evidence.ipynb #3b4bfa3a
+def places(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Places of labels in a list of names, shape (n,); ValueError for a label that is not in it."""
+    number = {name: k for k, name in enumerate(names)}
+    if strange := [label for label in labels if label not in number]:
+        raise ValueError(f'{strange[0]!r} is no label of the task; it has {", ".join(names)}')
+    return np.array([number[label] for label in labels], int)
+
+# %% ../../nbs/correct/05_evidence.ipynb #bdb7a1df
 EVIDENCE_POLICIES = ('weigh', 'soft', 'relabel', 'drop')
 
 
@@ -260,7 +271,7 @@ def decide(probs: np.ndarray, codes: np.ndarray, policy: str = 'weigh',
     after = probs.argmax(1) if policy == 'relabel' else codes
     return after, label_weights(probs, after, share if policy == 'weigh' else None), everything
 
-# %% ../../nbs/correct/05_evidence.ipynb #8d678069
+# %% ../../nbs/correct/05_evidence.ipynb #4a26913c
 def _told(probs: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     "How far probabilities agree with labels."
     own = probs[np.arange(len(codes)), codes]

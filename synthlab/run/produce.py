@@ -7,8 +7,8 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'align_run', 'corrected_labels', 'grouping', 'note_findings', 'produce', 'Replay', 'recall',
-           'replay', 'calls_ahead', 'estimate', 'export_run', 'push_run']
+           'prepare_run', 'judge_run', 'votes_of', 'align_run', 'corrected_labels', 'grouping', 'note_findings',
+           'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate', 'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -35,7 +35,9 @@ import tomli_w
 from tqdm.auto import tqdm
 
 from .. import __version__, answers, util
+from ..align.weights import balanced_weights
 from ..correct import questions as correction
+from ..correct.evidence import log_odds, places
 from ..decode import choices as corrsynth
 from ..prompt import (
     attributes as attribute_prompts, records as attributes, values as attrprompt, targeted as instances,
@@ -55,10 +57,10 @@ from .generate import Generation, Screen, generate, usual_sampling
 from ..store.export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
 from .prepare import (
     Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests,
-    file_hash, make_plan, prepare, prompts_needed, random_plan)
-from synthlab.store.runs import (
-    KEPT, KEPT_COPIES, KEPT_GOLD, LEFT_OUT, Run, RunError, RunReader, asked_rows, open_run, plain_recipe, shortfall,
-    texts_wanted)
+    file_hash, make_plan, prepare, prompts_needed, random_plan, shortener)
+from ..store.runs import (
+    KEPT, KEPT_COPIES, KEPT_GOLD, LEFT_OUT, LESS_SURE, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
+    shortfall, texts_wanted)
 from .screening import make_screen, read_copies, texts_hash
 from ..prompt.choices import Attributes
 from ..teacher.asking import is_chat
@@ -311,9 +313,9 @@ class Resolved(NamedTuple):
 
     @property
     def wrap(self) -> Callable | None:
-        """What puts self-correction behind a writer; None where there is none."""
-        if self.stages.correct.choice == 'none': return None
-        return lambda writer: CorrectedWriter(writer, self.stages.correct, self.corrector, find_strategy(self.task))
+        """What puts self-correction behind a writer; None where no teacher is asked about single rows."""
+        if (asking := self.stages.correct.asking(self.corrector)) is None: return None
+        return lambda writer: CorrectedWriter(writer, asking, self.corrector, find_strategy(self.task))
 
 # %% ../../nbs/run/09_produce.ipynb #2dbe3617
 def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = None) -> Any:
@@ -345,7 +347,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
                              f'start a run in another folder')
     wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_fields(stages, task)
-    check_grammar(stages, teacher, *([corrector] if stages.correct.asks else []))
+    check_grammar(stages, teacher, *([corrector] if stages.correct.asking(corrector) else []))
     check_source(stages, task, wanted)
     if pool is None or examples_hash(pool) != recipe.get('examples'):
         pool = make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples'), folder)
@@ -693,16 +695,48 @@ def _check_aligned(aligned: Any, rows: int, name: str) -> None:
                          f'each of the {rows:,} texts; got weights of shape {weights.shape} and kept of {kept.shape}')
 
 
+def judge_run(run: Run, asked: Resolved) -> None:
+    """Find how surely the rows of a run whose texts are complete have their labels, and do what follows."""
+    rows = [(row['group'], row['member'], row['text'], row['label_target'], votes_of(row)) for row in run.rows()]
+    groups, members, texts, labels, votes = zip(*rows)
+    judged = asked.stages.correct.judge(texts, labels, asked.task, asked.corrector, asked.pool, asked_rows(run.recipe),
+                                        run.recipe['seed'], run.calls, votes,
+                                        shortener(asked.task, asked.corrector))
+    names, found = asked.task.label_names, zip(judged.probs.round(6), judged.codes, judged.weights)
+    columns = [{'label': names[code], 'label_probs': dict(zip(names, map(float, probs))), 'label_weight': float(weight),
+                'weight': float(weight)} for probs, code, weight in found]
+    where = list(zip(groups, members))
+    run.amend(dict(zip(where, columns)), {place: LESS_SURE for place, kept in zip(where, judged.kept) if not kept},
+              evidence=judged.summary)
+
+
+def votes_of(row: Mapping[str, Any]) -> dict[str, int] | None:
+    """Votes of a corrector on a row, by label; None where there are none."""
+    return {vote['answer']: vote['votes'] for vote in row['sc_votes']} if row.get('sc_votes') else None
+
+
+def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray | None:
+    "Log-odds of the labels of rows, nats; None without evidence."
+    if not all(row.get('label_probs') for row in rows): return None
+    probs = np.array([[row['label_probs'][name] for name in names] for row in rows])
+    return log_odds(probs, places([row['label'] for row in rows], names))
+
+
 def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     """Weigh the rows of a run whose texts are complete."""
-    rows = [(row['group'], row['member'], row['text'], row['label']) for row in run.rows()]
-    groups, members, texts, labels = zip(*rows)
-    aligned = asked.stages.align.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder)
-    _check_aligned(aligned, len(texts), type(asked.stages.align).__name__)
-    places = list(zip(groups, members))
+    rows, aligning = list(run.rows()), asked.stages.align
+    texts, labels, where = zip(*((row['text'], row['label'], (row['group'], row['member'])) for row in rows))
+    odds = _odds(rows, asked.task.label_names)
+    told = {'log_odds': odds} if odds is not None and aligning.takes_odds else {}
+    aligned = aligning.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder, **told)
+    _check_aligned(aligned, len(texts), type(aligning).__name__)
+    weights = aligned.weights
+    if odds is not None and not told:
+        codes = places(labels, asked.task.label_names)
+        weights = balanced_weights(weights*[row['label_weight'] for row in rows] + 1e-12, codes)
     # Rows that are kept count alike.
-    weights = dict(zip(places, map(float, aligned.weights))) if aligned.kept.all() else {}
-    run.weigh(weights, [place for place, kept in zip(places, aligned.kept) if not kept], aligned=aligned.summary)
+    weights = dict(zip(where, map(float, weights))) if aligned.kept.all() else {}
+    run.weigh(weights, [place for place, kept in zip(where, aligned.kept) if not kept], aligned=aligned.summary)
 
 # %% ../../nbs/run/09_produce.ipynb #9820266b
 def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
@@ -770,9 +804,16 @@ def _waits_told(run: Run) -> Iterator[None]:
         if run.facts.get('waiting'): run.note(waiting='')
 
 # %% ../../nbs/run/09_produce.ipynb #014ac7dc
+def _weigh_rows(run: Run, asked: Resolved, embedder: Any) -> None:
+    "Look at all rows together: label evidence, then alignment; what is done already is not done again."
+    with _told_apart(run):
+        if asked.stages.correct.judges and 'evidence' not in run.facts: judge_run(run, asked)
+        if asked.stages.align.choice != 'none' and 'aligned' not in run.facts: align_run(run, asked, embedder)
+
+
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
     "Prepare, write, align, finish: whatever of it is not done yet."
-    complete = 'aligned' in run.facts
+    complete = not run.facts.keys().isdisjoint({'evidence', 'aligned'})
     if not complete:
         with _told_apart(run): prepared = prepare_run(run, asked, spending, embedder)
         if prepared.records is not None and not all(map(prepared.records.get, asked.wanted)):
@@ -794,8 +835,7 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
         # Calls that were given up may be answered the next time.
         complete = not generation.stopped and not (generation.shortfall and run.counts()['failed'])
         if complete and asked.wrap: _refuse_unchecked(run, asked)
-        if complete and asked.stages.align.choice != 'none' and run.counts()['accepted']:
-            with _told_apart(run): align_run(run, asked, embedder)
+    if complete and run.counts()['accepted']: _weigh_rows(run, asked, embedder)
     run.note(notices=run_notices(run))
     run.finish(spending.spent, complete=complete)
 
@@ -970,7 +1010,7 @@ class _Noticed(dict):
 # %% ../../nbs/run/09_produce.ipynb #3986d5c8
 def _before_alignment(row: Mapping[str, Any]) -> dict[str, Any]:
     "The row as it was before alignment may have left it out."
-    return {**row, 'status': 'accepted', 'reason': ''} if row['reason'] == LEFT_OUT else dict(row)
+    return {**row, 'status': 'accepted', 'reason': ''} if row['reason'] in (LEFT_OUT, LESS_SURE) else dict(row)
 
 
 def _innermost(writer: Any) -> Any:

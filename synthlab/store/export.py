@@ -179,8 +179,9 @@ def asked_rows(recipe: Mapping[str, Any]) -> dict[str, int]:
 
 # %% ../../nbs/store/02_export.ipynb #90bc8a6e
 def texts_wanted(recipe: Mapping[str, Any]) -> int:
-    """Return the number of good texts that a recipe writes, before alignment chooses among them."""
-    return math.ceil(round(recipe['n'] * recipe['method'].get('align', {}).get('candidates', 1), 6))
+    """Return the number of good texts that a recipe writes, before correction and alignment choose among them."""
+    candidates = [recipe['method'].get(stage, {}).get('candidates', 1) for stage in ('correct', 'align')]
+    return math.ceil(round(recipe['n'] * math.prod(candidates), 6))
 
 # %% ../../nbs/store/02_export.ipynb #ae85aecb
 CITED = {
