@@ -53,35 +53,43 @@ def _need(there: Any, missing: str) -> None:
 # %% ../../nbs/measure/09_evaluate.ipynb #7a383df4
 @dataclass(frozen=True)
 class Rows:
-    """Texts, their labels, and a weight of each for students; no weights if all count alike."""
+    """Texts, their labels, and for students a weight and soft labels of each; None if all count alike, as labelled."""
     texts: list[str]
     labels: list[str]
     weights: list[float] | None = None
+    soft: list[Mapping[str, float]] | None = None
 
     @classmethod
     def of(cls, rows: Any) -> 'Rows':
-        """Take rows in any form that `as_rows` takes, with their weights if each has a `weight`; None has no rows."""
-        found = [(row['text'], row['label'], row.get('weight')) for row in ([] if rows is None else as_rows(rows))]
-        texts, labels, weights = map(list, zip(*found)) if found else ([], [], [])
-        return cls(texts, labels, None if None in weights or not found else weights)
+        """Take rows in any form that `as_rows` takes, with `weight` and `soft_label` if each has them; None has no
+        rows."""
+        rows = [] if rows is None else list(as_rows(rows))
+        def full(name: str) -> list | None:
+            found = [row.get(name) for row in rows]
+            return None if not found or None in found else found
+        return cls([row['text'] for row in rows], [row['label'] for row in rows], full('weight'), full('soft_label'))
 
     def take(self, places: Iterable[int]) -> 'Rows':
         """Return the rows at these places, in the order asked."""
         places = list(places)
         def chosen(values: list) -> list: return [values[i] for i in places]
-        return Rows(chosen(self.texts), chosen(self.labels), self.weights and chosen(self.weights))
+        return Rows(chosen(self.texts), chosen(self.labels), self.weights and chosen(self.weights),
+                    self.soft and chosen(self.soft))
 
     def __len__(self) -> int: return len(self.texts)
 
     def __add__(self, other: 'Rows') -> 'Rows':
         weighted = self.weights or other.weights
         weights = [weight for rows in (self, other) for weight in rows.weights or [1.]*len(rows)]
-        return Rows(self.texts + other.texts, self.labels + other.labels, weights if weighted else None)
+        soft = [probs for rows in (self, other) for probs in rows.soft or [{label: 1.} for label in rows.labels]]
+        return Rows(self.texts + other.texts, self.labels + other.labels, weights if weighted else None,
+                    soft if self.soft or other.soft else None)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the rows as dictionaries with `text`, `label`, and `weight` where there are weights."""
-        rows = [{'text': text, 'label': label} for text, label in zip(self.texts, self.labels)]
-        return rows if self.weights is None else [{**row, 'weight': weight} for row, weight in zip(rows, self.weights)]
+        """Return the rows as dictionaries with `text`, `label`, and `weight` and `soft_label` where there are some."""
+        told = {'text': self.texts, 'label': self.labels, 'weight': self.weights, 'soft_label': self.soft}
+        found = {name: values for name, values in told.items() if values is not None}
+        return [dict(zip(found, values)) for values in zip(*found.values())]
 
 # %% ../../nbs/measure/09_evaluate.ipynb #30d2c64e
 def sample_places(labels: Sequence[str], most: int, seed: int = 0) -> list[int]:

@@ -705,6 +705,7 @@ def judge_run(run: Run, asked: Resolved) -> None:
     names, found = asked.task.label_names, zip(judged.probs.round(6), judged.codes, judged.weights)
     columns = [{'label': names[code], 'label_probs': dict(zip(names, map(float, probs))), 'label_weight': float(weight),
                 'weight': float(weight)} for probs, code, weight in found]
+    if asked.stages.correct.policy == 'soft': columns = [row | {'soft_label': row['label_probs']} for row in columns]
     where = list(zip(groups, members))
     run.amend(dict(zip(where, columns)), {place: LESS_SURE for place, kept in zip(where, judged.kept) if not kept},
               evidence=judged.summary)
