@@ -55,19 +55,25 @@ class _Meter:
     "Counts the candidate tokens of a run as its groups come, and ends the run when the budget is spent: a `watch`."
     budget: int
     count: Callable[[str], int] = field(repr=False)
+    labels: int = 1
     tell: Callable[[int], None] | None = field(default=None, repr=False)
     tokens: int = 0
     groups: int = 0
+    written: Counter = field(default_factory=Counter, repr=False)
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         "Count a group."
         self.tokens += sum(_row_tokens(row, self.count) for row in rows)
         self.groups += 1
+        self.written.update(row.get('label_target', row['label']) for row in rows)
 
     @property
     def full(self) -> bool:
-        "Whether another group would lead further away from the budget, by what groups take on average."
-        return self.groups > 0 and self.tokens*(1 + .5/self.groups) >= self.budget
+        "Whether the next round would lead further away from the budget, by what rounds of all labels have taken."
+        rounds = max(self.written.values(), default=0)
+        # in the middle of a round some labels have had a turn more than others
+        if not rounds or len(self.written) < self.labels or min(self.written.values()) < rounds: return False
+        return self.tokens*(1 + .5/rounds) >= self.budget
 
     def recall(self, out: Path) -> Self:
         "Count what a run already holds, if there is one."
@@ -112,7 +118,7 @@ def fill_cell(place: Path, request: Callable[[int], Mapping[str, Any]], budget: 
     n = _first_rows(labels)
     for number in range(1, MOST_LEGS + 1):
         leg = legs/f'{number}'
-        meter = _Meter(budget, _token_counter(teacher), tell).recall(leg)
+        meter = _Meter(budget, _token_counter(teacher), labels, tell=tell).recall(leg)
         done = produce(request(n), leg, teacher, fork=earlier, watch=meter, **options)
         if done.stopped: raise RunError(f'{done.stopped}: give a larger limit')
         if meter.full:

@@ -30,13 +30,14 @@ from ..teacher.budget import Budget
 from ..util import join_reasons, prompt_hash, same_text, told_counts
 
 # %% ../../nbs/run/05_generate.ipynb #85782a3a
-def fill_quotas(rows: Iterable[dict], left: Mapping[str, int]) -> tuple[list[dict], dict[str, int]]:
-    """Accept rows while their label's quota lasts."""
+def fill_quotas(rows: Iterable[dict], left: Mapping[str, int],
+                keep_surplus: bool = False) -> tuple[list[dict], dict[str, int]]:
+    """Accept rows while their label's quota lasts, or beyond it."""
     left, decided = dict(left), []
     for row in rows:
-        if row['status'] == 'accepted' and not left.get(row['label']):
+        if row['status'] == 'accepted' and not left.get(row['label']) and not keep_surplus:
             row = {**row, 'status': 'rejected', 'reason': 'surplus'}
-        if row['status'] == 'accepted': left[row['label']] -= 1
+        if row['status'] == 'accepted' and left.get(row['label']): left[row['label']] -= 1
         decided.append(row)
     return decided, left
 
@@ -124,6 +125,8 @@ class Generation:
         What may be spent, and what has been.
     screen : Screen
         Rejects texts that may not be in the dataset, such as repeated ones.
+    keep_surplus : bool
+        Whether rows beyond their label's quota are accepted: where all rows were paid for, and weights balance labels.
     """
 
     writer: Any
@@ -133,6 +136,7 @@ class Generation:
     calls: MutableMapping
     spending: Budget
     screen: Screen = field(default_factory=lambda: Screen(Repeats()))
+    keep_surplus: bool = False
     counts: Counter = field(default_factory=Counter, init=False)
     stopped: bool = field(default=False, init=False)
 
@@ -164,7 +168,7 @@ class Generation:
             self.stopped = rows is None
             if self.stopped: return
             rows = self.writer.decide(self.screen(rows, decided=number in self.done))
-            rows, self.left = fill_quotas(rows, self.left)
+            rows, self.left = fill_quotas(rows, self.left, self.keep_surplus)
             self.counts.update(row['reason'] or row['status'] for row in rows)
             if number not in self.done: yield GroupResult(number, rows)
             self._refuse_futile()
@@ -176,10 +180,15 @@ class Generation:
         raise FutileError(f'all of the first {self.counts.total()} candidates ended in the same way: '
                           f'{next(iter(joined))}. {self.writer.advice}')
 
+    def _still_wanted(self) -> dict[str, int]:
+        "Rows that the next round is for, by label: as many of every label where no label's quota ends its turn."
+        if not self.keep_surplus: return self.left
+        return dict.fromkeys(self.left, max(self.left.values()))
+
     def _run(self):
         "Rounds of groups, each as large as what is missing, until nothing is or a budget is spent."
         start, room = 0, self.max_texts
-        while not self.stopped and (needed := self.writer.extend(self.left)):
+        while not self.stopped and (needed := self.writer.extend(self._still_wanted())):
             if not (groups := min(needed, room // self.writer.round_size)): break
             yield from self._round(range(start, start + groups))
             start, room = start + groups, room - groups*self.writer.round_size
@@ -242,7 +251,8 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
              proportions: Mapping[str, float] | None = None, max_rows: int = 64, budget: int | None = None,
              done: Iterable[tuple[int, list[dict]]] | Mapping[int, list[dict]] = (), observe: Callable | None = None,
              calls: MutableMapping | None = None, spending: Budget | None = None, wrap: Callable[[Writer], Writer]
-             | None = None, screen: Screen | None = None, labels_per_group: int = 0) -> Generation:
+             | None = None, screen: Screen | None = None, labels_per_group: int = 0,
+             keep_surplus: bool = False) -> Generation:
     """Write n labelled texts, group by group.
 
     Parameters
@@ -290,6 +300,8 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
         Rejects texts that may not be in the dataset; None rejects those that repeat an earlier row.
     labels_per_group : int
         Most labels of a group that is written together; 0 takes all, or as many as `max_rows` allows.
+    keep_surplus : bool
+        Whether rows beyond their label's quota are accepted too.
 
     Returns
     -------
@@ -323,4 +335,4 @@ def generate(decoder: Decoding, task: Task, teacher: Any, n: int, shots: int = 3
                          f"raise it to {needed * writer.size} or more")
     return Generation(writer, quotas, budget, done if isinstance(done, Mapping) else dict(done),
                       {} if calls is None else calls, spending or Budget(),
-                      Screen(Repeats()) if screen is None else screen)
+                      Screen(Repeats()) if screen is None else screen, keep_surplus)

@@ -7,8 +7,9 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'judge_run', 'votes_of', 'align_run', 'corrected_labels', 'grouping', 'note_findings',
-           'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate', 'export_run', 'push_run']
+           'prepare_run', 'judge_run', 'votes_of', 'balance_run', 'align_run', 'corrected_labels', 'grouping',
+           'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate', 'export_run',
+           'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -387,7 +388,7 @@ def begin(request: Mapping[str, Any] | Resolved, teacher: Any = None, prepared: 
                     prompts=asked.stages.prompt.prompts(asked.task, asked.pool, prepared.plan, prepared.records),
                     recipe=asked.stages.name, proportions=recipe.get('proportions'),
                     max_rows=getattr(asked.teacher, 'max_rows', 64), budget=recipe.get('budget'), wrap=asked.wrap,
-                    screen=asked.screen(embedder), **others)
+                    screen=asked.screen(embedder), keep_surplus='candidate_tokens' in recipe, **others)
 
 
 def resolved(request: Mapping[str, Any] | Resolved, teacher: Any = None, corrector: Any = None,
@@ -723,6 +724,21 @@ def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray
     return log_odds(probs, places([row['label'] for row in rows], names))
 
 
+def _balanced(weights: np.ndarray, labels: Sequence[str], recipe: Mapping[str, Any]) -> np.ndarray:
+    "Weights of rows, scaled so that each label has the share that was asked for."
+    names, wanted = list(dict.fromkeys(labels)), asked_rows(recipe)
+    return balanced_weights(weights + 1e-12, places(labels, names), [wanted[name] for name in names])
+
+
+def balance_run(run: Run) -> None:
+    """Weigh the rows of a run whose budget has left labels with other shares than were asked for."""
+    found, wanted = run.counts()['accepted'], asked_rows(run.recipe)
+    if len({found.get(label, 0)/rows for label, rows in wanted.items() if rows}) == 1: return
+    rows = [(row['group'], row['member'], row['label'], row.get('weight') or 1.) for row in run.rows()]
+    groups, members, labels, weights = zip(*rows)
+    run.weigh(dict(zip(zip(groups, members), map(float, _balanced(np.array(weights), labels, run.recipe)))))
+
+
 def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     """Weigh the rows of a run whose texts are complete."""
     rows, aligning = list(run.rows()), asked.stages.align
@@ -731,12 +747,10 @@ def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     told = {'log_odds': odds} if odds is not None and aligning.takes_odds else {}
     aligned = aligning.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder, **told)
     _check_aligned(aligned, len(texts), type(aligning).__name__)
-    weights = aligned.weights
-    if odds is not None and not told:
-        codes = places(labels, asked.task.label_names)
-        weights = balanced_weights(weights*[row['label_weight'] for row in rows] + 1e-12, codes)
+    weights = aligned.weights if odds is None or told else aligned.weights*[row['label_weight'] for row in rows]
     # Rows that are kept count alike.
-    weights = dict(zip(where, map(float, weights))) if aligned.kept.all() else {}
+    weights = _balanced(weights, labels, run.recipe) if aligned.kept.all() else []
+    weights = dict(zip(where, map(float, weights)))
     run.weigh(weights, [place for place, kept in zip(where, aligned.kept) if not kept], aligned=aligned.summary)
 
 # %% ../../nbs/run/09_produce.ipynb #9820266b
@@ -810,6 +824,7 @@ def _weigh_rows(run: Run, asked: Resolved, embedder: Any) -> None:
     with _told_apart(run):
         if asked.stages.correct.judges and 'evidence' not in run.facts: judge_run(run, asked)
         if asked.stages.align.choice != 'none' and 'aligned' not in run.facts: align_run(run, asked, embedder)
+        elif 'candidate_tokens' in run.recipe: balance_run(run)
 
 
 def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watch: Callable, embedder: Any) -> None:
