@@ -175,7 +175,7 @@ class MMDAlignment(Aligning):
     n_features: int = option(2048, least=1)
     bandwidth: float | str = option('median', above=0, among=('median',))
     ridge: float = option(1e-3, least=0)
-    tilt: float = option(1e-3, least=0)
+    tilt: float = option(.01, least=0)
     keep: str = option('weights', among=('weights', 'rows'))
     candidates: float = option(1., least=1)
     embedder: str = option('minilm')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'telling', 'interruptible',
-           'ends', 'aligned_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words', 'show_stages',
-           'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
+           'ends', 'aligned_in_words', 'evidence_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words',
+           'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
 # %% ../../nbs/cli/02_runs.ipynb #2e80b425
 import atexit
@@ -119,6 +119,16 @@ def aligned_in_words(found: Mapping[str, Any]) -> str:
     return words
 
 
+def evidence_in_words(found: Mapping[str, Any]) -> str:
+    """Say how surely the rows have their labels."""
+    unsure = min(found['by_label'], key=found['by_label'].get)
+    words = (f"Label evidence: the asked label is the likeliest in {found['agreed']:.0%} of the rows, with a probability "
+             f"of {found['certain']:.2f} on average; least sure is {unsure} ({found['by_label'][unsure]:.2f}).")
+    if not found.get('demos'): return words + ' There were no demonstrations to calibrate it on.'
+    return words + (f" On {found['demos']:,} demonstrations it finds the right label in {found['demos_right']:.0%}, "
+                    f"with a calibration error of {found['demos_error']:.2f}.")
+
+
 def steps_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Say what the steps before the rows have brought."""
     def lost(step): return ''.join(f'; {reason}: {number:,}' for reason, number in list(step['lost'].items())[:3])
@@ -144,7 +154,8 @@ def lost_in_words(lost: Mapping[str, int]) -> str:
 
 def show_stages(told: Mapping[str, Any]) -> None:
     """Print what stages other than writing have found, and the notices of the run."""
-    for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words), ('aligned', aligned_in_words)):
+    for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words),
+                        ('evidence', evidence_in_words), ('aligned', aligned_in_words)):
         if (found := told.get(name)) and (name != 'corrected' or found['flip_rate']['n']): say(words(found))
     for notice in told.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import tomli_w
 from datasets import Dataset
 
-from ..correct.choices import Correction
+from ..correct.choices import Correction, Evidence
 from ..decode.choices import CFG, CorrSynth
 from .generate import choose_sampling
 from .produce import check, make_pool, make_teacher, produce, refuse_idle, make_config
@@ -130,6 +130,18 @@ class Recipe(Stages):
         return cls(decode=CorrSynth(), name='corrsynth').having(**options)
 
     @classmethod
+    def masked(cls, **options: Any) -> 'Recipe':
+        """Few-shot prompts, and every text drawn on its own behind CorrSynth's plausibility mask: CorrSynth without
+        contrast, the control that shows what contrast itself does.
+
+        Parameters
+        ----------
+        **options
+            See `having`.
+        """
+        return cls(decode=CorrSynth(delta=1.), name='masked').having(**options)
+
+    @classmethod
     def synalign(cls, **options: Any) -> 'Recipe':
         """Examples chosen by uncertainty, texts written from their attributes, rows weighed to match the real data.
 
@@ -191,24 +203,23 @@ class Recipe(Stages):
 
     @classmethod
     def combined(cls, **options: Any) -> 'Recipe':
-        """Examples chosen by uncertainty, texts that hold one another apart, rows kept only if a second look finds
-        their label too, and weighed to match the real data.
+        """Examples chosen by uncertainty, texts that hold one another apart, labels learnt as surely as the teacher
+        finds them, and rows weighed to match the real data.
 
-        A row that is dropped is written again, so the labels of all rows are those that their examples and their group
-        were made for.
+        No row is thrown away: a doubtful one counts less, and a student that takes soft labels learns what else it may
+        be.
 
         Parameters
         ----------
         **options
-            See `having`; `prompt="attributes"` has texts written from attributes of the examples, `policy="relabel"`
-            keeps doubtful rows under the corrector's label.
+            See `having`; `prompt="attributes"` has texts written from attributes of the examples, `policy="weigh"`
+            gives every row one label and a weight.
 
         References
         ----------
-        arXiv 2502.08661 (selection, alignment), 2411.08553 (decoding), 2310.17876 (correction).
+        arXiv 2502.08661 (selection, alignment), 2411.08553 (decoding).
         """
-        return cls(UncertaintySelection(), FewShot(), CorrSynth(), Correction(show_label=False, policy='drop'),
-                   MMDAlignment(), name='combined').having(**options)
+        return cls(UncertaintySelection(), FewShot(), CorrSynth(), Evidence(), MMDAlignment(), name='combined').having(**options)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> 'Recipe':
@@ -325,8 +336,8 @@ class Recipe(Stages):
             retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, **unknown)
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'cfg', 'corrsynth',
-    'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
+PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'masked', 'cfg',
+    'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
 
 
 def leave_one_out(recipe: Recipe) -> dict[str, Recipe]:

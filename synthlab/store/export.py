@@ -185,7 +185,7 @@ def texts_wanted(recipe: Mapping[str, Any]) -> int:
 
 # %% ../../nbs/store/02_export.ipynb #ae85aecb
 CITED = {
-    'fewgen': ('corrsynth',), 'corrsynth': ('corrsynth',), 'cfg': ('cfg', 'corrsynth'), 'synalign': ('synalign',),
+    'fewgen': ('corrsynth',), 'masked': ('corrsynth',), 'corrsynth': ('corrsynth',), 'cfg': ('cfg', 'corrsynth'), 'synalign': ('synalign',),
     'targen': ('targen',), 'attrprompt': ('attrprompt',), 'simprompt': ('attrprompt',)}
 
 
@@ -277,7 +277,7 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     usage : Mapping
         What the calls used: `calls`, `failed`, `prompt_tokens`, `completion_tokens`, `cost`; empty to leave it out.
     facts : Mapping
-        Other results of the run: `aligned`, `extraction`, `steps`, `corrected` and `notices`, as in its status.
+        Other results of the run: `evidence`, `aligned`, `extraction`, `steps`, `corrected` and `notices`, as in its status.
     file : str
         Name of the data file beside it.
 
@@ -288,8 +288,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
     """
     from huggingface_hub import DatasetCard
     task, teacher, method, numbers = recipe['task'], recipe['teacher'], recipe['method'], _counted(recipe, counts)
-    aligned, extraction, steps, corrected = (facts.get(name) for name in ('aligned', 'extraction', 'steps',
-        'corrected'))
+    aligned, extraction, steps, corrected, evidence = (facts.get(name) for name in (
+        'aligned', 'extraction', 'steps', 'corrected', 'evidence'))
     return DatasetCard(render(
         _resource('card.md.jinja'), literal=_literal, block=_block, table=_table, file=file,
         header=_card_header(recipe, numbers['accepted'], file),
@@ -298,7 +298,8 @@ def dataset_card(recipe: Mapping[str, Any], counts: Mapping[str, Any], samples: 
         teacher={'name': teacher['name'], 'revision': teacher.get('revision')}, licence=_licence(teacher),
         served='base_url' in teacher, version=recipe.get('synthlab', 'of unknown version'),
         samples=[(label, ' '.join(text.split())) for label, text in samples.items()], calls=_used(usage),
-        extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',
+        evidence=evidence, evidence_by_label=[[name, f'{value:.2f}'] for name, value in (evidence or {}).get(
+            'by_label', {}).items()], extraction=extraction, steps=steps, aligned=aligned, weighed=method.get('align', {}).get('keep') == 'weights',
         corrected=corrected, notices=facts.get('notices') or [], corrector=recipe.get('corrector', teacher)['name'],
         policy=method.get('correct', {}).get('policy'),
         matrix=[[name, *line] for name, line in zip(corrected['labels'], corrected['counts'])] if corrected else [],
