@@ -1,54 +1,51 @@
-"""Which recipe is best? Every preset at the same number of tokens, on five tasks; on two of them also the combination
-without one stage each.
+"""Which recipe is best? Every recipe at the same number of tokens, on five tasks with eight seeds; the combination also
+without one stage each; and what contrast is worth where labels have evidence.
 
-    python nbs/studies/bakeoff.py --work runs/bakeoff                                     all of it: about an hour on
-    one CPU core
-    python nbs/studies/bakeoff.py --work runs/bakeoff --tasks sst2                        one task
+    python nbs/studies/bakeoff.py --work runs/bakeoff                                     all of it: a night on two CPU
+    cores
+    python nbs/studies/bakeoff.py --work runs/bakeoff --tasks sst2 --arms main            one task, the main recipes
     python nbs/studies/bakeoff.py --work runs/bakeoff --collect nbs/studies/bakeoff.json
 
 For a task of the package that is no more than `synthlab bake-off TASK --recipes a,b,c --budget 2000 --gold SPEC --seeds
-3 --out DIR`. What is finished is not done again. Gold data is found
-through SYNTHLAB_GOLD; no gold text and no written text is collected, only numbers.
+8 --out DIR`. What is finished is not done again. Gold data is found through SYNTHLAB_GOLD; the rows that are scored on
+are those of `protocol.fresh_test`, which no choice has seen. No gold text and no written text is collected, only
+numbers.
 """
 import argparse
 import json
-import os
 from pathlib import Path
 
 from synthlab.bakeoff.page import bake_off
-from synthlab.tasks.gold import load_gold
-from synthlab.run.recipe import PRESETS, leave_one_out
 from synthlab.cli.runs import kept_embedder
-from synthlab.tasks.task import load_task
+from synthlab.run.recipe import Recipe, leave_one_out
+from synthlab.teacher.causal import CausalTeacher
 
-# SST-2's own train part is made of phrases, its test part of sentences: what recipes may show is drawn from the sentences.
-GOLD = {'ag_news': 'agnews', 'sst2': 'sst2', 'humor': 'humor', 'imdb': 'imdb', 'amazon_category': 'amazon14'}
-TRAIN = {'sst2': 'train_sentences.parquet'}
-# Tasks on which the combination is also tried without one stage each.
-PARTED = ('ag_news', 'sst2')
-BUDGET, SEEDS = 2000, 3
-ROWS = {'amazon_category': 176}                      # CFG takes a row for each pair of labels: 13 x 13
+from protocol import GOLD, gold_task, stamp, train_file, write_results, write_test
 
-
-def recipes(name):
-    "Every preset, and perhaps the combination without one stage each."
-    return [make() for make in PRESETS.values()] + list(leave_one_out(PRESETS['combined']()).values() if name in PARTED
-                                                        else ())
+BUDGET, SEEDS = 2000, 8
+# CFG takes a row for each pair of labels: 13 x 13
+ROWS = {'amazon_category': 176}
 
 
-def gold_task(name):
-    "The task with the labels that its gold data has: Amazon's has 13 of 23."
-    task = load_task(name)
-    found = {row['label'] for row in load_gold(None, task, part='test')}
-    return task.model_copy(update={'labels': tuple(label for label in task.labels if label.name in found)})
+def with_evidence(name, **options):
+    "A recipe whose students learn from label evidence."
+    return Recipe.corrsynth(**options, correct='evidence', name=name)
 
 
-def compete(name, work, budget, seeds):
+def arms():
+    "Recipes by the question that they answer."
+    main = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'targen', 'combined')
+    return {'main': [getattr(Recipe, name)() for name in main],
+            'parts': list(leave_one_out(Recipe.combined()).values()),
+            'contrast': [with_evidence('evidence, masked', delta=1.), *(with_evidence(f'evidence, delta {delta}',
+                delta=delta) for delta in (.9, .5, .2))],
+            'prompts': [Recipe.simprompt(), Recipe.attrprompt()]}
+
+
+def compete(name, work, budget, seeds, recipes):
     "The bake-off of one task."
-    folder = Path(os.environ['SYNTHLAB_GOLD'])/GOLD[name]
-    return bake_off(gold_task(name), recipes(name), budget, gold=folder, gold_train=folder/TRAIN[name] if name in TRAIN
-                    else None, seeds=seeds, out=work/name, embedder=kept_embedder(),
-                    machine={'max_rows': ROWS.get(name, 64)})
+    return bake_off(gold_task(name), recipes, budget, gold=write_test(name, work), gold_train=train_file(name),
+                    seeds=seeds, out=work/name, embedder=kept_embedder(), machine={'max_rows': ROWS.get(name, 64)})
 
 
 def numbers(record):
@@ -69,17 +66,21 @@ def collect(work, path):
     "One file of all tasks."
     found = {name: numbers(json.loads((work/name/'bakeoff.json').read_text(encoding='utf-8'))) for name in GOLD
              if (work/name/'bakeoff.json').exists()}
-    Path(path).write_text(json.dumps(found, indent=1), encoding='utf-8')
+    seeds = sorted({cell['seed'] for one in found.values() for cell in one['cells']})
+    write_results(path, stamp(CausalTeacher('pocket'), n=f'{BUDGET} candidate tokens a cell', seeds=seeds), found)
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--work', type=Path, default=Path('runs/bakeoff')); a.add_argument('--tasks', default=','.join(GOLD))
+    a.add_argument('--arms', default=','.join(arms()))
+    a.add_argument('--only', default='', help='of these recipes only those that are named')
     a.add_argument('--budget', type=int, default=BUDGET); a.add_argument('--seeds', type=int, default=SEEDS)
     a.add_argument('--collect', type=Path, help='write the numbers of all finished tasks, and do no more')
     o = a.parse_args()
     if o.collect: return collect(o.work, o.collect)
-    for name in o.tasks.split(','): print(compete(name, o.work, o.budget, o.seeds), flush=True)
+    recipes = [recipe for arm in o.arms.split(',') for recipe in arms()[arm] if not o.only or recipe.name in o.only.split(',')]
+    for name in o.tasks.split(','): print(compete(name, o.work, o.budget, o.seeds, recipes), flush=True)
 
 
 if __name__ == '__main__': main()

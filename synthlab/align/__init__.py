@@ -7,7 +7,7 @@ _HOMES = {
     'mmd': ['FeatureMap', 'NoiseFloor', 'PermutationTest', 'draw_features', 'mmd2', 'mmd2_interval', 'noise_floor',
         'permutation_test', 'witness'],
     'solver': ['Solution', 'effective_size', 'fista'],
-    'weights': ['MMDWeights', 'add_weights', 'herd', 'plot_alignment', 'plot_witness', 'resample', 'row_witness',
-        'witness_examples'],
+    'weights': ['MMDWeights', 'add_weights', 'balanced_weights', 'herd', 'plot_alignment', 'plot_witness',
+        'resample', 'row_witness', 'witness_examples'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

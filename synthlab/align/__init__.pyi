@@ -16,6 +16,7 @@ from .solver import effective_size as effective_size
 from .solver import fista as fista
 from .weights import MMDWeights as MMDWeights
 from .weights import add_weights as add_weights
+from .weights import balanced_weights as balanced_weights
 from .weights import herd as herd
 from .weights import plot_alignment as plot_alignment
 from .weights import plot_witness as plot_witness

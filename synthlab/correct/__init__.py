@@ -3,7 +3,8 @@
 import lazy_loader
 
 _HOMES = {
-    'choices': ['Correcting', 'Correction'],
+    'choices': ['Correcting', 'Correction', 'Evidence'],
+    'evidence': ['Evidenced', 'centred', 'decide', 'fit_scales', 'label_evidence', 'label_weights', 'scored'],
     'questions': ['Verdict', 'correction_messages', 'fitting_requests'],
     'self_correction': ['SelfCorrection'],
     'transitions': ['RepairRates', 'TransitionMatrix', 'futility', 'repair_rates', 'transition_matrix'],

@@ -1,6 +1,14 @@
 "The public names of synthlab.correct, for editors and type checkers."
 from .choices import Correcting as Correcting
 from .choices import Correction as Correction
+from .choices import Evidence as Evidence
+from .evidence import Evidenced as Evidenced
+from .evidence import centred as centred
+from .evidence import decide as decide
+from .evidence import fit_scales as fit_scales
+from .evidence import label_evidence as label_evidence
+from .evidence import label_weights as label_weights
+from .evidence import scored as scored
 from .questions import Verdict as Verdict
 from .questions import correction_messages as correction_messages
 from .questions import fitting_requests as fitting_requests

@@ -17,6 +17,6 @@ _HOMES = {
     'report': ['Comparison', 'RunView', 'report_html', 'show_run', 'write_report'],
     'semantic': ['embedding_duplicates', 'label_cosine', 'mean_cosine', 'novelty', 'vendi_score'],
     'students': ['ByRows', 'Cartography', 'PVI', 'Probe', 'Student', 'accuracy', 'cartography', 'pvi',
-        'score_seeds', 'train_on'],
+        'score_seeds', 'spread_labels', 'train_on'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

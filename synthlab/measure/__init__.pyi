@@ -48,4 +48,5 @@ from .students import accuracy as accuracy
 from .students import cartography as cartography
 from .students import pvi as pvi
 from .students import score_seeds as score_seeds
+from .students import spread_labels as spread_labels
 from .students import train_on as train_on
