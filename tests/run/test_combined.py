@@ -146,7 +146,12 @@ def test_a_model_in_this_process_runs_every_way_of_drawing(tmp_path, pocket, dec
 
 # ---- all at once
 
-COMBINED = {'few-shot': Recipe.combined(shots=1, delta=.5), 'attributes': Recipe.combined(prompt='attributes', per_record=2), 'relabelled': Recipe.combined(shots=1, policy='relabel')}
+def checked(policy='drop', **options):
+    "The combination with a second look at every label in place of evidence."
+    return Recipe.combined(correct=Correction(show_label=False, policy=policy), **options)
+
+
+COMBINED = {'few-shot': checked(shots=1, delta=.5), 'attributes': checked(prompt='attributes', per_record=2), 'relabelled': checked('relabel', shots=1)}
 
 
 @pytest.mark.parametrize('name', COMBINED)
@@ -188,7 +193,7 @@ def stages_pool(gold, label):                                                # n
 def test_a_fork_adds_a_stage_and_pays_for_that_stage_only(tmp_path, gold, pocket):                     # noqa: F811
     plain, judge = load_recipe('combined-no-correct').having(shots=1), doubting()
     made(make_config(plain, SST2, pocket, 12, sampling=SHORT, gold=gold), tmp_path/'plain', pocket)
-    request = make_config(Recipe.combined(shots=1, policy='flag'), SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge)
+    request = make_config(checked('flag', shots=1), SST2, pocket, 12, sampling=SHORT, gold=gold, corrector=judge)
     told = estimate(request, pocket, tmp_path/'plain', corrector=judge)
     done = made(request, tmp_path/'more', pocket, corrector=judge, fork=tmp_path/'plain')
     assert len(judge.asked) == 12 == done.usage.calls and told.calls in (12, 18)             # the plan of another recipe is not relied upon
@@ -208,7 +213,7 @@ def test_combined_survives_kills(tmp_path, monkeypatch):
     task, rng, kills, tries = load_task('sst2'), random.Random(0), 0, 0
     with FaultServer(delay=.02) as server:
         remember_server(server.url, 'OPENAI_API_KEY')
-        request = make_config(Recipe.combined(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
+        request = make_config(checked(shots=1, delta=.5, select='random', align='none'), task, make_teacher({'teacher': {'name': 'pocket'}}), 16, sampling=Sampling(12, .95, .9), machine={'max_rows': 8},
                                corrector=ChatTeacher('judge', server.url, concurrency=4))
         session(request, tmp_path/'whole', tmp_path/'log')
         def judged(log): return server.answered.total()
