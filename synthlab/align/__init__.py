@@ -7,6 +7,7 @@ _HOMES = {
     'mmd': ['FeatureMap', 'NoiseFloor', 'PermutationTest', 'draw_features', 'mmd2', 'mmd2_interval', 'noise_floor',
         'permutation_test', 'witness'],
     'solver': ['Solution', 'effective_size', 'fista'],
+    'stratified': ['ClassDistance', 'StratifiedMMD', 'stratified_floor', 'stratified_interval', 'stratified_mmd2'],
     'weights': ['MMDWeights', 'add_weights', 'balanced_weights', 'herd', 'plot_alignment', 'plot_witness',
         'resample', 'row_witness', 'witness_examples'],
 }

@@ -14,6 +14,11 @@ from .mmd import witness as witness
 from .solver import Solution as Solution
 from .solver import effective_size as effective_size
 from .solver import fista as fista
+from .stratified import ClassDistance as ClassDistance
+from .stratified import StratifiedMMD as StratifiedMMD
+from .stratified import stratified_floor as stratified_floor
+from .stratified import stratified_interval as stratified_interval
+from .stratified import stratified_mmd2 as stratified_mmd2
 from .weights import MMDWeights as MMDWeights
 from .weights import add_weights as add_weights
 from .weights import balanced_weights as balanced_weights

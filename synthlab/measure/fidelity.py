@@ -6,12 +6,14 @@
 __all__ = ['CORRSYNTH_MAUVE', 'mmd', 'coverage', 'mauve', 'teacher_features']
 
 # %% ../../nbs/measure/05_fidelity.ipynb #335f8f0d
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..align.mmd import median_bandwidth, mmd2, mmd2_interval, noise_floor
+from ..align.stratified import stratified_floor, stratified_interval, stratified_mmd2
 from ..embeddings import as_embeddings, texts_or_vectors
 from .metric import Metric, check_texts, half_sample_interval
 from .semantic import are_vectors, as_given, encoder_name, row_blocks, unit_rows
@@ -20,8 +22,8 @@ from ..util import CannotMeasure, how_to_install
 
 # %% ../../nbs/measure/05_fidelity.ipynb #4ccd5507
 def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weights: Sequence[float] | None = None,
-        embedder: Any = None, times: int = 200, level: float = .95,
-        seed: int = 0) -> Metric:
+        embedder: Any = None, times: int = 200, level: float = .95, seed: int = 0,
+        real_labels: Sequence[Hashable] | None = None, fake_labels: Sequence[Hashable] | None = None) -> Metric:
     """Squared Maximum Mean Discrepancy between synthetic and real texts, unbiased.
 
     Parameters
@@ -36,37 +38,94 @@ def mmd(real: Sequence[str] | np.ndarray, fake: Sequence[str] | np.ndarray, weig
         Half samples for the interval, and splits for the floor.
     level, seed
         Confidence of the interval, and seed of the half samples.
+    real_labels, fake_labels : sequence or None
+        The label of each text, where the labels have fixed shares: both, or neither. A label with a single row on a
+        side is left out on both.
 
     Returns
     -------
     Metric
         MMD², which may be a little below 0; in the details the `floor`, 95 of 100 splits of the real texts, and the
         effective
-        number of rows `ess`.
+        number of rows `ess`. With labels also `classes`, the distance within each label, their mean `class_mean`, and
+        what was `left_out`, with the reason. Interval and floor then need four rows of each label, and are None else.
 
     Raises
     ------
     CannotMeasure
-        If a set has fewer than ten rows.
+        If a set has fewer than ten rows, or more than half of the rows are single ones of their label.
+    ValueError
+        If labels of one side only are given, or not one for each text.
 
     References
     ----------
     Gretton et al., JMLR 13 (2012), lemma 6; SynAlign, arXiv 2502.08661.
     """
     real, fake = texts_or_vectors(real, 'real texts'), texts_or_vectors(fake, 'synthetic texts')
-    if min(len(real), len(fake)) < 10:
-        raise CannotMeasure(f'{len(real)} real and {len(fake)} synthetic texts: MMD needs at least 10 of each')
+    labels = _check_both(real_labels, fake_labels, len(real), len(fake))
+    _need_ten(len(real), len(fake))
     R, F = as_embeddings(real, embedder), as_embeddings(fake, embedder)
     w = np.ones(len(F)) if weights is None else np.asarray(weights, float)
     w, sigma = w/w.sum(), median_bandwidth(R)
-    ess, options = float(1/(w**2).sum()), {'bandwidth': sigma, 'unbiased': True}
-    floor = noise_floor(R, (len(R), ess), times=times, seed=seed, **options).quantile(.95)
-    interval = mmd2_interval(R, F, wy=w, times=times, level=level, seed=seed,
-                             **options) if (w > 0).sum() >= 10 else None
+    options = {'bandwidth': sigma, 'times': times, 'seed': seed}
+    measured = _mmd_of_rows(R, F, w, level, options) if labels is None else \
+        _mmd_of_labels(R, F, w, *labels, level, options)
+    value, n, interval, details = measured
     settings = {'encoder': encoder_name(fake, embedder), 'bandwidth': round(sigma, 4), 'real': len(R),
-                'synthetic': len(F), 'weighted': weights is not None}
-    return Metric(mmd2(R, F, wy=w, **options), 'mmd', len(F), interval, level, 'lower', settings,
-                  {'floor': floor, 'ess': ess})
+                'synthetic': len(F), 'weighted': weights is not None, 'by label': labels is not None}
+    return Metric(value, 'mmd', n, interval, level, 'lower', settings, details)
+
+
+def _check_both(real: Sequence[Hashable] | None, fake: Sequence[Hashable] | None, n: int,
+                m: int) -> tuple[np.ndarray, np.ndarray] | None:
+    "The labels of both sides as arrays; None where there are none."
+    if real is None and fake is None: return None
+    if real is None or fake is None:
+        raise ValueError('labels of one side only were given: give real_labels and fake_labels, or neither')
+    if (len(real), len(fake)) != (n, m):
+        raise ValueError(f'{len(real)} and {len(fake)} labels for {n} real and {m} synthetic texts: give one for each')
+    both = np.empty(n + m, dtype=object)
+    both[:] = [*real, *fake]
+    return both[:n], both[n:]
+
+
+def _need_ten(n: int, m: int, why: str = '') -> None:
+    "Refuse sets that are too small."
+    if min(n, m) < 10: raise CannotMeasure(f'{n} real and {m} synthetic texts{why}: MMD needs at least 10 of each')
+
+
+def _mmd_of_rows(R: np.ndarray, F: np.ndarray, w: np.ndarray, level: float, options: dict[str, Any]) -> tuple:
+    "Value, number of rows, interval and details for rows without labels."
+    ess, width = float(1/(w**2).sum()), options['bandwidth']
+    floor = noise_floor(R, (len(R), ess), unbiased=True, **options).quantile(.95)
+    interval = mmd2_interval(R, F, wy=w, level=level, **options) if (w > 0).sum() >= 10 else None
+    return mmd2(R, F, wy=w, bandwidth=width, unbiased=True), len(F), interval, {'floor': floor, 'ess': ess}
+
+# %% ../../nbs/measure/05_fidelity.ipynb #fidel011
+def _mmd_of_labels(R: np.ndarray, F: np.ndarray, w: np.ndarray, real_labels: np.ndarray, fake_labels: np.ndarray,
+                   level: float, options: dict[str, Any]) -> tuple:
+    "Value, number of rows, interval and details for labelled rows."
+    counts = Counter(real_labels), Counter(fake_labels[w > 0])
+    single = {label: ' and '.join(f'1 {side} row' for side, n in zip(('real', 'synthetic'), counts) if n[label] == 1)
+              for label in dict.fromkeys([*real_labels, *fake_labels]) if 1 in (counts[0][label], counts[1][label])}
+    kept, ours = ([label not in single for label in labels] for labels in (real_labels, fake_labels))
+    if 2*sum(kept) < len(R) or 2*sum(ours) < len(F):
+        raise CannotMeasure(f'{len(single)} labels have one row on a side, and with them most rows are left out: '
+                            f'MMD by label needs two rows of a label; give more rows')
+    R, F, w, lr, lf = R[kept], F[ours], w[ours], real_labels[kept], fake_labels[ours]
+    _need_ten(len(R), (w > 0).sum(), f' without the {len(single)} labels that have one row on a side' if single else '')
+    w = w/w.sum()
+    sets, ess = (R, F, lr, lf, None, w), float(1/(w**2).sum())
+    found = stratified_mmd2(*sets, bandwidth=options['bandwidth'])
+    least = min(n for c in found.classes.values() for n in c.rows if n)
+    few = f'a label has {least} rows on a side; halves within labels need 4' if least < 4 else ''
+    floor = None if few else stratified_floor(R, lr, (len(R), ess), **options).quantile(.95)
+    interval = None if few else stratified_interval(*sets, level=level, **options)
+    classes = {str(label): {'mmd2': c.mmd2, 'real': c.rows[0], 'synthetic': c.rows[1]}
+               for label, c in found.classes.items()}
+    details = {'floor': floor, 'ess': ess, 'class_mean': found.class_mean, 'classes': classes,
+               'left_out': {str(label): why for label, why in single.items()}} | ({'no_interval': few} if few else {})
+    return found.mmd2, len(F), interval, details
 
 # %% ../../nbs/measure/05_fidelity.ipynb #e522287c
 def _reach(E: np.ndarray, k: int) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_a_cell_is_measured_as_its_rows_are_by_hand(done, gold):
     assert cell['measures']['self_bleu'] == self_bleu(few.texts)
     assert cell['measures']['vendi_score'] == vendi_score(few.texts, embedder=Hashed())
     ours, real = matched(rows, test)
-    assert cell['measures']['mmd'] == mmd(real.texts, ours.texts, embedder=Hashed())
+    assert cell['measures']['mmd'] == mmd(real.texts, ours.texts, embedder=Hashed(), real_labels=real.labels, fake_labels=ours.labels)
 
 
 def test_the_tables_say_what_the_cells_say(done):
