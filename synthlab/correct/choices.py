@@ -98,8 +98,8 @@ class Correcting(Choice):
         raise NotImplementedError(f'{type(self).__name__} has no method verdict(row, replies, strategy)')
 
     def asking(self, teacher: Any) -> 'Correcting | None':
-        """What asks a teacher about each row while rows are written; None where nothing is asked."""
-        return self if self.asks else None
+        """What looks at each row while rows are written, if need be by asking the teacher; None where nothing does."""
+        return self
 
     def judge(self, texts: Sequence[str], labels: Sequence[str], task: 'Task', teacher: Any,
               pool: Mapping[str, Sequence[Mapping]], wanted: Mapping[str, int], seed: int = 0,
@@ -143,6 +143,8 @@ class NoCorrection(Correcting):
     """Labels stay as they were asked for."""
 
     choice = 'none'
+
+    def asking(self, teacher): return None
 
 
 @register('correct')

@@ -94,7 +94,9 @@ def check_grammar(stages: Stages, *teachers: Any) -> None:
     """Refuse questions that are answered in JSON, of a model in this process that has no grammar to keep it to that."""
     reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice,
         '') if getattr(stages.prompt, 'extracts', True) else ''
-    reason = reason or ('to the labels that there are' if stages.correct.asks else '')
+    # Evidence reads likelihoods, which need no form.
+    answers = stages.correct.asks and not stages.correct.judges
+    reason = reason or ('to the labels that there are' if answers else '')
     if reason and any(hasattr(teacher, 'next_logits') for teacher in teachers) and not find_spec('llguidance'):
         raise ValueError(f"a model in this process is kept {reason} by llguidance, which is not there: "
                          f"{how_to_install('structured')}, "

@@ -314,7 +314,7 @@ class Resolved(NamedTuple):
 
     @property
     def wrap(self) -> Callable | None:
-        """What puts self-correction behind a writer; None where no teacher is asked about single rows."""
+        """What puts self-correction behind a writer; None where nothing looks at single rows."""
         if (asking := self.stages.correct.asking(self.corrector)) is None: return None
         return lambda writer: CorrectedWriter(writer, asking, self.corrector, find_strategy(self.task))
 
@@ -348,7 +348,8 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
                              f'start a run in another folder')
     wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_fields(stages, task)
-    check_grammar(stages, teacher, *([corrector] if stages.correct.asking(corrector) else []))
+    asking = stages.correct.asking(corrector)
+    check_grammar(stages, teacher, *([corrector] if asking and asking.asks else []))
     check_source(stages, task, wanted)
     if pool is None or examples_hash(pool) != recipe.get('examples'):
         pool = make_pool(recipe.get('gold'), task, stages.needs_real, recipe.get('examples'), folder)
