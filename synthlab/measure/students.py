@@ -704,19 +704,32 @@ class Cartography:
         return ax
 
 # %% ../../nbs/measure/08_students.ipynb #5b099756
-def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.ndarray | None = None) -> Cartography:
+def _of_given(probs: np.ndarray, labels: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    "Probability of the given labels out of those of all labels, and whether they are the likeliest, both (epochs, n)."
+    epochs, n, K = probs.shape
+    codes = np.full(n, -1) if labels is None else np.asarray(labels)
+    if codes.shape != (n,) or codes.dtype.kind not in 'iu' or not ((codes >= 0) & (codes < K)).all():
+        raise CannotMeasure(f'probabilities of {K} labels of {n} rows need the place of each given label, {n} whole '
+                            f'numbers from 0 to {K - 1}, got labels={labels!r}')
+    return probs[:, np.arange(n), codes], probs.argmax(2) == codes
+
+
+def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.ndarray | None = None,
+                labels: Sequence[int] | None = None) -> Cartography:
     """Make a datamap of training rows.
 
     Parameters
     ----------
     dynamics : Student or ndarray
-        A student trained with `record=True`; any student's settings, with `rows`; or the probability of the given label
-        after each epoch, shape (epochs, n).
+        A student trained with `record=True`; any student's settings, with `rows`; the probability of each label after
+        each epoch, shape (epochs, n, K), with `labels`; or that of the given label alone, shape (epochs, n).
     rows : Dataset, list of dict, or path
         Rows on which a copy of the student is trained and recorded.
     correct : ndarray or None
-        With an array of probabilities: whether the given label was the likeliest, shape (epochs, n); None takes
-        probabilities above one half.
+        With probabilities of the given label alone: whether it was the likeliest, shape (epochs, n). None takes
+        probabilities above one half, which is the same for two labels only; with more the rest is not known.
+    labels : sequence of int or None
+        With probabilities of each label: place of the given one, shape (n,).
 
     Returns
     -------
@@ -736,6 +749,7 @@ def cartography(dynamics: 'Student | np.ndarray', rows: Any = None, correct: np.
         student = dynamics if rows is None else dynamics.clone(record=True).fit(rows)
         dynamics, correct = getattr(student, 'dynamics_', np.empty((0, 0))), getattr(student, 'correct_', None)
     dynamics = np.asarray(dynamics, dtype=float)
+    if dynamics.ndim == 3: dynamics, correct = _of_given(dynamics, labels)
     correct = dynamics > .5 if correct is None else np.asarray(correct)
     if dynamics.ndim != 2 or not dynamics.size:
         raise CannotMeasure('no recorded epochs: train with Student(..., record=True), or give rows')
