@@ -248,8 +248,10 @@ class CorrSynth(_Guided):
 
     def plan(self, prompts, labels, seed=0, name=None):
         from synthlab.decode.loop import DecodePlan
-        return DecodePlan(list(prompts), list(range(len(prompts))), self.weights(labels), self.alpha, list(labels),
-                          seed, self.eos, name)
+        # where all others contrast alike, what a row that ends leaves goes to all others alike: there is one share
+        shares = None if self.mode == 'all' else list(labels)
+        return DecodePlan(list(prompts), list(range(len(prompts))), self.weights(labels), self.alpha, shares, seed,
+                          self.eos, name)
 
 # %% ../../nbs/decode/06_choices.ipynb #9e84b570
 @register('decode')

@@ -96,9 +96,10 @@ WHOLE = 16
 
 def is_apart(decoder: Decoding) -> bool:
     """Whether the texts of a label are drawn as they would be without the other labels."""
-    plan = _sketch(decoder, [label for label in ('one', 'other') for _ in range(decoder.repeats)], False)
-    return not any(plan.weights[m, n] for m, one in enumerate(plan.labels) for n, other in enumerate(plan.labels)
-                   if one != other)
+    asked = [label for label in ('one', 'other') for _ in range(decoder.repeats)]
+    plan = _sketch(decoder, asked, False)
+    labels = plan.labels or asked
+    return not any(plan.weights[m, n] for m, one in enumerate(labels) for n, other in enumerate(labels) if one != other)
 
 
 def with_company(missing: Sequence[str], labels: Sequence[str], apart: bool, seed: int = 0) -> tuple[str, ...]:
