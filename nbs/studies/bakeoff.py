@@ -20,6 +20,9 @@ from synthlab.tasks.gold import load_gold
 from synthlab.run.recipe import PRESETS, leave_one_out
 from synthlab.cli.runs import kept_embedder
 from synthlab.tasks.task import load_task
+from synthlab.teacher.causal import CausalTeacher
+
+from protocol import USUAL, stamp
 
 # SST-2's own train part is made of phrases, its test part of sentences: what recipes may show is drawn from the sentences.
 GOLD = {'ag_news': 'agnews', 'sst2': 'sst2', 'humor': 'humor', 'imdb': 'imdb', 'amazon_category': 'amazon14'}
@@ -69,7 +72,8 @@ def collect(work, path):
     "One file of all tasks."
     found = {name: numbers(json.loads((work/name/'bakeoff.json').read_text(encoding='utf-8'))) for name in GOLD
              if (work/name/'bakeoff.json').exists()}
-    Path(path).write_text(json.dumps(found, indent=1), encoding='utf-8')
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=f'{BUDGET:,} candidate tokens', seeds=SEEDS)
+    Path(path).write_text(json.dumps({'stamp': mark} | found, indent=1), encoding='utf-8')
 
 
 def main():
