@@ -35,6 +35,7 @@ from synthlab.tasks.task import load_task, messages
 from synthlab.teacher.causal import CausalTeacher
 from synthlab.select.uncertainty import UncertaintyTracker, median_distance
 
+from protocol import USUAL, stamp
 from steps import balanced, once, rounded
 
 # SST-2's own train part is made of phrases, its test part of sentences: the pool is drawn from the sentences of the train part.
@@ -368,7 +369,9 @@ def collect(work, path):
                                    for file in sorted((work/name).glob('student-*.json'))}
     command = ('python nbs/studies/alignment.py --work runs/alignment; python nbs/studies/alignment.py --work '
                'runs/alignment --collect nbs/studies/alignment.json')
-    path.write_text(json.dumps(rounded({'command': command, 'tasks': found}, digits=6), allow_nan=False),
+    sampling = USUAL | {'max_new_tokens': f"the task's, {TOKENS} at most"}
+    mark = stamp(CausalTeacher('pocket'), sampling, n=1000, seeds=1)
+    path.write_text(json.dumps(rounded({'stamp': mark, 'command': command, 'tasks': found}, digits=6), allow_nan=False),
                     encoding='utf-8')
 
 

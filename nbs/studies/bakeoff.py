@@ -20,9 +20,9 @@ from synthlab.cli.runs import kept_embedder
 from synthlab.run.recipe import Recipe, leave_one_out
 from synthlab.teacher.causal import CausalTeacher
 
-from protocol import GOLD, gold_task, stamp, train_file, write_results, write_test
+from protocol import GOLD, SEEDS, USUAL, gold_task, stamp, train_file, write_test
 
-BUDGET, SEEDS = 2000, 8
+BUDGET = 2000
 # CFG takes a row for each pair of labels: 13 x 13
 ROWS = {'amazon_category': 176}
 
@@ -67,7 +67,8 @@ def collect(work, path):
     found = {name: numbers(json.loads((work/name/'bakeoff.json').read_text(encoding='utf-8'))) for name in GOLD
              if (work/name/'bakeoff.json').exists()}
     seeds = sorted({cell['seed'] for one in found.values() for cell in one['cells']})
-    write_results(path, stamp(CausalTeacher('pocket'), n=f'{BUDGET} candidate tokens a cell', seeds=seeds), found)
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=f'{BUDGET:,} candidate tokens', seeds=seeds)
+    Path(path).write_text(json.dumps({'stamp': mark} | found, indent=1), encoding='utf-8')
 
 
 def main():

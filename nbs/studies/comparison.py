@@ -30,6 +30,7 @@ from synthlab.measure.students import Student, cartography
 from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
 
+from protocol import USUAL, stamp
 from steps import once
 
 # Repeats make groups of eight to ten rows; the headlines' gold data has five of the ten labels; students of reviews are scored
@@ -198,8 +199,9 @@ def collect(out, path, embedder):
     yardsticks = {task: {entry['name']: short_entry(entry)
                          for entry in take(Material(embedder=embedder, rows=rows), ['diversity'])}
                   for task, rows in real.items()}
-    found = {'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid, 'plane': plane,
-             'maps': maps, 'promoted': changed}
+    mark = stamp(CausalTeacher('pocket', dtype='bfloat16'), USUAL, n=N, seeds=1)
+    found = {'stamp': mark, 'times': once(out/'times.json', times), 'runs': runs, 'gold': yardsticks, 'grid': grid,
+             'plane': plane, 'maps': maps, 'promoted': changed}
     path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')
 
 

@@ -29,6 +29,7 @@ from synthlab.util import derive_seed
 from synthlab.tasks.task import load_task
 from synthlab.correct.transitions import repair_rates
 
+from protocol import stamp
 from steps import balanced, once, rounded
 
 TASKS, TOKENS = ('ag_news', 'imdb'), 128
@@ -194,8 +195,8 @@ def collect(work, path):
     found = {name: {file.stem: read(file) for file in sorted((work/name).glob('*.json'))} for name in TASKS}
     command = ('python nbs/studies/correction.py --work runs/correction; python nbs/studies/correction.py --work '
                'runs/correction --collect nbs/studies/correction.json')
-    path.write_text(json.dumps(rounded({'command': command, 'rows': ROWS, 'anchor': ANCHOR, 'tasks': found}, digits=5),
-                               allow_nan=False), encoding='utf-8')
+    settings = {'stamp': stamp(None, n=ROWS), 'command': command, 'rows': ROWS, 'anchor': ANCHOR}
+    path.write_text(json.dumps(rounded(settings | {'tasks': found}, digits=5), allow_nan=False), encoding='utf-8')
 
 
 def main():

@@ -23,10 +23,10 @@ from synthlab.run.rows import shorten
 from synthlab.tasks.gold import load_gold
 from synthlab.teacher.causal import CausalTeacher
 
-from protocol import GOLD, fresh_test, gold_task, records, stamp, train_file, write_results
+from protocol import GOLD, SEEDS, fresh_test, gold_task, stamp, train_file
 from steps import once
 
-ROWS, TEST, SEEDS, NOISE = 200, 1000, 8, (0., .1, .2, .3)
+ROWS, TEST, NOISE = 200, 1000, (0., .1, .2, .3)
 BINS = 10
 
 
@@ -43,8 +43,8 @@ class Task:
         self.names = list(self.task.label_names)
         fresh = Rows.of(fresh_test(name))
         self.all = sample_rows(fresh, 2*ROWS*4 + TEST)
-        self.demos = {label: [row for row in records(load_gold(train_file(name), self.task), self.task)
-                              if row['label'] == label][:50] for label in self.names}
+        train = list(load_gold(train_file(name), self.task))
+        self.demos = {label: [row for row in train if row['label'] == label][:50] for label in self.names}
 
     def rows(self, seed):
         "Rows to learn from, and rows to be tested on, by seed."
@@ -130,7 +130,8 @@ def main():
     if o.collect:
         found = {name: [trial for seed in range(o.seeds) if (o.work/name/f'{seed}.json').exists()
                         for trial in json.loads((o.work/name/f'{seed}.json').read_text(encoding='utf-8'))] for name in GOLD}
-        return write_results(o.collect, stamp(teacher, n=ROWS, test=TEST, seeds=list(range(o.seeds))), found)
+        mark = stamp(teacher, n=f'{ROWS} rows, {TEST:,} test rows', seeds=o.seeds)
+        return o.collect.write_text(json.dumps({'stamp': mark} | found), encoding='utf-8')
     for name in o.tasks.split(','):
         task = Task(name, teacher, kept_embedder())
         known = task.known()

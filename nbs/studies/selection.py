@@ -18,6 +18,7 @@ from synthlab.run.recipe import Recipe
 from synthlab.select.choices import SpreadSelection, UncertaintySelection
 from synthlab.teacher.causal import CausalTeacher
 
+from protocol import USUAL, stamp
 from steps import once, rounded
 from synalign import POOL, SEEDS, TEXTS, TOKENS, Gold, measure, read_texts, real_rows, write_texts
 
@@ -55,8 +56,9 @@ def study_task(work, name, embedder, teacher):
 
 def collect(work, path):
     "Everything that the notebook shows, in one file."
-    settings = {'date': datetime.date.today().isoformat(), 'texts': TEXTS, 'pool': POOL, 'seeds': len(SEEDS),
-                'records': RECORDS, 'teacher': CausalTeacher('pocket').identity['revision']}
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=TEXTS, seeds=SEEDS)
+    settings = {'stamp': mark, 'date': datetime.date.today().isoformat(), 'texts': TEXTS, 'pool': POOL,
+                'seeds': len(SEEDS), 'records': RECORDS, 'teacher': CausalTeacher('pocket').identity['revision']}
     found = {name: json.loads((work/name/'measures.json').read_text(encoding='utf-8')) for name in TASKS}
     path.write_text(json.dumps(rounded(settings | {'tasks': found}, 5), allow_nan=False), encoding='utf-8')
 

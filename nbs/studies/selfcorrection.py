@@ -33,6 +33,7 @@ from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
 from synthlab.correct.transitions import repair_rates, transition_matrix
 
+from protocol import USUAL, stamp
 from steps import balanced, once, rounded
 
 TASKS, TOKENS = ('ag_news', 'imdb'), 128
@@ -167,8 +168,9 @@ def collect(work, path):
               'python nbs/studies/selfcorrection.py --work runs/selfcorrection --collect nbs/studies/selfcorrection.json'
     settings = {'rows': ROWS, 'wrong': WRONG, 'train': TRAIN, 'test': TEST,
                 'teacher': CausalTeacher('pocket').identity['revision']}
-    path.write_text(json.dumps(rounded({'command': command, **settings, 'tasks': found}, 5), allow_nan=False),
-                    encoding='utf-8')
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=ROWS, seeds=SEEDS)
+    found = {'stamp': mark, 'command': command, **settings, 'tasks': found}
+    path.write_text(json.dumps(rounded(found, 5), allow_nan=False), encoding='utf-8')
 
 
 def main():

@@ -20,6 +20,7 @@ from synthlab.measure.students import Student
 from synthlab.tasks.superglue import learner_rows, load_superglue, multi_task, text_to_text
 from synthlab.util import derive_seed
 
+from protocol import stamp
 from steps import once
 
 # Train part, rows of it, epochs, test part. The official train part of BoolQ is not at hand: its validation part is cut in two by passage.
@@ -103,7 +104,8 @@ def collect(work, path):
                        for task in TASKS}
     settings = {'tasks': TASKS, 'forms': FORMS, 'multi_epochs': MULTI_EPOCHS, 'seeds': SEEDS, 'student': 'minilm',
                 'recipe': 'quick'}
-    path.write_text(json.dumps({'settings': settings} | found, allow_nan=False, indent=1), encoding='utf-8')
+    found = {'stamp': stamp(None), 'settings': settings} | found
+    path.write_text(json.dumps(found, allow_nan=False, indent=1), encoding='utf-8')
 
 
 def main():

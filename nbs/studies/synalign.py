@@ -39,6 +39,7 @@ from synthlab.select.choices import principal_rows, SpreadSelection, Uncertainty
 from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
 
+from protocol import USUAL, stamp
 from steps import balanced, once, rounded
 
 # SST-2's own train part is made of phrases, its test part of sentences: pools are drawn from the sentences of the train part.
@@ -262,8 +263,9 @@ def collect(work, path):
                'runs/synalign --collect nbs/studies/synalign.json')
     settings = {'sizes': SIZES, 'scales': SCALES, 'demos': DEMOS, 'texts': TEXTS, 'pool': POOL,
                 'teacher': CausalTeacher('pocket').identity['revision']}
-    path.write_text(json.dumps(rounded({'command': command, **settings, 'tasks': found}, 5), allow_nan=False),
-                    encoding='utf-8')
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=TEXTS, seeds=SEEDS)
+    found = {'stamp': mark, 'command': command, **settings, 'tasks': found}
+    path.write_text(json.dumps(rounded(found, 5), allow_nan=False), encoding='utf-8')
 
 
 def main():

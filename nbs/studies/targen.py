@@ -17,6 +17,8 @@ import pandas as pd
 
 from synthlab.measure.students import Student, pvi
 
+from protocol import stamp
+
 # News are what MiniLM can learn from 300 rows; the three others are tasks of the paper.
 TASKS = {'agnews': ('train', 'test', ('text',), 3), 'superglue_cb': ('train', 'validation', ('premise', 'hypothesis'),
     6),
@@ -70,7 +72,7 @@ def study(name, rng):
 
 def main(path):
     Student.progress = False
-    found = {'edges': EDGES.tolist(), 'train': TRAIN,
+    found = {'stamp': stamp(None, n=TRAIN), 'edges': EDGES.tolist(), 'train': TRAIN,
              'tasks': {name.removeprefix('superglue_'): study(name, np.random.default_rng(0)) for name in TASKS}}
     Path(path).write_text(json.dumps(found, indent=1), encoding='utf-8')
 
