@@ -169,6 +169,10 @@ def tidy(record: Mapping[str, Any]) -> list[tuple[str, int, str, float]]:
             for name, value in numbers(cell).items() if value is not None]
 
 # %% ../../nbs/bakeoff/02_scores.ipynb #fc07dd2f
+# raised when a measure gets another value on the same rows: 2 since MMD² is taken label by label
+_EDITION = 2
+
+
 def make_record(out: Path, contest: Contest, material: Material, tell: Callable[[str, float], None]) -> dict[str, Any]:
     """Measure the cells that are written, and gold rows in the same way, and sum up: the record, plain data.
 
@@ -211,8 +215,8 @@ def _references(out: Path, contest: Contest, as_many: Mapping[int, int],
 def _measured(path: Path, rows: Rows, seed: int, contest: Contest, material: Material, compared: int,
               real: bool = False) -> dict[str, Any]:
     "The measures of a cell: read from their file where they were taken of the same, else taken."
-    key = digest([__version__, asdict(rows), seed, digest([asdict(part) for part in contest.gold[:3]]), contest.mixed,
-                  repr(contest.student), str(getattr(contest.embedder, 'name', '')), [compared, material.pairs or 0]])
+    key = digest([__version__, _EDITION, asdict(rows), seed, digest([asdict(part) for part in contest.gold[:3]]),
+                  contest.mixed, repr(contest.student), str(getattr(contest.embedder, 'name', '')), [compared, material.pairs or 0]])
     if (there := read_json(path)).get('key') == key: return there['found']
     found = measure(rows, seed, contest, material, compared, real)
     path.parent.mkdir(parents=True, exist_ok=True)

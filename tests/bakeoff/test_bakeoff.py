@@ -152,6 +152,15 @@ def test_a_cell_is_measured_as_its_rows_are_by_hand(done, gold):
     assert cell['measures']['mmd'] == mmd(real.texts, ours.texts, embedder=Hashed(), real_labels=real.labels, fake_labels=ours.labels)
 
 
+def test_values_of_an_earlier_way_to_measure_are_not_kept(tmp_path, gold, monkeypatch):
+    from synthlab.bakeoff import scores
+    first = contest(tmp_path/'a', 'fewgen', gold=gold, seeds=1)
+    path = next((tmp_path/'a'/'fewgen').glob('*/measures.json'))
+    written = path.read_text()
+    monkeypatch.setattr(scores, '_EDITION', scores._EDITION + 1)
+    assert comparable(contest(tmp_path/'a', 'fewgen', gold=gold, seeds=1))[0] == comparable(first)[0] and path.read_text() != written
+
+
 def test_the_tables_say_what_the_cells_say(done):
     cells, means = done.record['cells'], done.record['summary']['means']
     assert [(cell['recipe'], cell['seed']) for cell in cells] == [(recipe, seed) for seed in range(3) for recipe in ('fewgen', 'simprompt', 'kept')]
