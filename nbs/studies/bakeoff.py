@@ -8,7 +8,7 @@ without one stage each; and what contrast is worth where labels have evidence.
 
 For a task of the package that is no more than `synthlab bake-off TASK --recipes a,b,c --budget 2000 --gold SPEC --seeds
 8 --out DIR`. What is finished is not done again. Gold data is found through SYNTHLAB_GOLD; the rows that are scored on
-are those of `protocol.fresh_test`, which no choice has seen. No gold text and no written text is collected, only
+are those of `protocol.fresh_test`, which no bake-off has seen. No gold text and no written text is collected, only
 numbers.
 """
 import argparse

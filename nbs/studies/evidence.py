@@ -3,7 +3,7 @@
     python nbs/studies/evidence.py --work runs/evidence                                       a quarter of an hour on one core
     python nbs/studies/evidence.py --work runs/evidence --collect nbs/studies/evidence.json
 
-The rows are gold test rows that no other study has scored on, in two parts: one gets wrong labels, planted evenly, and
+The rows are gold test rows that no bake-off has scored on, in two parts: one gets wrong labels, planted evenly, and
 teaches a student, the other tests it. Each policy says what the student learns from. Every step leaves a file in the
 working folder and is passed over when the file is there. Gold data is found through SYNTHLAB_GOLD; no text is collected.
 """

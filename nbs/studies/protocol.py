@@ -265,7 +265,7 @@ def split_rows(name, share=.2):
 
 
 def fresh_test(name):
-    "Test rows of a task that no study has scored on before, whose development rows come from the train part."
+    "Test rows of a task that no bake-off has scored on before, whose development rows come from the train part."
     return split_rows(name, 0.).test.records()
 
 
