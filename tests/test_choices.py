@@ -223,7 +223,7 @@ def test_the_names_of_choices_are_those_of_the_docs():
         'select': ['none', 'random', 'uncertainty', 'spread'],
         'prompt': ['few-shot', 'attributes', 'simple', 'targeted'],
         'decode': ['independent', 'correlated', 'cfg'],
-        'correct': ['none', 'self-correction'],
+        'correct': ['none', 'self-correction', 'evidence'],
         'align': ['none', 'mmd']}
 
 

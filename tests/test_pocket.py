@@ -88,7 +88,7 @@ def test_a_task_of_ones_own_with_fifty_rows(recipe, tmp_path, monkeypatch, capfd
     (tmp_path/'mine.toml').write_text(OWN, encoding='utf-8')
     own_rows(tmp_path)
     gold = [] if recipe == 'targen' else ['--gold', 'mine.csv']
-    policy = [] if recipe == 'synalign' else ['--policy', 'flag']
+    policy = ['--policy', 'flag'] if recipe == 'targen' else []
     assert main(['generate', 'mine.toml', '--recipe', recipe, *gold, *policy, '--n', '8', '--out', 'run']) == 0
     rows = checked(tmp_path/'run', 8, ('Broken', 'Question'))
     assert Counter(row['label'] for row in rows) == {'Broken': 4, 'Question': 4}

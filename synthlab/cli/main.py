@@ -197,7 +197,7 @@ _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever i
 
 # %% ../../nbs/cli/03_main.ipynb #f5d234bb
 # The names of `run.recipe.PRESETS`, whose import takes seconds.
-PRESET_NAMES = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
+PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
                                                     'tokens_per_minute', 'timeout', 'patience', 'whole_schema')

@@ -749,9 +749,9 @@ def align_run(run: Run, asked: Resolved, embedder: Any = None) -> None:
     aligned = aligning.align(texts, labels, asked.pool, asked_rows(run.recipe), run.recipe['seed'], embedder, **told)
     _check_aligned(aligned, len(texts), type(aligning).__name__)
     weights = aligned.weights if odds is None or told else aligned.weights*[row['label_weight'] for row in rows]
+    if odds is not None or 'candidate_tokens' in run.recipe: weights = _balanced(weights, labels, run.recipe)
     # Rows that are kept count alike.
-    weights = _balanced(weights, labels, run.recipe) if aligned.kept.all() else []
-    weights = dict(zip(where, map(float, weights)))
+    weights = dict(zip(where, map(float, weights))) if aligned.kept.all() else {}
     run.weigh(weights, [place for place, kept in zip(where, aligned.kept) if not kept], aligned=aligned.summary)
 
 # %% ../../nbs/run/09_produce.ipynb #9820266b

@@ -55,8 +55,8 @@ BY_POCKET = ['--max-new-tokens', '16', '--max-rows', '16']
 FIVE = ['--correct', 'self-correction', '--shown']
 GENERATE = {'fewgen': ['ag_news', '--n', '60', *SERVED], 'simprompt': ['sst2', '--n', '60', *SERVED], 'attrprompt': ['sst2', '--n', '40', *SERVED],
             'synalign': ['ag_news', '--n', '40', *SERVED], 'targen': ['sst2', '--n', '40', *SERVED],
-            'corrsynth': ['sst2', '--n', '24', *BY_POCKET], 'cfg': ['sst2', '--n', '16', *BY_POCKET],
-            'combined': ['sst2', '--n', '16', *BY_POCKET, '--shown', '--corrector', 'owl', '--corrector-url', 'URL'],
+            'corrsynth': ['sst2', '--n', '24', *BY_POCKET], 'masked': ['sst2', '--n', '24', *BY_POCKET], 'cfg': ['sst2', '--n', '16', *BY_POCKET],
+            'combined': ['sst2', '--n', '16', *BY_POCKET, '--corrector', 'owl', '--corrector-url', 'URL'],
             'synalign, five stages': ['ag_news', '--n', '40', *SERVED, *FIVE]}
 
 
