@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KINDS', 'check_vectors', 'check_weights', 'check_option', 'gaussian_kernel', 'row_blocks', 'kernel_sums',
            'median_bandwidth', 'resolve_bandwidth', 'projection_matrices', 'FeatureMap', 'draw_features',
-           'mean_features', 'mmd2', 'NoiseFloor', 'noise_floor', 'PermutationTest', 'permutation_test', 'mmd2_interval',
-           'kernel_mean', 'witness']
+           'mean_features', 'mmd2', 'NoiseFloor', 'noise_floor', 'PermutationTest', 'permutation_test',
+           'spread_interval', 'mmd2_interval', 'kernel_mean', 'witness']
 
 # %% ../../nbs/align/01_mmd.ipynb #1d76f761
 from collections.abc import Iterator, Sequence
@@ -469,6 +469,12 @@ def _halves(w: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
     return drawn/drawn.sum(0)
 
 
+def spread_interval(value: float, halves: np.ndarray, level: float) -> tuple[float, float]:
+    """Turn the values of halves of the rows into an interval around that of all rows: lower and upper end."""
+    low, high = np.quantile(halves - halves.mean(), [(1 - level)/2, (1 + level)/2])
+    return float(value - high), float(value - low)
+
+
 def mmd2_interval(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: float | str = 'median',
                   unbiased: bool = True, times: int = 200, level: float = .95, seed: int = 0) -> tuple[float, float]:
     """Return a confidence interval for MMD², from halves of both sets drawn without replacement.
@@ -514,8 +520,7 @@ def mmd2_interval(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: flo
     # the first question is the value itself
     Z, U = _pooled(X, Y, *(np.column_stack([w, _halves(w, times, rng)]) for w in (wx, wy)))
     found = _from_sums(kernel_sums(Z, U, sigma), (U*U).sum(0), unbiased)
-    low, high = np.quantile(found[1:] - found[1:].mean(), [(1 - level)/2, (1 + level)/2])
-    ends = float(found[0] - high), float(found[0] - low)
+    ends = spread_interval(found[0], found[1:], level)
     return ends if unbiased else (max(0., ends[0]), max(0., ends[1]))
 
 # %% ../../nbs/align/01_mmd.ipynb #0254fec7

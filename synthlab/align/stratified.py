@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .mmd import NoiseFloor, check_vectors, check_weights, kernel_sums, resolve_bandwidth
+from .mmd import NoiseFloor, check_vectors, check_weights, kernel_sums, resolve_bandwidth, spread_interval
 
 # %% ../../nbs/align/05_stratified.ipynb #80f8112c
 def _numbered(labels_x: Sequence[Hashable], labels_y: Sequence[Hashable], n: int,
@@ -230,8 +230,7 @@ def stratified_interval(X: Any, Y: Any, labels_x: Sequence[Hashable], labels_y: 
         groups = (rows[sides[rows, side]] for rows in _members(strata) if sides[rows, side].any())
         U[:, side, 0], U[:, side, 1:] = W[:, side], _stratified_halves(W[:, side], groups, times, rng)
     found = _stratified(Z, U, strata, sigma)[0]
-    low, high = np.quantile(found[1:] - found[1:].mean(), [(1 - level)/2, (1 + level)/2])
-    return float(found[0] - high), float(found[0] - low)
+    return spread_interval(found[0], found[1:], level)
 
 # %% ../../nbs/align/05_stratified.ipynb #587a71d6
 def stratified_floor(real: Any, labels: Sequence[Hashable], sizes: tuple[float, float] | None = None,

@@ -78,21 +78,36 @@ def fit_scales(tables: Sequence[np.ndarray], codes: np.ndarray) -> np.ndarray:
     return minimize(loss, np.full(len(tables), .5), method='L-BFGS-B', bounds=[(0, 1)]*len(tables)).x
 
 # %% ../../nbs/correct/02_evidence.ipynb #15f3809c
+def _questions(model: CausalModel, task: Task, texts: Sequence[str]) -> tuple[list[str], Sequence[str]]:
+    "A question about the label of each text, and the names that may answer it."
+    return [model.render([{'role': 'user', 'content': f'{task.ask_instruction()}\n{task.cue} {text}'}],
+                         task.answer_cue) for text in texts], task.label_names
+
+
+def _instructions(model: CausalModel, task: Task, texts: Sequence[str]) -> tuple[list[str], Sequence[str]]:
+    "The instruction to write for each label, and the texts that may follow it."
+    return [model.render([{'role': 'user', 'content': task.write_instruction(name)}], task.cue)
+            for name in task.label_names], texts
+
+
 def name_scores(model: CausalModel, task: Task, texts: Sequence[str]) -> np.ndarray:
     """Score each label's name as the answer to the task's question about each text: nats, shape (n, K)."""
-    asked = [model.render([{'role': 'user', 'content': f'{task.ask_instruction()}\n{task.cue} {text}'}],
-                          task.answer_cue) for text in texts]
-    return model.logprob_table(asked, task.label_names).double().numpy()
+    return model.logprob_table(*_questions(model, task, texts)).double().numpy()
 
 
 def channel_scores(model: CausalModel, task: Task, texts: Sequence[str]) -> np.ndarray:
     """Score each text as what is written for each label: nats, shape (n, K)."""
-    asked = [model.render([{'role': 'user', 'content': task.write_instruction(name)}], task.cue)
-             for name in task.label_names]
-    return model.logprob_table(asked, texts).double().numpy().T
+    return model.logprob_table(*_instructions(model, task, texts)).double().numpy().T
 
 
 SCORES = {'name': (name_scores,), 'channel': (channel_scores,), 'both': (name_scores, channel_scores)}
+_ASKED = {name_scores: _questions, channel_scores: _instructions}
+
+
+def _tokens_read(model: CausalModel, prompts: Sequence[str], completions: Sequence[str]) -> int:
+    "Tokens that a table of scores reads: each prompt once, and every completion after each."
+    def size(texts): return sum(map(len, model.encode(texts)))
+    return size(prompts) + len(prompts)*size(list(map(literal, completions)))
 
 # %% ../../nbs/correct/02_evidence.ipynb #5d3f9e0c
 def vote_scores(votes: Sequence[Mapping[str, int] | None], names: Sequence[str]) -> np.ndarray:
@@ -172,7 +187,7 @@ def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = '
                        task=[task.ask_instruction(), task.cue, task.answer_cue,
                              *map(task.write_instruction, task.label_names)])
         if key not in store:
-            read = sum(map(len, model.encode(list(map(literal, part)))))
+            read = _tokens_read(model, *_ASKED[kind](model, task, part))
             store[key] = {'scores': kind(model, task, part).round(6).tolist(), 'prompt_tokens': read,
                           'completion_tokens': 0, 'error': ''}
         return np.array(store[key]['scores'])

@@ -452,11 +452,16 @@ class CausalModel:
     def logprob_table(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
         """Sum the log-probabilities of every one of C completions after every one of P prompts.
 
-        Each prompt is read once. The sums are in nats, shape (P, C), float32, on the CPU.
+        Each prompt is read once. The sums are in nats, shape (P, C), float32, on the CPU. Raises ValueError if a
+        prompt with the longest completion does not fit into the context.
         """
         tails = [self._ids(literal(f' {c}'), add_special_tokens=False) for c in completions]
-        parts = [tails[i:i + 64] for i in range(0, len(tails), 64)]
-        return torch.stack([torch.cat([self._after(head, part) for part in parts]) for head in self.encode(prompts)])
+        heads, parts = self.encode(prompts), [tails[i:i + 64] for i in range(0, len(tails), 64)]
+        longest = max(map(len, heads)) + max(map(len, tails))
+        if self.max_length and longest > self.max_length:
+            raise ValueError(f'a prompt and a completion have {longest} tokens together, and {self.name!r} takes '
+                             f'{self.max_length}: shorten the text, or take a model with a longer context')
+        return torch.stack([torch.cat([self._after(head, part) for part in parts]) for head in heads])
 
     def _after(self, head: Sequence[int], tails: Sequence[Sequence[int]]) -> Tensor:
         "Log-probabilities of some completions after one prompt, all token ids; shape (C,)."

@@ -7,6 +7,7 @@ __all__ = ['gold_parts', 'shown_texts', 'Subject', 'run_subject', 'make_student'
            'check_sizes', 'evaluate', 'compare']
 
 # %% ../../nbs/measure/11_quality.ipynb #24a4983d
+import json
 import math
 import os
 import warnings
@@ -144,7 +145,7 @@ class Subject:
         return replace(self, rows=[self.rows[i] for i in places], drawn_from=len(self.rows))
 
 
-_MEASURED = ('id', 'text', 'label', 'weight', 'group', 'demos')
+_MEASURED = ('id', 'text', 'label', 'weight', 'soft_label', 'group', 'demos')
 
 
 def run_subject(out: str | os.PathLike) -> Subject:
@@ -170,6 +171,21 @@ def _weights(table: Table) -> list[float] | None:
     return list(map(float, values))
 
 
+def _soft_labels(table: Table) -> list[dict[str, float]] | None:
+    "Soft labels of the rows, in a file perhaps as JSON; None where they have none."
+    values = list(table.columns.get('soft_label') or ())
+    if not values or any(value in (None, '') for value in values): return None
+    def read(i, value):
+        try:
+            told = json.loads(value) if isinstance(value, str) else value
+            found = {str(name): float(p) for name, p in dict(told).items()}
+        except (TypeError, ValueError): found = {}
+        if found and all(0 <= p <= 1 for p in found.values()): return found
+        raise DataError(f'{table.name}, {table.place(i)}: soft_label is {value!r}, and must be a table of labels with '
+                        'probabilities from 0 to 1; correct it, or leave the column out')
+    return [read(i, value) for i, value in enumerate(values)]
+
+
 def _checked(table: Table, task: Task, text: str | None, label: str | None) -> Iterable[dict[str, Any]]:
     "Rows of a table with `id`, `text` and `label`, in its order."
     if len(task.fields) > 1 and not text and table.columns.keys() >= set(task.fields):
@@ -185,10 +201,11 @@ def _checked(table: Table, task: Task, text: str | None, label: str | None) -> I
 
 def _table_subject(table: Table, task: Task, name: str | None = None, text: str | None = None,
                   label: str | None = None) -> Subject:
-    """Check rows of a file or of memory, with weights where there is a column `weight`; DataError if a column is
-    missing or a row has a fault."""
-    rows, weights, called = list(_checked(table, task, text, label)), _weights(table), Path(table.name).name
-    if weights and len(weights) == len(rows): rows = [{**row, 'weight': weight} for row, weight in zip(rows, weights)]
+    """Check rows of a file or of memory, with the columns `weight` and `soft_label` where they are; DataError if a
+    column is missing or a row has a fault."""
+    rows, called = list(_checked(table, task, text, label)), Path(table.name).name
+    for column, values in {'weight': _weights(table), 'soft_label': _soft_labels(table)}.items():
+        if values and len(values) == len(rows): rows = [{**row, column: value} for row, value in zip(rows, values)]
     return Subject(name or called, rows, task, {'rows': called})
 
 # %% ../../nbs/measure/11_quality.ipynb #74e9cfec

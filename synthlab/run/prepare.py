@@ -85,6 +85,10 @@ def check_fields(stages: Stages, task: Task) -> None:
     that does not say enough."""
     if isinstance(stages.prompt, Targeted): check_task(task, find_strategy(task))
     if stages.correct.choice != 'none': find_strategy(task)
+    if stages.correct.judges and len(task.fields) > 1:
+        raise ValueError(f"correct = \"{stages.correct.choice}\" knows labels of single texts, and rows of "
+                         f"{task.name!r} have the fields {', '.join(task.fields)}: take correct = \"self-correction\" "
+                         'or "none"')
     if len(task.fields) > 1 and not isinstance(stages.prompt, Targeted):
         raise ValueError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and the prompt "
                          f"{stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")

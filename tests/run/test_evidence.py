@@ -14,11 +14,14 @@ from synthlab.correct.evidence import (
     calibration_gap, centred, channel_scores, decide, fit_scales, label_evidence, label_weights, log_odds, name_scores,
     reliability, scored, some_of_each, vote_scores)
 from synthlab.decode.sampling import Sampling
+from synthlab.measure.evaluate import Rows
+from synthlab.measure.quality import _open_subjects, run_subject
 from synthlab.measure.students import Probe
 from synthlab.run import produce as producing
-from synthlab.run.produce import make_config, produce, replay
+from synthlab.run.produce import export_run, make_config, produce, replay
 from synthlab.run.recipe import Recipe
 from synthlab.store.runs import open_run, read_rows
+from synthlab.tasks.gold import DataError
 from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
 from test_recipe import Letters
@@ -240,3 +243,37 @@ def test_a_student_of_soft_labels_undoes_planted_errors():
     soft = [row | {'soft_label': certain[str(label)]} for row, label in zip(rows, right)]
     test = [{'text': f'{i}', 'label': str(label)} for i, label in enumerate(right)]
     assert Probe(Places).fit(soft).score(test) > .95 > Probe(Places).fit(rows).score(test)
+
+
+def test_rows_of_several_fields_are_refused_before_anything_is_asked(pocket):
+    with pytest.raises(ValueError, match='"evidence" knows labels of single texts.*premise'):
+        make_config(Recipe.targen(correct='evidence'), load_task('cb'), pocket, 4)
+
+
+def test_what_is_measured_of_a_run_or_a_file_has_the_soft_labels(pocket, tmp_path):
+    rows, _, _ = run(tmp_path, pocket)
+    soft = [row['soft_label'] for row in rows]
+    assert [row['soft_label'] for row in run_subject(tmp_path/'run').rows] == soft
+    export_run(tmp_path/'run', 'csv', tmp_path)
+    for path in (tmp_path/'run'/'dataset.parquet', tmp_path/'run'/'dataset.jsonl', tmp_path/'dataset.csv'):
+        assert [row['soft_label'] for row in _open_subjects([str(path)], 'sst2')[0].rows] == soft, path
+    assert Rows.of(run_subject(tmp_path/'run').rows).soft == soft
+
+
+def test_soft_labels_that_are_none_are_refused(tmp_path):
+    (tmp_path/'rows.jsonl').write_text('{"text": "a joy .", "label": "positive", "soft_label": "no"}\n' * 2)
+    with pytest.raises(DataError, match="soft_label is 'no', and must be a table"): _open_subjects([str(tmp_path/'rows.jsonl')], 'sst2')
+
+
+def test_tokens_that_evidence_reads_are_counted(pocket, sst2):
+    calls, texts = {}, ['a dull film .', 'one of the best films of the year , by far .']
+    scored(pocket, sst2, texts, 'both', calls)
+    def size(text): return len(pocket.encode([text])[0])
+    asks = [f'{sst2.ask_instruction()}\n{sst2.cue} {text}\n{sst2.answer_cue}' for text in texts]
+    writes = [f'{sst2.write_instruction(name)}\n{sst2.cue}' for name in sst2.label_names]
+    name, channel = (entry['prompt_tokens'] for entry in calls.values())
+    assert name == sum(map(size, asks)) + 2*sum(map(size, sst2.label_names)) and channel == sum(map(size, writes)) + 2*sum(map(size, texts))
+
+
+def test_a_text_that_does_not_fit_into_the_context_is_refused(pocket, sst2):
+    with pytest.raises(ValueError, match=r"tokens together, and 'pocket' takes 1024: shorten"): name_scores(pocket, sst2, ['dull ' * 1100])
