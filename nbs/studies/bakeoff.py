@@ -37,7 +37,7 @@ def arms():
     main = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'targen', 'combined')
     return {'main': [getattr(Recipe, name)() for name in main],
             'parts': list(leave_one_out(Recipe.combined()).values()),
-            'contrast': [with_evidence('evidence, masked', delta=1.), *(with_evidence(f'evidence, delta {delta}',
+            'contrast': [with_evidence('evidence masked', delta=1.), *(with_evidence(f'evidence delta {delta}',
                 delta=delta) for delta in (.9, .5, .2))],
             'prompts': [Recipe.simprompt(), Recipe.attrprompt()]}
 

@@ -324,8 +324,8 @@ def read_prompts(teacher: CausalModel, sequences: Sequence[Sequence[int]]) -> li
     input_ids, mask = (x.to(teacher.device) for x in left_pad(sequences, teacher.pad_id))
     shelf = Shelf(2*teacher.model.config.get_text_config().num_hidden_layers)
     past = Cache(layer_class_to_replicate=partial(PromptLayer, shelf))
-    logits = teacher.model(input_ids=input_ids, attention_mask=mask, position_ids=positions(mask), past_key_values=past,
-                           use_cache=True, logits_to_keep=1).logits[:, -1, :teacher.vocab_size].float()
+    logits = teacher.forward(input_ids, past, attention_mask=mask, position_ids=positions(mask),
+                             logits_to_keep=1).logits[:, -1, :teacher.vocab_size].float()
     def kept(row, length):
         return ([getattr(layer, name)[row, :, -length:] for layer in past.layers] for name in ('keys', 'values'))
     return [ReadPrompt(*kept(row, len(s)), logits[row]) for row, s in enumerate(sequences)]
@@ -394,9 +394,8 @@ def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Ten
     places = cache.places
     places.columns = torch.tensor(places.lengths, device=teacher.device)
     mask = (torch.arange(places.width, device=teacher.device) <= places.columns[:, None]).long()
-    logits = teacher.model(input_ids=torch.tensor(token_ids, device=teacher.device)[:, None], attention_mask=mask,
-                           position_ids=places.columns[:, None], past_key_values=cache, use_cache=True,
-                           logits_to_keep=1).logits
+    logits = teacher.forward(torch.tensor(token_ids, device=teacher.device)[:, None], cache, attention_mask=mask,
+                             position_ids=places.columns[:, None], logits_to_keep=1).logits
     places.lengths = [n + 1 for n in places.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
@@ -538,8 +537,8 @@ class RecordedSteps:
         places, (tokens, last) = self.cache.places, self.inputs[:, :rows]
         lengths, places.lengths, places.columns = places.lengths, [columns - 1]*rows, last
         mask = (torch.arange(columns, device=last.device) <= last[:, None])[:, None, None]
-        try: logits = self.teacher.model(input_ids=tokens[:, None], attention_mask=mask, position_ids=last[:, None],
-                                         past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
+        try: logits = self.teacher.forward(tokens[:, None], self.cache, attention_mask=mask,
+                                           position_ids=last[:, None], logits_to_keep=1).logits
         finally: places.lengths = lengths
         self.scores[:rows] = logits[:, -1, :self.teacher.vocab_size]
 

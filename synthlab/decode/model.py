@@ -10,6 +10,7 @@ __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'contro
 # %% ../../nbs/decode/04_model.ipynb #cd29c63f
 import difflib
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -25,7 +26,8 @@ import torch
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedTokenizerBase
 
 from ..util import choose_device, quiet
 
@@ -352,6 +354,18 @@ class CausalModel:
         return bool(self.tokenizer.chat_template)
 
     @cached_property
+    def _cache_name(self) -> str:
+        "What `forward` of the model calls its key/value cache: `cache` since transformers 5.24."
+        return 'cache' if 'cache' in inspect.signature(self.model.forward).parameters else 'past_key_values'
+
+    def forward(self, input_ids: Tensor, cache: Cache, **inputs: Any) -> Any:
+        """Run the model on token ids, shape (B, T), behind what the key/value cache holds, and add them to the cache.
+
+        `inputs` are the other arguments of the model; what it returns has `logits`.
+        """
+        return self.model(input_ids=input_ids, use_cache=True, **{self._cache_name: cache}, **inputs)
+
+    @cached_property
     def names(self) -> dict[str, str]:
         """Names of the control tokens for the twin of the tokenizer."""
         return secret_names(control_tokens(self.tokenizer))
@@ -465,13 +479,14 @@ class CausalModel:
 
     def _after(self, head: Sequence[int], tails: Sequence[Sequence[int]]) -> Tensor:
         "Log-probabilities of some completions after one prompt, all token ids; shape (C,)."
-        read = self.model(input_ids=torch.tensor([head], device=self.device), use_cache=True, logits_to_keep=1)
-        read.past_key_values.batch_repeat_interleave(len(tails))
+        cache = DynamicCache(config=self.model.config)
+        read = self.forward(torch.tensor([head], device=self.device), cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(tails))
         # nothing that counts looks at padding on the right
         ids = torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, tails)), True, self.pad_id).to(self.device)
         logits = read.logits[:, -1:].expand(len(tails), -1, -1)
         if ids.shape[1] > 1:
-            after = self.model(input_ids=ids[:, :-1], past_key_values=read.past_key_values, use_cache=True).logits
+            after = self.forward(ids[:, :-1], cache).logits
             logits = torch.cat([logits, after], 1)
         scores = mask_columns(logits.float(), self.vocab_size).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
         return torch.stack([row[:len(tail)].sum() for row, tail in zip(scores, tails)]).cpu()

@@ -23,7 +23,7 @@ import torch
 from synthlab.decode.contrast import contrast_weights
 from synthlab.decode.loop import DecodePlan, RecordedSteps, RowCache, Sampling, decode, read_prompts, recordable, step
 from synthlab.teacher.causal import CausalTeacher
-from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 from transformers.utils import logging
 
 PROMPT, GROUP = 48, 4                                       # tokens of every prompt, rows of a group
@@ -55,10 +55,9 @@ class Lengths(StoppingCriteria):
 @torch.inference_mode()
 def bare(teacher, ids, lengths):
     "The model's forward passes with its own cache, and nothing else."
-    ids, past = torch.tensor(ids, device=teacher.device), None
+    ids, past = torch.tensor(ids, device=teacher.device), DynamicCache(config=teacher.model.config)
     for _ in range(max(lengths)):
-        out = teacher.model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
-        ids, past = out.logits[:, -1].argmax(-1, keepdim=True), out.past_key_values
+        ids = teacher.forward(ids, past, logits_to_keep=1).logits[:, -1].argmax(-1, keepdim=True)
 
 
 def generate(teacher, ids, lengths, **options):

@@ -3,11 +3,13 @@ import copy
 import pickle
 import random
 import re
+import warnings
 from functools import cache
 from importlib.resources import files
 
 import pytest
 import torch
+from synthlab.decode.loop import DecodePlan, Sampling, decode
 from synthlab.decode.model import (
     CausalModel, Prompt, control_tokens, fold_system, left_pad, literal, positions, renamed_tokenizer, secret_names)
 from synthlab.tasks.task import load_task, messages
@@ -26,6 +28,18 @@ def folder(tmp_path):
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(str(files('synthlab')/'resources'/'pocket')).save_pretrained(tmp_path)
     return tmp_path
+
+
+def test_the_cache_has_the_name_that_this_transformers_gives_it(folder):
+    "From 5.24 on `past_key_values` is deprecated: users would read a warning at every run."
+    for name in ('pocket', folder):
+        teacher = CausalModel(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', FutureWarning)
+            table = teacher.logprob_table(['a dull film', 'it is'], ['good one', 'bad'])
+            [(_, texts)] = decode(teacher, [DecodePlan(['Review:'], [0], torch.ones(1, 1))], Sampling(max_new_tokens=4))
+        assert table.shape == (2, 2) and len(texts) == 1
+        torch.testing.assert_close(table[0, 1], teacher.logprob(['a dull film'], ['bad'])[0], rtol=1e-3, atol=1e-2)
 
 
 def add_template(folder, template=TEMPLATE):
