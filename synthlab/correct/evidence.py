@@ -10,6 +10,7 @@ __all__ = ['SCORES', 'DEMOS', 'EVIDENCE_POLICIES', 'centred', 'fit_scales', 'nam
 # %% ../../nbs/correct/02_evidence.ipynb #2c24ff71
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -155,6 +156,15 @@ def log_odds(probs: np.ndarray, codes: np.ndarray, most: float = 4.) -> np.ndarr
 
 # %% ../../nbs/correct/02_evidence.ipynb #e12fa053
 _PART, DEMOS = 256, 200
+# Parts that a model has scored in this process, by key: the demonstrations of one task come again in every run.
+_SEEN, _MOST_SEEN = WeakKeyDictionary(), 64
+
+
+def _remember(seen: dict[str, Any], key: str, found: Any) -> None:
+    "Keep a part at the end, and forget the oldest beyond a number."
+    seen.pop(key, None)
+    seen[key] = found
+    while len(seen) > _MOST_SEEN: del seen[next(iter(seen))]
 
 
 def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = 'both',
@@ -182,14 +192,17 @@ def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = '
         A table for each kind of score, nats, shape (n, K).
     """
     parts, store = [texts[i:i + _PART] for i in range(0, len(texts), _PART)], {} if calls is None else calls
+    seen = _SEEN.setdefault(model, {})
     def table(kind, part):
         key = call_key('evidence', scores=kind.__name__, teacher=model.identity, texts=list(part),
                        task=[task.ask_instruction(), task.cue, task.answer_cue,
                              *map(task.write_instruction, task.label_names)])
+        if key not in store and key in seen: store[key] = seen[key]
         if key not in store:
             read = _tokens_read(model, *_ASKED[kind](model, task, part))
             store[key] = {'scores': kind(model, task, part).round(6).tolist(), 'prompt_tokens': read,
                           'completion_tokens': 0, 'error': ''}
+        _remember(seen, key, store[key])
         return np.array(store[key]['scores'])
     with tqdm(total=len(texts)*len(SCORES[source]), desc='label evidence', unit='text', leave=False,
               delay=0 if progress else 2, disable=progress is False) as bar:

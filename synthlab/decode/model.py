@@ -470,12 +470,17 @@ class CausalModel:
         prompt with the longest completion does not fit into the context.
         """
         tails = [self._ids(literal(f' {c}'), add_special_tokens=False) for c in completions]
-        heads, parts = self.encode(prompts), [tails[i:i + 64] for i in range(0, len(tails), 64)]
+        heads, order = self.encode(prompts), sorted(range(len(tails)), key=lambda i: len(tails[i]))
         longest = max(map(len, heads)) + max(map(len, tails))
         if self.max_length and longest > self.max_length:
             raise ValueError(f'a prompt and a completion have {longest} tokens together, and {self.name!r} takes '
                              f'{self.max_length}: shorten the text, or take a model with a longer context')
-        return torch.stack([torch.cat([self._after(head, part) for part in parts]) for head in heads])
+        # neighbours in length, so that little of a batch is padding
+        parts = [order[i:i + 64] for i in range(0, len(order), 64)]
+        table = torch.empty(len(heads), len(tails))
+        for row, head in zip(table, heads):
+            for part in parts: row[part] = self._after(head, [tails[i] for i in part])
+        return table
 
     def _after(self, head: Sequence[int], tails: Sequence[Sequence[int]]) -> Tensor:
         "Log-probabilities of some completions after one prompt, all token ids; shape (C,)."
@@ -488,5 +493,6 @@ class CausalModel:
         if ids.shape[1] > 1:
             after = self.forward(ids[:, :-1], cache).logits
             logits = torch.cat([logits, after], 1)
-        scores = mask_columns(logits.float(), self.vocab_size).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        logits = logits[..., :self.vocab_size].float()
+        scores = logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
         return torch.stack([row[:len(tail)].sum() for row, tail in zip(scores, tails)]).cpu()

@@ -139,6 +139,21 @@ def test_scores_in_the_store_are_not_computed_again(pocket, sst2, monkeypatch):
     for one, same in zip(first, scored(pocket, sst2, texts, 'both', calls)): np.testing.assert_array_equal(one, same)
 
 
+def test_a_later_run_of_the_same_process_stores_what_an_earlier_one_computed(pocket, sst2, monkeypatch):
+    first, second = {}, {}
+    tables = scored(pocket, sst2, ['a warm film', 'a dull and endless film'], calls=first, progress=False)
+    monkeypatch.setattr(CausalTeacher, 'logprob_table', lambda *a: pytest.fail('computed again'))
+    np.testing.assert_array_equal(scored(pocket, sst2, ['a warm film', 'a dull and endless film'], calls=second, progress=False), tables)
+    assert second == first and len(second) == 2
+
+
+@pytest.mark.parametrize('order', [[0, 1, 2], [2, 0, 1]])
+def test_the_table_has_the_order_of_the_texts_whatever_their_length(pocket, order):
+    texts = [['a much longer text about a film', 'short', 'a middling one'][i] for i in order]
+    alone = [[pocket.logprob([prompt], [text]).item() for text in texts] for prompt in ('Review:', 'News:')]
+    np.testing.assert_allclose(pocket.logprob_table(['Review:', 'News:'], texts), alone, atol=1e-3)
+
+
 def test_demonstrations_are_drawn_equally():
     pool = {'a': [{'text': f'a{i}'} for i in range(50)], 'b': [{'text': 'b0'}]}
     texts, codes = some_of_each(pool, ['a', 'b', 'c'], most=30)
