@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 from synthlab.bakeoff.page import bake_off
+from synthlab.bakeoff.scores import _ON_EQUALLY_MANY as EQUALLY_MANY
 from synthlab.cli.runs import kept_embedder
 from synthlab.run.recipe import Recipe, leave_one_out
 from synthlab.teacher.causal import CausalTeacher
@@ -62,13 +63,24 @@ def slim(cell):
                                             value in cell['measures'].items()}}
 
 
-def collect(work, path):
-    "One file of all tasks."
-    found = {name: numbers(json.loads((work/name/'bakeoff.json').read_text(encoding='utf-8'))) for name in GOLD
-             if (work/name/'bakeoff.json').exists()}
+def collect(works, path):
+    "One file of all tasks; arms that were run in folders of their own are merged, without measures of another size."
+    found = {}
+    for place in (work/name/'bakeoff.json' for name in GOLD for work in works):
+        if not place.exists(): continue
+        record, name = numbers(json.loads(place.read_text(encoding='utf-8'))), place.parent.name
+        there = found.setdefault(name, record | {'recipes': {}, 'cells': []})
+        there['recipes'] |= record['recipes']
+        there['cells'] += [cell if record['sizes'] == there['sizes'] else without(cell, EQUALLY_MANY)
+                           for cell in record['cells']]
     seeds = sorted({cell['seed'] for one in found.values() for cell in one['cells']})
     mark = stamp(CausalTeacher('pocket'), USUAL, n=f'{BUDGET:,} candidate tokens', seeds=seeds)
     Path(path).write_text(json.dumps({'stamp': mark} | found, indent=1), encoding='utf-8')
+
+
+def without(cell, names):
+    "A cell without some of its measures."
+    return cell | {'measures': {name: value for name, value in cell['measures'].items() if name not in names}}
 
 
 def main():
@@ -77,9 +89,10 @@ def main():
     a.add_argument('--arms', default=','.join(arms()))
     a.add_argument('--only', default='', help='of these recipes only those that are named')
     a.add_argument('--budget', type=int, default=BUDGET); a.add_argument('--seeds', type=int, default=SEEDS)
+    a.add_argument('--beside', type=Path, nargs='*', default=[], help='folders of other arms to collect too')
     a.add_argument('--collect', type=Path, help='write the numbers of all finished tasks, and do no more')
     o = a.parse_args()
-    if o.collect: return collect(o.work, o.collect)
+    if o.collect: return collect([o.work, *o.beside], o.collect)
     recipes = [recipe for arm in o.arms.split(',') for recipe in arms()[arm] if not o.only or recipe.name in o.only.split(',')]
     for name in o.tasks.split(','): print(compete(name, o.work, o.budget, o.seeds, recipes), flush=True)
 
