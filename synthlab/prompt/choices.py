@@ -144,8 +144,9 @@ class Attributes(Prompting):
 
     Parameters
     ----------
-    per_record : int
-        Texts written from the attributes of one example.
+    per_record : int or str
+        Texts written from the attributes of one example. "auto" follows the number of rows: eight examples of a label
+        in turn (fewer for fewer rows), until ten texts are written from each; then ten from each further example.
     texts : int
         Texts asked for in one call; above 1 the answer is JSON.
     source : str
@@ -165,7 +166,7 @@ class Attributes(Prompting):
 
     choice = 'attributes'
     shots = 1
-    per_record: int = option(10, least=1)
+    per_record: int | str = option('auto', least=1, among=('auto',))
     texts: int = option(1, least=1, flag='--texts-per-call')
     source: str = option('extracted', flag='--records')
     unused = ('that are never described: attributes that are drawn, or read from a file, need none',
@@ -177,7 +178,7 @@ class Attributes(Prompting):
         if self.source not in SOURCES and not self.source.endswith('.jsonl'):
             raise ValueError(f"source must be {', '.join(SOURCES)} or a file that ends in .jsonl, got "
                              f"{self.source!r}{did_you_mean(self.source, SOURCES)}")
-        if self.per_record % self.texts:
+        if self.per_record != 'auto' and self.per_record % self.texts:
             raise ValueError(f'per_record ({self.per_record}) must be a multiple of texts ({self.texts}), so that a '
                              f'call writes from one record')
 

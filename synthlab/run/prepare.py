@@ -44,7 +44,8 @@ FEWEST = 3
 def prompts_needed(stages: Stages, wanted: Mapping[str, int]) -> dict[str, int]:
     """Count the prompts of each label that use examples of their own."""
     if not isinstance(stages.prompt, Attributes): return dict(wanted)
-    return {label: max(FEWEST, records_needed(rows, stages.prompt.per_record)) for label, rows in wanted.items()}
+    return {label: max(FEWEST, records_needed(rows, stages.prompt.per_record, stages.prompt.texts))
+            for label, rows in wanted.items()}
 
 
 def random_plan(pool: Mapping[str, Sequence[dict]], wanted: Mapping[str, int], seed: int) -> dict[str, list[list[int]]]:
