@@ -212,6 +212,34 @@ def test_synalign_with_attributes_in_this_process(tmp_path, gold, pocket):
     assert 'pass it to your loss' in (tmp_path/'run'/'README.md').read_text()
 
 
+def records_by_label(rows):
+    "Different records that the rows of each label were written from."
+    found = {}
+    for row in rows: found.setdefault(row['label_target'], set()).add(row['demos'][0])
+    return {label: len(records) for label, records in found.items()}
+
+
+def test_eight_records_of_a_label_however_few_rows(tmp_path, gold, pocket):
+    pytest.importorskip('llguidance')
+    def request(n, **options): return make_config(Recipe.synalign(select='random', align='none', **options), SST2, pocket, n, sampling=SHORT, gold=gold)
+    made(request(16), tmp_path/'run', pocket)
+    rows = list(read_rows(tmp_path/'run', None))
+    with open_run(tmp_path/'run') as run: extraction = run.facts['extraction']
+    assert extraction['demonstrations'] == 16 and records_by_label(rows[:16]) == {'negative': 8, 'positive': 8}
+    # A number is still that number, and leaves a label the records that it did.
+    made(request(16, per_record=10), tmp_path/'ten', pocket)
+    assert records_by_label(list(read_rows(tmp_path/'ten', None))[:16]) == {'negative': 1, 'positive': 1}
+    # A longer run begins with the questions of the shorter one, and asks only the others.
+    done = made(request(24), tmp_path/'more', pocket, fork=tmp_path/'run')
+    longer = list(read_rows(tmp_path/'more', None))
+    with open_run(tmp_path/'more') as run: inherited, plan = run.facts['inherited']['calls'], run.facts['plan']
+    assert [row['text'] for row in longer[:16]] == [row['text'] for row in rows[:16]] and {*map(len, plan.values())} == {8}
+    groups, more = ({row['group'] for row in found} for found in (rows, longer))
+    assert inherited == 16 + len(groups) and done.usage.calls == len(more) - len(groups) > 0
+    made(request(24), tmp_path/'whole', pocket)
+    assert longer == list(read_rows(tmp_path/'whole', None))
+
+
 # ---- on a server
 
 def synalign(server, gold, n=40, recipe=None, **machine):
