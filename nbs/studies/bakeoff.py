@@ -1,5 +1,6 @@
 """Which recipe is best? Every recipe at the same number of tokens, on five tasks with eight seeds; the combination also
-without one stage each; and what contrast is worth where labels have evidence.
+without one stage each; and what contrast is worth where labels have evidence, and beside texts without contrast that
+are as uncertain.
 
     python nbs/studies/bakeoff.py --work runs/bakeoff                                     all of it: a night on two CPU
     cores
@@ -21,7 +22,7 @@ from synthlab.cli.runs import kept_embedder
 from synthlab.run.recipe import Recipe, leave_one_out
 from synthlab.teacher.causal import CausalTeacher
 
-from protocol import GOLD, SEEDS, USUAL, gold_task, stamp, train_file, write_test
+from protocol import GOLD, SEEDS, USUAL, gold_task, read_study, stamp, train_file, write_test
 
 BUDGET = 2000
 # CFG takes a row for each pair of labels: 13 x 13
@@ -33,14 +34,22 @@ def with_evidence(name, **options):
     return Recipe.corrsynth(**options, correct='evidence', name=name)
 
 
-def arms():
-    "Recipes by the question that they answer."
+def matched(task):
+    "Texts of a task without contrast, as uncertain as those of CorrSynth: the exponents that entropy.py has measured."
+    found = read_study(Path(__file__).with_name('entropy.json'))[1]
+    if task not in found: raise ValueError(f'entropy.json has no exponents for {task}: measure them, entropy.py --tasks {task}')
+    return [Recipe.corrsynth(gamma=one['gamma'], delta=one['gamma'], name=f'matched {delta.lstrip("0")}') for delta, one in found[task]['deltas'].items()]
+
+
+def arms(task):
+    "Recipes for a task, by the question that they answer."
     main = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'targen', 'combined')
     return {'main': [getattr(Recipe, name)() for name in main],
             'parts': list(leave_one_out(Recipe.combined()).values()),
             'contrast': [with_evidence('evidence masked', delta=1.), *(with_evidence(f'evidence delta {delta}',
                 delta=delta) for delta in (.9, .5, .2))],
-            'prompts': [Recipe.simprompt(), Recipe.attrprompt()]}
+            'prompts': [Recipe.simprompt(), Recipe.attrprompt()],
+            'entropy': matched(task)}
 
 
 def compete(name, work, budget, seeds, recipes):
@@ -86,15 +95,17 @@ def without(cell, names):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--work', type=Path, default=Path('runs/bakeoff')); a.add_argument('--tasks', default=','.join(GOLD))
-    a.add_argument('--arms', default=','.join(arms()))
+    a.add_argument('--arms', default=','.join(arms(next(iter(GOLD)))))
     a.add_argument('--only', default='', help='of these recipes only those that are named')
     a.add_argument('--budget', type=int, default=BUDGET); a.add_argument('--seeds', type=int, default=SEEDS)
     a.add_argument('--beside', type=Path, nargs='*', default=[], help='folders of other arms to collect too')
     a.add_argument('--collect', type=Path, help='write the numbers of all finished tasks, and do no more')
     o = a.parse_args()
     if o.collect: return collect([o.work, *o.beside], o.collect)
-    recipes = [recipe for arm in o.arms.split(',') for recipe in arms()[arm] if not o.only or recipe.name in o.only.split(',')]
-    for name in o.tasks.split(','): print(compete(name, o.work, o.budget, o.seeds, recipes), flush=True)
+    only = o.only.split(',') if o.only else ()
+    for name in o.tasks.split(','):
+        recipes = [recipe for arm in o.arms.split(',') for recipe in arms(name)[arm] if not only or recipe.name in only]
+        print(compete(name, o.work, o.budget, o.seeds, recipes), flush=True)
 
 
 if __name__ == '__main__': main()

@@ -5,6 +5,7 @@ import lazy_loader
 _HOMES = {
     'choices': ['CFG', 'CorrSynth', 'Decoding', 'FewGen', 'add_contrast_rows', 'group_weights'],
     'contrast': ['contrast_weights', 'correlate', 'live_weights', 'plausible'],
+    'entropy': ['Matched', 'MeanEntropy', 'matched_gamma', 'matching_gamma', 'mean_entropy', 'without_contrast'],
     'loop': ['Block', 'Completion', 'DecodePlan', 'DecodeStats', 'RecordedSteps', 'decode', 'never_waits', 'record',
         'recordable'],
     'model': ['CausalModel', 'Prompt'],

@@ -9,6 +9,12 @@ from .contrast import contrast_weights as contrast_weights
 from .contrast import correlate as correlate
 from .contrast import live_weights as live_weights
 from .contrast import plausible as plausible
+from .entropy import Matched as Matched
+from .entropy import MeanEntropy as MeanEntropy
+from .entropy import matched_gamma as matched_gamma
+from .entropy import matching_gamma as matching_gamma
+from .entropy import mean_entropy as mean_entropy
+from .entropy import without_contrast as without_contrast
 from .loop import Block as Block
 from .loop import Completion as Completion
 from .loop import DecodePlan as DecodePlan
