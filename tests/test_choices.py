@@ -224,7 +224,7 @@ def test_the_names_of_choices_are_those_of_the_docs():
         'prompt': ['few-shot', 'attributes', 'simple', 'targeted'],
         'decode': ['independent', 'correlated', 'cfg'],
         'correct': ['none', 'self-correction', 'evidence'],
-        'align': ['none', 'mmd']}
+        'align': ['none', 'mmd', 'importance']}
 
 
 def test_a_notebook_that_defines_a_class_of_the_package_again_leaves_the_packages_own():

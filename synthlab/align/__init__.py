@@ -4,6 +4,7 @@ import lazy_loader
 
 _HOMES = {
     'choices': ['Aligned', 'Aligning', 'MMDAlignment'],
+    'importance': ['ImportanceWeights', 'checker_logprobs', 'dynamic_probs', 'importance_ratios', 'quality_probs'],
     'mmd': ['FeatureMap', 'NoiseFloor', 'PermutationTest', 'draw_features', 'mmd2', 'mmd2_interval', 'noise_floor',
         'permutation_test', 'witness'],
     'solver': ['Solution', 'effective_size', 'fista'],

@@ -2,6 +2,11 @@
 from .choices import Aligned as Aligned
 from .choices import Aligning as Aligning
 from .choices import MMDAlignment as MMDAlignment
+from .importance import ImportanceWeights as ImportanceWeights
+from .importance import checker_logprobs as checker_logprobs
+from .importance import dynamic_probs as dynamic_probs
+from .importance import importance_ratios as importance_ratios
+from .importance import quality_probs as quality_probs
 from .mmd import FeatureMap as FeatureMap
 from .mmd import NoiseFloor as NoiseFloor
 from .mmd import PermutationTest as PermutationTest

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..align import importance as _importance  # registers its choice
 from ..align.choices import NoAlignment
 from ..choice import CHOICES, choice_name, make_choice, option_names, who_has
 from ..correct.choices import NoCorrection
