@@ -15,7 +15,7 @@ from synthlab.run import prepare
 from synthlab.run.produce import replay
 from synthlab.run.recipe import Recipe
 from synthlab.run.rows import Judged
-from synthlab.store.runs import open_run, read_rows, read_status
+from synthlab.store.runs import open_run, read_counts, read_rows
 from synthlab.tasks.task import load_task
 from synthlab.teacher.asking import TeacherError
 from synthlab.teacher.causal import CausalTeacher
@@ -136,11 +136,11 @@ def test_an_answer_that_broke_off_is_used_up_to_there(take, tmp_path):
 @pytest.mark.parametrize('take', ['all', 'one'])
 def test_faulty_answers_leave_whole_accounts(take, tmp_path):
     rows, teacher, _ = run_of(tmp_path/'run', ScriptedTeacher(faults=.4, order=3), take=take)
-    counts = read_status(tmp_path/'run')['counts'] if 'counts' in read_status(tmp_path/'run') else None
+    counts = read_counts(tmp_path/'run')
     assert sum(row['status'] == 'accepted' for row in rows) == 22
     assert all(row['reason'] for row in rows if row['status'] != 'accepted') and all(0 <= row['probability'] <= 1 for row in rows if row['probability'] is not None)
     assert set(Counter(row['group'] for row in rows).values()) == {5 if take == 'all' else 1}
-    assert counts is None or counts['candidates'] == len(rows)
+    assert counts['candidates'] == len(rows) and sum(counts['accepted'].values()) == 22
 
 
 def test_the_tail_version_keeps_and_marks_what_is_not_below_its_threshold(tmp_path):
