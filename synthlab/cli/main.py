@@ -24,7 +24,7 @@ import typer
 from rich.text import Text
 
 # Their classes register themselves.
-from ..align import choices as align_choices
+from ..align import choices as align_choices, importance as _importance  # registers its choice
 from ..correct import choices as correct_choices
 from ..decode import choices as corrsynth
 from ..prompt import choices as prompt_choices
