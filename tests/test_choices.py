@@ -221,7 +221,7 @@ def test_a_class_written_in_python_needs_no_file():
 def test_the_names_of_choices_are_those_of_the_docs():
     assert {stage: list(kinds) for stage, kinds in CHOICES.items()} == {
         'select': ['none', 'random', 'uncertainty', 'spread'],
-        'prompt': ['few-shot', 'attributes', 'simple', 'targeted'],
+        'prompt': ['few-shot', 'attributes', 'simple', 'targeted', 'verbalized'],
         'decode': ['independent', 'correlated', 'cfg'],
         'correct': ['none', 'self-correction', 'evidence'],
         'align': ['none', 'mmd', 'importance']}

@@ -21,9 +21,9 @@ from synthlab.store.runs import read_rows                             # noqa: E4
 from synthlab.teacher.causal import CausalTeacher                     # noqa: E402
 
 STORED = Path(__file__).with_name('same_rows.json')
-POCKET = {'fewgen': {}, 'masked': {}, 'cfg': {'delta': .5}, 'corrsynth': {'repeats': 2, 'mode': 'hybrid'}, 'synalign': {'per_record': 4}, 'simprompt': {}, 'attrprompt': {},
+POCKET = {'fewgen': {}, 'masked': {}, 'cfg': {'delta': .5}, 'corrsynth': {'repeats': 2, 'mode': 'hybrid'}, 'synalign': {'per_record': 4}, 'simprompt': {}, 'attrprompt': {}, 'verbalized': {},
           'targen': {'contexts': 2}, 'combined': {}}
-SCRIPTED = {'fewgen': 'ag_news', 'simprompt': 'sst2', 'synalign': 'ag_news', 'attrprompt': 'sst2', **{f'targen/{task}': task for task in
+SCRIPTED = {'fewgen': 'ag_news', 'simprompt': 'sst2', 'synalign': 'ag_news', 'attrprompt': 'sst2', 'verbalized': 'ag_news', **{f'targen/{task}': task for task in
             ('ag_news', 'axb', 'axg', 'boolq', 'cb', 'copa', 'multirc', 'record', 'rte', 'wic', 'wsc')}}
 
 

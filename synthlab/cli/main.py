@@ -24,7 +24,7 @@ import typer
 from rich.text import Text
 
 # Their classes register themselves.
-from ..align import choices as align_choices
+from ..align import choices as align_choices, importance as _importance  # registers its choice
 from ..correct import choices as correct_choices
 from ..decode import choices as corrsynth
 from ..prompt import choices as prompt_choices
@@ -50,8 +50,9 @@ _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab rec
                                'would write in its place. corrsynth: the texts of a group hold one another apart, at '
                                'the cost of fewgen. synalign: from the attributes of examples that cover the '
                                'real data, then weighed to match it. targen: without any example, from contexts and '
-                               'seeds, then with a second look at every label. combined: all of it. attrprompt, '
-                               'simprompt: baselines. NAME-no-STAGE leaves a stage out, as in combined-no-align.',
+                               'seeds, then with a second look at every label. combined: all of it. verbalized: '
+                               'several texts in one call, with their probabilities. attrprompt, simprompt: baselines. '
+                               'NAME-no-STAGE leaves a stage out, as in combined-no-align.',
                                metavar='NAME')]
 _N = Annotated[int, _what('Number of rows. Rejected texts are replaced.', min=1,
                           metavar='N')]
@@ -197,7 +198,8 @@ _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever i
 
 # %% ../../nbs/cli/03_main.ipynb #f5d234bb
 # The names of `run.recipe.PRESETS`, whose import takes seconds.
-PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
+PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen',
+                'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
                                                     'tokens_per_minute', 'timeout', 'patience', 'whole_schema')

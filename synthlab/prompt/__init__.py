@@ -4,7 +4,7 @@ import lazy_loader
 
 _HOMES = {
     'attributes': ['AttributePrompts'],
-    'choices': ['Attributes', 'FewShot', 'Prompting', 'Targeted'],
+    'choices': ['Attributes', 'FewShot', 'Prompting', 'Targeted', 'Verbalized'],
     'leaks': ['Finding', 'Inspection', 'inspect', 'quotes'],
     'prompts': ['FewShotPrompts', 'Prompts', 'RowPlace', 'RowPrompt'],
     'records': ['Extraction', 'NewTexts', 'NoRecord', 'Record', 'edited', 'extract', 'read_records', 'recombine',
@@ -12,5 +12,6 @@ _HOMES = {
     'seeds': ['SeedBank', 'StepCounts', 'read_seeds'],
     'targeted': ['Attempt', 'TargetedPrompts'],
     'values': ['AskedValues', 'ask_values', 'draw_records'],
+    'verbalized': ['VerbalizedPrompts', 'draw_weights', 'read_probability', 'verbalized_messages'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -4,6 +4,7 @@ from .choices import Attributes as Attributes
 from .choices import FewShot as FewShot
 from .choices import Prompting as Prompting
 from .choices import Targeted as Targeted
+from .choices import Verbalized as Verbalized
 from .leaks import Finding as Finding
 from .leaks import Inspection as Inspection
 from .leaks import inspect as inspect
@@ -29,3 +30,7 @@ from .targeted import TargetedPrompts as TargetedPrompts
 from .values import AskedValues as AskedValues
 from .values import ask_values as ask_values
 from .values import draw_records as draw_records
+from .verbalized import VerbalizedPrompts as VerbalizedPrompts
+from .verbalized import draw_weights as draw_weights
+from .verbalized import read_probability as read_probability
+from .verbalized import verbalized_messages as verbalized_messages

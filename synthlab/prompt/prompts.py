@@ -195,9 +195,18 @@ class Prompts:
         Returns
         -------
         list of tuple of str and str
-            Texts, each with the reason why it is rejected; empty if it is not.
+            Texts, each with the reason why it is rejected; empty if it is not. A third item may hold columns of
+            its row.
         """
         raise NotImplementedError
+
+    def room(self, max_new_tokens: int) -> int:
+        """Count the tokens that an answer may have, where a text may have so many."""
+        return max_new_tokens*self.texts
+
+    def pick(self, found: Sequence[Any], seed: int | None) -> Sequence[Any]:
+        """Choose which of the texts of an answer, judged already, become rows; as a rule all."""
+        return found
 
 # %% ../../nbs/prompt/04_prompts.ipynb #44d2ba9a
 @dataclass(frozen=True, eq=False)

@@ -218,11 +218,11 @@ def choose_writer(config: WriterConfig, max_rows: int = 64,
     """Choose who makes the rows, and refuse what the teacher cannot do."""
     s = config
     if own := next((make for kind, make in WRITERS.items() if isinstance(s.prompts, kind)), None): return own(s)
-    if s.prompts.texts > 1 and s.decoder.mixes:
-        raise ValueError(f"{s.decoder.name} holds single texts apart, and each call asks for {s.prompts.texts}: ask "
-                         f"for one text a call, or take FewGen (--decode independent)")
+    if s.prompts.schema and s.decoder.mixes:
+        raise ValueError(f"{s.decoder.name} holds single texts apart, and each call asks for several, as JSON: ask "
+                         f"for one plain text a call, or take FewGen (--decode independent)")
     check_teacher(s.decoder, s.teacher)
-    if not hasattr(s.teacher, 'next_logits') or s.prompts.texts > 1: return TextWriter(s)
+    if not hasattr(s.teacher, 'next_logits') or s.prompts.schema: return TextWriter(s)
     check_length(longest_prompt(s.task, s.teacher, s.prompts, s.cut), s.sampling.max_new_tokens, s.teacher.max_length)
     labels = s.task.label_names
     most = s.labels_per_group or labels_that_fit(s.decoder, labels, max_rows, s.prompts.same)

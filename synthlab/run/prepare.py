@@ -97,7 +97,8 @@ def check_fields(stages: Stages, task: Task) -> None:
 
 def check_grammar(stages: Stages, *teachers: Any) -> None:
     """Refuse questions that are answered in JSON, of a model in this process that has no grammar to keep it to that."""
-    reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows'}.get(stages.prompt.choice,
+    reason = {'attributes': 'to the form of attributes', 'targeted': 'to the form of rows',
+              'verbalized': 'to texts with probabilities'}.get(stages.prompt.choice,
         '') if getattr(stages.prompt, 'extracts', True) else ''
     # Evidence reads likelihoods, which need no form.
     answers = stages.correct.asks and not stages.correct.judges

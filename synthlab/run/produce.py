@@ -41,7 +41,7 @@ from ..correct import questions as correction
 from ..correct.evidence import log_odds, places
 from ..decode import choices as corrsynth
 from ..prompt import (
-    attributes as attribute_prompts, records as attributes, values as attrprompt, targeted as instances,
+    attributes as attribute_prompts, records as attributes, values as attrprompt, targeted as instances, verbalized,
     prompts as prompting, seeds)
 from . import corrected_writer, generate as generation, rows, screening, targeted_writer, writers
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
@@ -514,7 +514,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
 
 # %% ../../nbs/run/09_produce.ipynb #3b1636a3
 _DERIVING = (util, answers, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
-             attribute_prompts, specs, entailment, passages, wordtasks, seeds, instances, correction, screening,
+             attribute_prompts, verbalized, specs, entailment, passages, wordtasks, seeds, instances, correction, screening,
              writers,
              targeted_writer, corrected_writer)
 

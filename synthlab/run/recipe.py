@@ -32,7 +32,7 @@ from ..decode.sampling import Sampling
 from .screening import read_copies
 from ..align.choices import MMDAlignment
 from ..choice import CHOICES, choice_name, meanings, who_has
-from ..prompt.choices import Attributes, FewShot, Simple, Targeted
+from ..prompt.choices import Attributes, FewShot, Simple, Targeted, Verbalized
 from ..select.choices import NoSelection, RandomSelection, UncertaintySelection
 from .stages import Stages
 from ..inputs import check_number, read_toml
@@ -170,6 +170,21 @@ class Recipe(Stages):
         The baseline of arXiv 2306.15895.
         """
         return cls(NoSelection(), Simple(), name='simprompt').having(**options)
+
+    @classmethod
+    def verbalized(cls, **options: Any) -> 'Recipe':
+        """Several texts in one call, each with its probability, as a sample of all that could be written.
+
+        Parameters
+        ----------
+        **options
+            See `having`; `below=.1` asks for texts from the tails, `take="one"` keeps one text of each call.
+
+        References
+        ----------
+        arXiv 2510.01171.
+        """
+        return cls(NoSelection(), Verbalized(), name='verbalized').having(**options)
 
     @classmethod
     def attrprompt(cls, **options: Any) -> 'Recipe':
@@ -337,7 +352,7 @@ class Recipe(Stages):
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'masked', 'cfg',
-    'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')}
+    'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen', 'combined')}
 
 
 def leave_one_out(recipe: Recipe) -> dict[str, Recipe]:

@@ -57,11 +57,12 @@ def rejection(text: str, shown: Sequence[str] = ()) -> str:
 
 # %% ../../nbs/run/01_rows.ipynb #f2374ede
 class Judged(NamedTuple):
-    """A text as a row has it, why it cannot be one (empty if it can), and what was taken away."""
+    """A text as a row has it, why it cannot be one (empty if it can), what was taken away, and columns of its row."""
 
     text: str
     reason: str = ''
     cleaned: tuple[str, ...] = ()
+    told: Mapping[str, Any] = {}
 
 
 CUT = 'cut off by the token limit'
@@ -118,7 +119,7 @@ def make_rows(plan: DecodePlan, row_prompts: Sequence[RowPrompt], completions: S
     """Turn the completions of a group into rows with their provenance."""
     def row(member, row_prompt, completion):
         cut_at = completion.steps if completion.finish_reason == 'length' else 0
-        text, reason, cleaned = judge_text(completion.text, task, row_prompt.shown, cut_at)
+        text, reason, cleaned, _ = judge_text(completion.text, task, row_prompt.shown, cut_at)
         told = {'tokens': len(completion.token_ids)} | {key: round(getattr(completion, key), 3) for key in ('steps',
             'mask_share', 'kl', 'live_contrast')}
         return make_row(common, plan.name, member, row_prompt, plan.prompts[member], text,

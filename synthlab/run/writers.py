@@ -224,8 +224,8 @@ class Writer:
 
     def drafts(self) -> Iterator[tuple[str, Any, Request]]:
         """Stage, teacher and draft of the longest requests, to be measured before any is asked."""
-        s, size = self.config, self.config.prompts.texts
-        sampling = replace(s.sampling, max_new_tokens=s.sampling.max_new_tokens*size)
+        s = self.config
+        sampling = replace(s.sampling, max_new_tokens=s.prompts.room(s.sampling.max_new_tokens))
         for label in s.task.label_names:
             messages = s.prompts.longest(s.task, label, len, s.cut).messages
             yield 'rows', s.teacher, Request(messages, sampling, s.prompts.schema, cue=s.task.cue)
@@ -369,8 +369,8 @@ def lost_reason(reply: Reply) -> str:
     return CUT if reply.outcome == 'truncated' else f'{reply.outcome}: {OUTCOMES[reply.outcome]}'
 
 # %% ../../nbs/run/02_writers.ipynb #3997a286
-def _whole_texts(reply: Reply, prompts: Prompts, task: Task, label: str) -> list[tuple[str, str]]:
-    "The texts of an answer in JSON, each with the reason of its rejection; those before the end of one that broke off."
+def _whole_texts(reply: Reply, prompts: Prompts, task: Task, label: str) -> list[tuple]:
+    "The texts of an answer in JSON, as `Prompts.read` returns them; those before the end of one that broke off."
     is_cut = reply.outcome == 'truncated'
     value = read(reply.text, prompts.schema)[0] if is_cut else reply.value
     return prompts.read(value, task, label) if value is not None else []
@@ -381,8 +381,9 @@ def texts_of(reply: Reply, prompts: Prompts, task: Task, row_prompt: RowPrompt) 
     if not prompts.schema and reply.outcome in ('ok', 'empty', 'truncated'):
         limit = reply.request.sampling.max_new_tokens if reply.outcome == 'truncated' else 0
         return [judge_text(reply.text, task, row_prompt.shown, limit)]
-    found = [Judged(text, reason) if reason else judge_text(text, task, row_prompt.shown)
-             for text, reason in (_whole_texts(reply, prompts, task, row_prompt.label) if prompts.schema else [])]
+    found = [(Judged(text, reason) if reason else judge_text(text, task, row_prompt.shown))._replace(told=dict(*told))
+             for text, reason, *told in (_whole_texts(reply, prompts, task, row_prompt.label) if prompts.schema else [])]
+    found = prompts.pick(found, reply.request.seed)
     # The first of the texts that are not there holds the answer, to be looked at.
     lost = [Judged(text, lost_reason(reply)) for text in ('' if found else reply.text, *['']*prompts.texts)]
     return [one._replace(cleaned=tuple(dict.fromkeys(reply.cleaned + one.cleaned)))
@@ -432,7 +433,7 @@ class TextWriter(Writer):
     def item(self, number: int) -> Request:
         """Put the question of a call, the same whenever it is put."""
         s, row_place = self.config, self.row_places[number]
-        sampling = replace(s.sampling, max_new_tokens=s.sampling.max_new_tokens * self.size)
+        sampling = replace(s.sampling, max_new_tokens=s.prompts.room(s.sampling.max_new_tokens))
         return Request(s.row_prompt(row_place).messages, sampling, s.prompts.schema, number,
                        derive_seed(s.seed, 'group', number, 'tokens') % 2**31, s.task.cue if s.prompts.schema is None
                        else '', number)
@@ -492,7 +493,7 @@ class TextWriter(Writer):
             told = dict.fromkeys(('steps', 'mask_share', 'kl',
                                   'live_contrast')) | {'tokens': share_of(answer.completion_tokens, member, self.size),
                                                        'finish_reason': answer.finish_reason,
-                                                       'cleaned': ', '.join(found.cleaned) or None}
+                                                       'cleaned': ', '.join(found.cleaned) or None, **found.told}
             return make_row(s.common, request.name, member, row_prompt, prompt, found.text, told, found.reason, error)
         return [row(member, found) for member, found in enumerate(texts_of(reply, s.prompts, s.task, row_prompt))]
 

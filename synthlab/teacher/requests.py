@@ -223,7 +223,7 @@ class Reply:
 _NOT_SENT = {'title', 'default', 'examples', 'discriminator', 'deprecated', 'readOnly', 'writeOnly'}
 _NOT_PORTABLE = {
     'minLength', 'maxLength', 'pattern', 'uniqueItems', 'minProperties', 'maxProperties', 'patternProperties',
-    'propertyNames', 'contains', 'minContains', 'maxContains'}
+    'propertyNames', 'contains', 'minContains', 'maxContains', 'multipleOf'}
 _VERBATIM = {'enum', 'const', 'required'}
 
 

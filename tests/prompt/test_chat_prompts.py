@@ -49,7 +49,7 @@ def steps(task, n=3, known=('a pier',)):
 
 # ---- every request of a run has the form of its teacher
 
-RECIPES = ['fewgen', 'simprompt', 'synalign', 'attrprompt', 'targen']
+RECIPES = ['fewgen', 'simprompt', 'synalign', 'attrprompt', 'verbalized', 'targen']
 
 
 @pytest.mark.parametrize('name', RECIPES)

@@ -21,7 +21,7 @@ from synthlab.store.runs import RunError, open_run, read_rows, read_status
 from synthlab.cli.runs import state
 from synthlab.align.choices import MMDAlignment, NoAlignment, draw_kept
 from synthlab.choice import CHOICES
-from synthlab.prompt.choices import Attributes, FewShot, Simple, Targeted
+from synthlab.prompt.choices import Attributes, FewShot, Simple, Targeted, Verbalized
 from synthlab.select.choices import (
     NoSelection, RandomSelection, SpreadSelection, UncertaintySelection, plan_demonstrations)
 from synthlab.run.stages import misfit
@@ -65,7 +65,7 @@ def made(request, out, teacher=None, **options):
 
 def every_choice():
     options = {'select': [NoSelection(), RandomSelection(), UncertaintySelection(cluster=2), SpreadSelection('kmeans++')],
-               'prompt': [FewShot(2), FewShot(0), Attributes(), Attributes(source='drawn'), Attributes(texts=5), Simple(), Targeted(), Targeted(explain=True)],
+               'prompt': [FewShot(2), FewShot(0), Attributes(), Attributes(source='drawn'), Attributes(texts=5), Simple(), Targeted(), Targeted(explain=True), Verbalized(), Verbalized(shots=1, take='one')],
                'decode': [FewGen(), CorrSynth(delta=.5)], 'correct': [NoCorrection(), Correction(), Correction(show_explanation=True)],
                'align': [NoAlignment(), MMDAlignment(keep='rows', candidates=1.5)]}
     return [dict(zip(options, chosen)) for chosen in itertools.product(*options.values())]
@@ -83,8 +83,8 @@ def test_every_combination_fits_or_says_what_would(tmp_path):
         assert Recipe.from_toml(tmp_path/'mine.toml') == load_recipe(tmp_path/'mine.toml') == recipe
         assert hash(recipe) == hash(Recipe.from_table(recipe.table))
     # shown and selected: 4 ways to ask; nothing shown: 3; several texts in a call, and 2 targeted prompts, only with FewGen; each with 2 alignments;
-    # labels stay, or are looked at again; an explanation is shown only where one is asked for
-    asked = 2*3*2 + 3*1 + 3*2*2 + 2*2*1
+    # verbalized, too, without examples and with them; labels stay, or are looked at again; an explanation is shown only where one is asked for
+    asked = 2*3*2 + 3*1 + 3*2*2 + 2*2*1 + 2*1 + 3*1
     assert fitting == 2*(2*asked + 1*2*1)
 
 

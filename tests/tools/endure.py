@@ -53,7 +53,7 @@ class CountingServer(FaultServer):
 SERVED = ['--teacher', 'owl', '--base-url', 'URL', '--concurrency', '8']
 BY_POCKET = ['--max-new-tokens', '16', '--max-rows', '16']
 FIVE = ['--correct', 'self-correction', '--shown']
-GENERATE = {'fewgen': ['ag_news', '--n', '60', *SERVED], 'simprompt': ['sst2', '--n', '60', *SERVED], 'attrprompt': ['sst2', '--n', '40', *SERVED],
+GENERATE = {'fewgen': ['ag_news', '--n', '60', *SERVED], 'simprompt': ['sst2', '--n', '60', *SERVED], 'attrprompt': ['sst2', '--n', '40', *SERVED], 'verbalized': ['ag_news', '--n', '60', *SERVED],
             'synalign': ['ag_news', '--n', '40', *SERVED], 'targen': ['sst2', '--n', '40', *SERVED],
             'corrsynth': ['sst2', '--n', '24', *BY_POCKET], 'masked': ['sst2', '--n', '24', *BY_POCKET], 'cfg': ['sst2', '--n', '16', *BY_POCKET],
             'combined': ['sst2', '--n', '16', *BY_POCKET, '--corrector', 'owl', '--corrector-url', 'URL'],

@@ -128,6 +128,7 @@ def made(schema, rng, root=None):
     match schema.get('type'):
         case 'object': return {name: made(part, rng, root) for name, part in schema.get('properties', {}).items()}
         case 'array': return [made(schema['items'], rng, root) for _ in range(schema.get('minItems', 2))]
+        case 'number' if 'maximum' in schema: return round(schema.get('minimum', 0) + rng.random()*(schema['maximum'] - schema.get('minimum', 0)), 2)
         case 'integer' | 'number': return schema.get('minimum', 0) + rng.randrange(3)
         case 'boolean': return rng.random() < .5
         case 'null': return None

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
 SETS = {6: 'dstc9_travel_faq', 77: 'bot_skill_intents', 150: 'argkp_keypoint'}
-PRESETS = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'targen', 'combined')
-SERVED = ('fewgen', 'simprompt', 'attrprompt', 'synalign', 'targen')
+PRESETS = ('fewgen', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen', 'combined')
+SERVED = ('fewgen', 'simprompt', 'attrprompt', 'verbalized', 'synalign', 'targen')
 EXAMPLES, GOLD, LONGEST, MOST = 5, 20, 200, 2000                       # texts of a label in the task and in the gold rows; characters of a text; MB
 
 
@@ -57,7 +57,7 @@ sys.path.insert(0, sys.argv[5])
 from scripted_teacher import ScriptedTeacher
 from synthlab import generate
 task, recipe, n, out = sys.argv[1:5]
-rows = generate(task, int(n), recipe, gold=None if recipe in ("simprompt", "attrprompt", "targen") else task.replace("task.toml", "train.jsonl"), out=out, teacher=ScriptedTeacher())
+rows = generate(task, int(n), recipe, gold=None if recipe in ("simprompt", "attrprompt", "verbalized", "targen") else task.replace("task.toml", "train.jsonl"), out=out, teacher=ScriptedTeacher())
 print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024}", file=sys.stderr)
 sys.exit(len(rows) != int(n))
 '''
@@ -90,7 +90,7 @@ def look(out, n, task):
 
 def cell(task, recipe, n, out, limit, served):
     "One recipe on one task: generated, then evaluated."
-    gold = [] if recipe in ('simprompt', 'attrprompt', 'targen') else ['--gold', str(task.with_name('train.jsonl'))]
+    gold = [] if recipe in ('simprompt', 'attrprompt', 'verbalized', 'targen') else ['--gold', str(task.with_name('train.jsonl'))]
     shots = ['--shots', '1'] if recipe in ('fewgen', 'cfg', 'corrsynth', 'combined') else []
     # `pocket` cannot judge labels that it has never met: its verdicts are noted, and the rows stay.
     policy = ['--policy', 'flag'] if recipe in ('targen', 'combined') else []

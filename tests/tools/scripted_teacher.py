@@ -216,6 +216,7 @@ class ScriptedTeacher(TextTeacher):
             case 'array':
                 least = part.get('minItems', 0)
                 return distinct((lambda: self.made(part['items'], rng, asked, name)), part.get('maxItems', max(least, 3)), least)
+            case 'number' if 'maximum' in part: return round(part.get('minimum', 0) + rng.random()*(part['maximum'] - part.get('minimum', 0)), 2)
             case 'integer' | 'number': return part.get('minimum', 0) + rng.randrange(3)
             case 'boolean': return rng.random() < .5
             case 'null': return None
