@@ -7,9 +7,11 @@ __all__ = ['BLOCK', 'FIRST_BLOCK', 'LONG_CORRECTIONS', 'refuse_futile', 'Correct
 
 # %% ../../nbs/run/04_corrected_writer.ipynb #f6d609c7
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from ..correct.choices import Correcting
@@ -78,6 +80,8 @@ class CorrectedWriter:
     ----------
     corrections : seeds.StepCounts
         Counts of this session: calls, rows asked about, rows accepted, and why others were not or have no verdict.
+    asked_otherwise : str
+        Why rows are asked about in another way than was meant; empty where they are not.
     """
 
     def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy,
@@ -85,6 +89,7 @@ class CorrectedWriter:
         self.writer, self.correction, self.teacher, self.block = writer, correction, teacher, block
         self.strategy = strategy.for_chat(is_chat(teacher))
         self.corrections, self._verdicts, self._faults, self._flips = StepCounts(), Counter(), Counter(), 0
+        self.asked_otherwise = ''
 
     def __getattr__(self, name: str) -> Any:
         # While a copy is made there is no writer yet.
@@ -164,6 +169,16 @@ class CorrectedWriter:
                 f'it the label '
                 '(--blind), or keep the labels and mark the rows (--policy flag)')
 
+    def _settle(self, calls: MutableMapping, spending: Budget) -> None:
+        "Find how the corrector can be asked, and say if it is not as was meant."
+        self.correction, why = self.correction.settled(self.teacher, self.strategy, calls, spending, self.config.seed)
+        if why and why != self.asked_otherwise: warnings.warn(why)
+        self.asked_otherwise = why or self.asked_otherwise
+
+    def keep(self, folder: Path) -> dict[str, Any]:
+        """Write down what rows were made of, and return what a run must keep in mind of it."""
+        return self.writer.keep(folder) | ({'asked_otherwise': self.asked_otherwise} if self.asked_otherwise else {})
+
     def _refuse_futile(self) -> None:
         "Stop a run whose corrections so far came to nothing."
         refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
@@ -185,6 +200,7 @@ class CorrectedWriter:
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
         | None]]:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
+        self._settle(calls, spending)
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
         def size(): return _block_size(spending, before, done, calls_each, self._most(spending, done))

@@ -7,9 +7,9 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'judge_run', 'votes_of', 'balance_run', 'align_run', 'corrected_labels', 'grouping',
-           'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate', 'export_run',
-           'push_run']
+           'prepare_run', 'judge_run', 'votes_of', 'logprobs_of', 'balance_run', 'align_run', 'corrected_labels',
+           'grouping', 'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate',
+           'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -699,11 +699,12 @@ def _check_aligned(aligned: Any, rows: int, name: str) -> None:
 
 def judge_run(run: Run, asked: Resolved) -> None:
     """Find how surely the rows of a run whose texts are complete have their labels, and do what follows."""
-    rows = [(row['group'], row['member'], row['text'], row['label_target'], votes_of(row)) for row in run.rows()]
-    groups, members, texts, labels, votes = zip(*rows)
+    rows = [(row['group'], row['member'], row['text'], row['label_target'], votes_of(row), logprobs_of(row))
+            for row in run.rows()]
+    groups, members, texts, labels, votes, logprobs = zip(*rows)
     judged = asked.stages.correct.judge(texts, labels, asked.task, asked.corrector, asked.pool, asked_rows(run.recipe),
                                         run.recipe['seed'], run.calls, votes,
-                                        shortener(asked.task, asked.corrector))
+                                        shortener(asked.task, asked.corrector), logprobs)
     names, found = asked.task.label_names, zip(judged.probs.round(6), judged.codes, judged.weights)
     columns = [{'label': names[code], 'label_probs': dict(zip(names, map(float, probs))), 'label_weight': float(weight),
                 'weight': float(weight)} for probs, code, weight in found]
@@ -716,6 +717,11 @@ def judge_run(run: Run, asked: Resolved) -> None:
 def votes_of(row: Mapping[str, Any]) -> dict[str, int] | None:
     """Votes of a corrector on a row, by label; None where there are none."""
     return {vote['answer']: vote['votes'] for vote in row['sc_votes']} if row.get('sc_votes') else None
+
+
+def logprobs_of(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """Log-probabilities of the labels of a row by a corrector, nats; None where there are none."""
+    return {told['answer']: told['logprob'] for told in row['sc_logprobs']} if row.get('sc_logprobs') else None
 
 
 def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray | None:
