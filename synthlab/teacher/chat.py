@@ -33,7 +33,8 @@ from pydantic import BaseModel
 
 from ..inputs import check_number
 from .asking import TeacherError, TextTeacher, tell_wait
-from .requests import Answer, Request, instruct, json_schema, most_characters, token_logprobs
+from .requests import (
+    LONGEST_TOKEN, Answer, Request, instruct, json_schema, most_characters, token_logprobs)
 from .throttle import Outage, Throttle, own_pause, retry_after
 from ..util import token_count
 
@@ -759,7 +760,8 @@ class ChatTeacher(TextTeacher):
         texts = {name: clean(getattr(end, name)) for name in ('text', 'finish_reason', 'refusal', 'model', 'error')}
         # One character too many tells that the answer was longer than its tokens allow; megabytes of it are not kept.
         texts['text'] = texts['text'][:most_characters(request.sampling) + 1]
-        return replace(end, attempts=call.sent, **texts)
+        shown = tuple((clean(token[:LONGEST_TOKEN]), logprob) for token, logprob in end.logprobs[:request.top_logprobs])
+        return replace(end, attempts=call.sent, logprobs=shown, **texts)
 
     # -- many
 

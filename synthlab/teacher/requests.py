@@ -128,7 +128,7 @@ def token_logprobs(pairs: Any) -> tuple[tuple[str, float], ...]:
                 and isinstance(pair[1], int | float) and math.isfinite(pair[1]))
     pairs = filter(is_one, pairs if isinstance(pairs, Sequence) else ())
     # Of a certain token some servers say a little more than 0.
-    return tuple(sorted(((token[:LONGEST_TOKEN], min(0., float(logprob))) for token, logprob in pairs),
+    return tuple(sorted(((token, min(0., float(logprob))) for token, logprob in pairs),
                         key=lambda pair: -pair[1]))
 
 
