@@ -11,7 +11,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from ..correct.choices import Correcting
@@ -80,8 +79,6 @@ class CorrectedWriter:
     ----------
     corrections : seeds.StepCounts
         Counts of this session: calls, rows asked about, rows accepted, and why others were not or have no verdict.
-    asked_otherwise : str
-        Why rows are asked about in another way than was meant; empty where they are not.
     """
 
     def __init__(self, writer: Any, correction: Correcting, teacher: TextTeacher, strategy: Strategy,
@@ -89,7 +86,6 @@ class CorrectedWriter:
         self.writer, self.correction, self.teacher, self.block = writer, correction, teacher, block
         self.strategy = strategy.for_chat(is_chat(teacher))
         self.corrections, self._verdicts, self._faults, self._flips = StepCounts(), Counter(), Counter(), 0
-        self.asked_otherwise = ''
 
     def __getattr__(self, name: str) -> Any:
         # While a copy is made there is no writer yet.
@@ -172,12 +168,7 @@ class CorrectedWriter:
     def _settle(self, calls: MutableMapping, spending: Budget) -> None:
         "Find how the corrector can be asked, and say if it is not as was meant."
         self.correction, why = self.correction.settled(self.teacher, self.strategy, calls, spending, self.config.seed)
-        if why and why != self.asked_otherwise: warnings.warn(why)
-        self.asked_otherwise = why or self.asked_otherwise
-
-    def keep(self, folder: Path) -> dict[str, Any]:
-        """Write down what rows were made of, and return what a run must keep in mind of it."""
-        return self.writer.keep(folder) | ({'asked_otherwise': self.asked_otherwise} if self.asked_otherwise else {})
+        if why: warnings.warn(why)
 
     def _refuse_futile(self) -> None:
         "Stop a run whose corrections so far came to nothing."

@@ -778,9 +778,17 @@ def grouping(run: RunReader, asked: Resolved) -> int:
     return run.facts.get('labels_per_group', len(asked.wanted) if len(run.groups) else 0)
 
 
+def _asked_otherwise(run: RunReader, asked: Resolved) -> str:
+    "Why the corrector was asked in another way than was meant, by the calls of a run; nothing is asked."
+    asking = asked.stages.correct.asking(asked.corrector)
+    return asking.settled(asked.corrector, find_strategy(asked.task), run.calls, _nothing(), run.recipe['seed'])[1]
+
+
 def note_findings(run: Run, asked: Resolved) -> None:
     """Keep in a run what its rows have shown: what self-correction changed, and what a user must know."""
-    if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
+    if asked.wrap:
+        run.note(corrected=corrected_labels(run, asked.task))
+        if why := _asked_otherwise(run, asked): run.note(asked_otherwise=why)
     run.note(notices=run_notices(run))
 
 # %% ../../nbs/run/09_produce.ipynb #03e8c65b

@@ -63,10 +63,10 @@ class Request:
         Random seed, for teachers that take one.
     cue : str
         Word before the answer of a base model, which knows no chat.
-    top_logprobs : int
-        How many tokens to show with their log-probabilities at each place of the answer, for servers that show them.
     name : object
         Anything; handed back with the reply, and no part of the question.
+    top_logprobs : int
+        How many tokens to show with their log-probabilities at each place of the answer, for servers that show them.
 
     Raises
     ------
@@ -85,8 +85,8 @@ class Request:
     sample: int = 0
     seed: int | None = None
     cue: str = 'Answer:'
-    top_logprobs: int = 0
     name: Any = field(default=None, compare=False)
+    top_logprobs: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, 'messages', tuple(self.messages))

@@ -1,18 +1,18 @@
 "Label evidence from a server that shows log-probabilities: one call for each row; votes where it shows none; nothing asked twice."
 import json
+import random
 import re
 import time
 import warnings
-from collections import Counter
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from fault_server import FaultServer
+from fault_server import FaultServer, digest
 from local_server import LocalServer
 from scipy.special import log_softmax
 from synthlab.correct.choices import Evidence
-from synthlab.correct.evidence import centred, label_marks, mark_request, mark_scores, read_marks
-from synthlab.correct.evidence import vote_scores
+from synthlab.correct.evidence import centred, label_marks, mark_request, mark_scores, read_marks, vote_scores
 from synthlab.decode.sampling import Sampling
 from synthlab.run.produce import estimate, make_config, make_teacher, open_run, produce, remember_server
 from synthlab.run.recipe import Recipe
@@ -21,9 +21,7 @@ from synthlab.tasks.task import Task, load_task
 from synthlab.teacher.budget import Budget
 from synthlab.teacher.causal import CausalTeacher
 from synthlab.teacher.chat import ChatTeacher
-from synthlab.teacher.requests import Answer, Request, read_reply, request_key
-import random
-
+from synthlab.teacher.requests import Answer, Request, call_key, read_reply, request_key
 from test_kills import killed, session, stored
 
 SHORT, SST2 = Sampling(16, .95, .9), load_task('sst2')
@@ -55,9 +53,9 @@ def is_mark(body): return 'response_format' not in body and 'JSON object' not in
 
 def vote(body):
     "A verdict by the length of what is asked about."
-    if is_mark(body): return '1'
+    if is_mark(body): return f'1 {digest(body)}'                                                              # so that a stored answer tells its question
     text = json.loads(next(line for line in body['messages'][-1]['content'].splitlines() if line.startswith('{"')))['text']
-    return json.dumps({'explanation': 'so it is', 'label': NAMES[len(text) % 2]})
+    return json.dumps({'explanation': digest(body), 'label': NAMES[len(text) % 2]})
 
 
 def request_to(server, pocket, n=8, policy='weigh', votes=3, task=SST2, **options):
@@ -101,10 +99,10 @@ def test_marks_are_told_apart_and_scores_are_normalised(K):
 
 
 def test_the_question_is_another_call_and_other_calls_keep_their_keys():
-    plain = Request([{'role': 'user', 'content': 'Name a bird.'}])
-    assert request_key(plain, {'name': 'owl'}) == '9b60b9e34bd7e09d2bdb7b6c0d9a8b5b' or True
+    plain, teacher = Request([{'role': 'user', 'content': 'Name a bird.'}]), {'name': 'owl'}
+    before = call_key('text', teacher=teacher, messages=[{'role': 'user', 'content': 'Name a bird.'}], schema=None, sampling=asdict(Sampling()), sample=0, seed=None, cue='Answer:')
+    assert request_key(plain, teacher) == before != request_key(replace(plain, top_logprobs=20), teacher)
     assert 'logprobs' not in Answer('x').to_dict()
-    assert request_key(mark_request(SST2, 'x'), {}) != request_key(mark_request(SST2, 'y'), {})
 
 
 @pytest.mark.parametrize('answer, said', [(Answer('1'), 'ok: no log-prob'), (Answer('no', logprobs=(('Sure', -.1),)), 'ok: no log-prob'), (Answer(error='gone'), 'failed: gone'),
@@ -130,7 +128,6 @@ def test_each_row_takes_one_call_and_its_probability_follows(pocket, tmp_path):
     assert len({row['label_probs']['positive'].__round__(3) for row in rows}) > 2                             # finer than votes
 
 
-def refusing(body): return None
 SILENT = {'refuses in the words of the protocol': dict(refuses=['logprobs']), 'leaves the field out': {}, 'has other tokens': dict(logprobs=lambda body: {'Sure': -.1, 'The': -2.5}),
           'refuses without a reason': dict(script=lambda question, n: '400' if 'of the right label and nothing else' in question else 'ok')}
 
@@ -163,7 +160,7 @@ def test_a_row_that_fails_leaves_its_labels_alike(pocket, tmp_path):
 
 
 def test_more_labels_than_a_server_shows_are_voted_on(pocket, tmp_path):
-    many = Task(name='rooms', labels=[f'room {k}' for k in range(21)])
+    many = Task(name='rooms', labels=[{'name': f'room {k}', 'demonstrations': [f'A bed stands in room {k}.']} for k in range(21)])
     def first(body): return json.dumps({'explanation': 'so', 'label': 'room 3'})
     with FaultServer(answer=first, logprobs=lambda body: pytest.fail('asked for log-probabilities')) as server:
         rows, facts, _ = made(server, pocket, tmp_path/'run', n=21, votes=2, task=many)
@@ -173,14 +170,19 @@ def test_more_labels_than_a_server_shows_are_voted_on(pocket, tmp_path):
 
 def test_a_budget_holds_and_the_same_command_goes_on_without_asking_twice(pocket, tmp_path):
     with FaultServer(answer=vote, logprobs=shown) as server:
-        rows, _, _ = made(server, pocket, tmp_path/'whole', n=12)
-        server.received.clear()
-        request, judge = request_to(server, pocket, n=12)
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            produce(request, tmp_path/'run', pocket, corrector=judge, limits={'max_calls': 10}) if False else None
-        counted = estimate(request, pocket, corrector=judge)
-    assert counted.calls >= 12
+        whole, facts, _ = made(server, pocket, tmp_path/'whole', n=12)
+        calls, sent = server.stats()['received'], []
+        server.answered.clear()
+        for most in (12, None):
+            request, judge = request_to(server, pocket, n=12, machine={'limits': {'max_calls': most}} if most else None)
+            told = estimate(request, pocket, corrector=judge, out=tmp_path/'run' if not most else None)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                done = produce(request, tmp_path/'run', pocket, corrector=judge)
+            sent.append((done.usage.calls, server.answered.total(), told.calls))
+        rows = list(read_rows(tmp_path/'run'))
+    assert sent[0][0] <= 12 and 1 < sent[0][1] < sent[1][1] == calls and max(server.answered.values()) == 1
+    assert sent[0][2] >= 12 and sent[1][2] >= calls - sent[0][1] and rows == whole
 
 
 @pytest.mark.parametrize('silent', [False, True], ids=['shown', 'left out'])
@@ -195,10 +197,11 @@ def test_a_run_survives_kills_and_asks_nothing_twice(pocket, tmp_path, silent):
             tries, out, alive = tries + 1, tmp_path/f'run{tries}', True
             server.answered.clear()
             while alive:
-                begun, done = len(server.bodies), {json.dumps(entry.get('logprobs')) for entry in stored(out).values() if entry.get('logprobs')}
+                begun, done = len(server.bodies), {entry.get('text') for entry in stored(out).values()}
                 alive = killed(request, out, tmp_path/'log', rng, 12, judged)
                 kills += alive
-                time.sleep(.1)
+                time.sleep(.1)                                        # what was on its way to the server arrives
+                assert not done & {vote(body) for body in list(server.bodies)[begun:]}, 'a stored call was made again'
             assert set(server.answered) == set(calm)
             with open_run(out) as one, open_run(tmp_path/'whole') as other:
                 assert list(one.rows(None)) == list(other.rows(None)) and one.facts['evidence'] == other.facts['evidence'] and one.facts['notices'] == other.facts['notices']
