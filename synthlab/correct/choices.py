@@ -235,7 +235,7 @@ class _Marks(Correcting):
 
     asks = True
     policy = 'flag'
-    voting: Correction = Correction(False, policy='flag')
+    voting: Correction
 
     def requests(self, row, strategy, seed=0, longest=None):
         from synthlab.correct import evidence

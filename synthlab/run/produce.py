@@ -768,8 +768,10 @@ def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     # A fault of form quotes what the model wrote; a failed call does not.
     why = Counter((reason if reason.startswith('failed') else kind_of(reason))[:200] for reason in bare)
     shortened = Counter(how for row in rows if (how := row.get('sc_shortened')))
+    told = sum(bool(row.get('sc_logprobs')) for row in rows)
     return transition_matrix(rows, task.label_names).to_dict() | {
-        'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)}
+        'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)
+        } | ({'logprobs': told} if told else {})
 
 
 def grouping(run: RunReader, asked: Resolved) -> int:
