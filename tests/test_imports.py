@@ -114,11 +114,11 @@ def test_no_circle_of_imports():
     assert not found, ' imports '.join(found)
 
 
-def numbered(): return [path for path in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb') if path.parent.name != 'guide']
+def numbered(): return [path for path in (ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb') if path.parent.name not in ('guide', 'tutorials')]
 
 
 def notebook_numbers():
-    "The number of the notebook that exports each module; pages of the guide export none."
+    "The number of the notebook that exports each module; pages of the guide and lessons export none."
     numbers = {}
     for path in numbered():
         folder = path.relative_to(ROOT/'nbs').parent.as_posix().replace('/', '.').strip('.')

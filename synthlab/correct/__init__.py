@@ -4,7 +4,8 @@ import lazy_loader
 
 _HOMES = {
     'choices': ['Correcting', 'Correction', 'Evidence'],
-    'evidence': ['Evidenced', 'centred', 'decide', 'fit_scales', 'label_evidence', 'label_weights', 'scored'],
+    'evidence': ['Evidenced', 'centred', 'decide', 'fit_scales', 'label_evidence', 'label_marks', 'label_weights',
+        'mark_scores', 'scored'],
     'questions': ['Verdict', 'correction_messages', 'fitting_requests'],
     'self_correction': ['SelfCorrection'],
     'transitions': ['RepairRates', 'TransitionMatrix', 'futility', 'repair_rates', 'transition_matrix'],

@@ -7,7 +7,9 @@ from .evidence import centred as centred
 from .evidence import decide as decide
 from .evidence import fit_scales as fit_scales
 from .evidence import label_evidence as label_evidence
+from .evidence import label_marks as label_marks
 from .evidence import label_weights as label_weights
+from .evidence import mark_scores as mark_scores
 from .evidence import scored as scored
 from .questions import Verdict as Verdict
 from .questions import correction_messages as correction_messages

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from synthlab.correct.questions import Verdict
     from synthlab.tasks.strategy import Strategy
     from synthlab.tasks.task import Task
+    from synthlab.teacher.asking import TextTeacher
+    from synthlab.teacher.budget import Budget
     from synthlab.teacher.requests import Reply, Request
 
 # %% ../../nbs/correct/03_choices.ipynb #f23ed62a
@@ -78,6 +80,30 @@ class Correcting(Choice):
         """
         return []
 
+    def settled(self, teacher: 'TextTeacher', strategy: 'Strategy', calls: MutableMapping | None = None,
+                budget: 'Budget | None' = None, seed: int = 0) -> 'tuple[Correcting, str]':
+        """Find, before any row is asked about, how a teacher can be asked.
+
+        Parameters
+        ----------
+        teacher : TextTeacher
+            Who is asked.
+        strategy : Strategy
+            What may be answered.
+        calls : MutableMapping or None
+            Store of calls.
+        budget : Budget or None
+            Limits; None for none.
+        seed : int
+            Seed of the run.
+
+        Returns
+        -------
+        tuple of Correcting and str
+            What asks about rows, and what a user must know of it; empty where there is nothing.
+        """
+        return self, ''
+
     def verdict(self, row: Mapping[str, Any], replies: Sequence['Reply'], strategy: 'Strategy') -> 'Verdict | None':
         """Read the replies about a row.
 
@@ -104,7 +130,8 @@ class Correcting(Choice):
     def judge(self, texts: Sequence[str], labels: Sequence[str], task: 'Task', teacher: Any,
               pool: Mapping[str, Sequence[Mapping]], wanted: Mapping[str, int], seed: int = 0,
               calls: MutableMapping | None = None, votes: Sequence[Mapping[str, int] | None] = (),
-              cut: 'Callable[[str], str]' = str) -> 'Evidenced':
+              cut: 'Callable[[str], str]' = str,
+              logprobs: Sequence[Mapping[str, float] | None] = ()) -> 'Evidenced':
         """Look at all rows of a run together.
 
         Parameters
@@ -127,6 +154,8 @@ class Correcting(Choice):
             Votes on each row, where `asking` has asked for some.
         cut : callable
             Shortens a demonstration to the length of a row.
+        logprobs : sequence of mapping or None
+            Log-probabilities of labels for each row, in nats, where the teacher shows them.
 
         Returns
         -------
@@ -134,7 +163,7 @@ class Correcting(Choice):
             Probabilities of labels, and what follows from them for each row.
         """
         raise NotImplementedError(f'{type(self).__name__} has no method judge(texts, labels, task, teacher, pool, '
-                                  f'wanted, seed, calls, votes, cut)')
+                                  f'wanted, seed, calls, votes, cut, logprobs)')
 
 # %% ../../nbs/correct/03_choices.ipynb #2a36b51d
 @register('correct')
@@ -200,6 +229,37 @@ class Correction(Correcting):
         return verdict_on(row, replies, strategy)
 
 # %% ../../nbs/correct/03_choices.ipynb #077bad09
+@dataclass(frozen=True)
+class _Marks(Correcting):
+    "Ask a server that shows log-probabilities once for each row; `voting` is what is asked where it does not."
+
+    asks = True
+    policy = 'flag'
+    voting: Correction
+
+    def requests(self, row, strategy, seed=0, longest=None):
+        from synthlab.correct import evidence
+        from synthlab.tasks.strategy import row_fields
+        if len(strategy.task.labels) > evidence.TOP_LOGPROBS: return self.voting.requests(row, strategy, seed, longest)
+        return [evidence.mark_request(strategy.task, strategy.text(row_fields(row, strategy.task)), seed)]
+
+    def settled(self, teacher, strategy, calls=None, budget=None, seed=0):
+        from synthlab.correct import evidence
+        task = strategy.task
+        if len(task.labels) > evidence.TOP_LOGPROBS: return self.voting, ''
+        [reply] = teacher.complete([evidence.mark_request(task, task.label_names[0], seed)], calls, budget,
+                                   progress=False)
+        said = evidence.read_marks(reply, task.label_names)
+        if said.logprobs or reply.outcome == 'unasked': return self, ''
+        return self.voting, (f'the server shows no log-probabilities of labels ({said.explanation}), so that each row '
+                             f'is voted on in {self.voting.votes} calls')
+
+    def verdict(self, row, replies, strategy):
+        from synthlab.correct import evidence
+        if replies[0].outcome == 'unasked': return None
+        return evidence.read_marks(replies[0], strategy.task.label_names)
+
+
 @register('correct')
 @dataclass(frozen=True)
 class Evidence(Correcting):
@@ -209,12 +269,12 @@ class Evidence(Correcting):
     ----------
     source : str
         What is scored: "name" (the label's name after the text), "channel" (the text after the instruction for each
-        label) or "both". A teacher that answers in text votes instead.
+        label) or "both". A teacher that answers in text votes instead, or shows log-probabilities.
     policy : str
         What follows: "weigh" (rows count by their reliability), "soft" (students learn every label by its probability),
         "relabel" (rows get their likeliest label) or "drop" (the surest of more texts are kept, see candidates).
     votes : int
-        Answers asked for each row of a teacher that answers in text.
+        Answers asked for each row of a teacher that answers in text; one of a server that shows log-probabilities.
     candidates : float
         Texts written for each row that is kept: above 1, such as 1.5, for "drop"; else 1.
 
@@ -240,13 +300,17 @@ class Evidence(Correcting):
                              f'{self.candidates}')
 
     def asking(self, teacher):
-        return None if hasattr(teacher, 'next_logits') else Correction(False, votes=self.votes, policy='flag')
+        if hasattr(teacher, 'next_logits'): return None
+        voting = Correction(False, votes=self.votes, policy='flag')
+        return _Marks(voting) if getattr(teacher, 'shows_logprobs', False) else voting
 
-    def judge(self, texts, labels, task, teacher, pool, wanted, seed=0, calls=None, votes=(), cut=str):
+    def judge(self, texts, labels, task, teacher, pool, wanted, seed=0, calls=None, votes=(), cut=str, logprobs=()):
         from synthlab.correct import evidence
         names = list(task.label_names)
         codes = evidence.places(labels, names)
-        if self.asking(teacher): tables, known = [evidence.vote_scores(votes, names)], None
+        if self.asking(teacher): 
+            logprobs = logprobs or [None]*len(texts)
+            tables, known = [evidence.told_scores(logprobs, votes, names)], None
         else:
             tables = evidence.scored(teacher, task, texts, self.source, calls)
             shown, right = evidence.some_of_each(pool, names, seed=seed)

@@ -247,11 +247,14 @@ class Verdict(NamedTuple):
         Its reason, or why there is no verdict.
     votes : dict of str to int, or None
         Votes by answer.
+    logprobs : dict of str to float, or None
+        Log-probabilities by answer, in nats, of a corrector that shows them.
     """
 
     answer: str | None
     explanation: str = ''
     votes: dict[str, int] | None = None
+    logprobs: dict[str, float] | None = None
 
 
 def read_verdict(replies: Sequence[Reply], given: str) -> Verdict:
@@ -267,7 +270,8 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
     Any]:
     """Return a new row with its verdict, after the policy: "relabel", "drop" or "flag".
 
-    It has `label_target`, `label_corrected`, `flipped`, `sc_explanation`, `sc_votes`, `status` and `reason`.
+    It has `label_target`, `label_corrected`, `flipped`, `sc_explanation`, `sc_votes`, `status` and `reason`, and `sc_logprobs`
+    if the verdict has log-probabilities.
     """
     fields = row_fields(row, strategy.task)
     flipped = None if verdict.answer is None else verdict.answer != strategy.given(fields, row['label'])
@@ -281,6 +285,8 @@ def apply_policy(row: Mapping[str, Any], verdict: Verdict, strategy: Strategy, p
            else label,
            'flipped': flipped, 'sc_explanation': verdict.explanation, 'sc_votes': votes,
            'status': row.get('status') or 'accepted', 'reason': row.get('reason') or ''}
+    if verdict.logprobs:
+        row['sc_logprobs'] = [{'answer': name, 'logprob': value} for name, value in verdict.logprobs.items()]
     why = ''
     if policy == 'relabel' and fault:
         why = f'self-correction says otherwise, and the row cannot have that answer: {kind_of(fault)}'

@@ -7,6 +7,7 @@ __all__ = ['BLOCK', 'FIRST_BLOCK', 'LONG_CORRECTIONS', 'refuse_futile', 'Correct
 
 # %% ../../nbs/run/04_corrected_writer.ipynb #f6d609c7
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
@@ -164,6 +165,11 @@ class CorrectedWriter:
                 f'it the label '
                 '(--blind), or keep the labels and mark the rows (--policy flag)')
 
+    def _settle(self, calls: MutableMapping, spending: Budget) -> None:
+        "Find how the corrector can be asked, and say if it is not as was meant."
+        self.correction, why = self.correction.settled(self.teacher, self.strategy, calls, spending, self.config.seed)
+        if why: warnings.warn(why)
+
     def _refuse_futile(self) -> None:
         "Stop a run whose corrections so far came to nothing."
         refuse_futile(Share(self._flips, self._verdicts.total()), self._faults, self.correction.policy)
@@ -185,6 +191,7 @@ class CorrectedWriter:
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
         | None]]:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
+        self._settle(calls, spending)
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
         def size(): return _block_size(spending, before, done, calls_each, self._most(spending, done))

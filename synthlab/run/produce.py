@@ -7,9 +7,9 @@ __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_po
            'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
            'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
            'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'judge_run', 'votes_of', 'balance_run', 'align_run', 'corrected_labels', 'grouping',
-           'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate', 'export_run',
-           'push_run']
+           'prepare_run', 'judge_run', 'votes_of', 'logprobs_of', 'balance_run', 'align_run', 'corrected_labels',
+           'grouping', 'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate',
+           'export_run', 'push_run']
 
 # %% ../../nbs/run/09_produce.ipynb #030d2942
 import ast
@@ -699,11 +699,12 @@ def _check_aligned(aligned: Any, rows: int, name: str) -> None:
 
 def judge_run(run: Run, asked: Resolved) -> None:
     """Find how surely the rows of a run whose texts are complete have their labels, and do what follows."""
-    rows = [(row['group'], row['member'], row['text'], row['label_target'], votes_of(row)) for row in run.rows()]
-    groups, members, texts, labels, votes = zip(*rows)
+    rows = [(row['group'], row['member'], row['text'], row['label_target'], votes_of(row), logprobs_of(row))
+            for row in run.rows()]
+    groups, members, texts, labels, votes, logprobs = zip(*rows)
     judged = asked.stages.correct.judge(texts, labels, asked.task, asked.corrector, asked.pool, asked_rows(run.recipe),
                                         run.recipe['seed'], run.calls, votes,
-                                        shortener(asked.task, asked.corrector))
+                                        shortener(asked.task, asked.corrector), logprobs)
     names, found = asked.task.label_names, zip(judged.probs.round(6), judged.codes, judged.weights)
     columns = [{'label': names[code], 'label_probs': dict(zip(names, map(float, probs))), 'label_weight': float(weight),
                 'weight': float(weight)} for probs, code, weight in found]
@@ -716,6 +717,11 @@ def judge_run(run: Run, asked: Resolved) -> None:
 def votes_of(row: Mapping[str, Any]) -> dict[str, int] | None:
     """Votes of a corrector on a row, by label; None where there are none."""
     return {vote['answer']: vote['votes'] for vote in row['sc_votes']} if row.get('sc_votes') else None
+
+
+def logprobs_of(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """Log-probabilities of the labels of a row by a corrector, nats; None where there are none."""
+    return {told['answer']: told['logprob'] for told in row['sc_logprobs']} if row.get('sc_logprobs') else None
 
 
 def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray | None:
@@ -762,8 +768,10 @@ def corrected_labels(run: RunReader, task: Task) -> dict[str, Any]:
     # A fault of form quotes what the model wrote; a failed call does not.
     why = Counter((reason if reason.startswith('failed') else kind_of(reason))[:200] for reason in bare)
     shortened = Counter(how for row in rows if (how := row.get('sc_shortened')))
+    told = sum(bool(row.get('sc_logprobs')) for row in rows)
     return transition_matrix(rows, task.label_names).to_dict() | {
-        'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)}
+        'reasons': dict(Counter(join_reasons(why)).most_common(10)), 'shortened': join_reasons(shortened)
+        } | ({'logprobs': told} if told else {})
 
 
 def grouping(run: RunReader, asked: Resolved) -> int:
@@ -772,9 +780,17 @@ def grouping(run: RunReader, asked: Resolved) -> int:
     return run.facts.get('labels_per_group', len(asked.wanted) if len(run.groups) else 0)
 
 
+def _asked_otherwise(run: RunReader, asked: Resolved) -> str:
+    "Why the corrector was asked in another way than was meant, by the calls of a run; nothing is asked."
+    asking = asked.stages.correct.asking(asked.corrector)
+    return asking.settled(asked.corrector, find_strategy(asked.task), run.calls, _nothing(), run.recipe['seed'])[1]
+
+
 def note_findings(run: Run, asked: Resolved) -> None:
     """Keep in a run what its rows have shown: what self-correction changed, and what a user must know."""
-    if asked.wrap: run.note(corrected=corrected_labels(run, asked.task))
+    if asked.wrap:
+        run.note(corrected=corrected_labels(run, asked.task))
+        if why := _asked_otherwise(run, asked): run.note(asked_otherwise=why)
     run.note(notices=run_notices(run))
 
 # %% ../../nbs/run/09_produce.ipynb #03e8c65b

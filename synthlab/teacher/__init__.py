@@ -3,7 +3,7 @@
 import lazy_loader
 
 _HOMES = {
-    'asking': ['answers', 'in_chains'],
+    'asking': ['TextTeacher', 'answers', 'in_chains'],
     'budget': ['Budget', 'Estimate', 'Prices', 'Usage'],
     'causal': ['CausalTeacher'],
     'chat': ['ChatTeacher'],

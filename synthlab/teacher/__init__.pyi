@@ -1,4 +1,5 @@
 "The public names of synthlab.teacher, for editors and type checkers."
+from .asking import TextTeacher as TextTeacher
 from .asking import answers as answers
 from .asking import in_chains as in_chains
 from .budget import Budget as Budget

@@ -456,7 +456,14 @@ class TextTeacher(ABC):
     """A teacher that answers requests in text.
 
     A new kind of teacher implements `identity`, `ask` and `token_bound`, and inherits the rest.
+
+    Attributes
+    ----------
+    shows_logprobs : bool
+        Whether its answers may come with log-probabilities (`Request.top_logprobs`).
     """
+
+    shows_logprobs = False
 
     @property
     @abstractmethod

@@ -33,7 +33,8 @@ from pydantic import BaseModel
 
 from ..inputs import check_number
 from .asking import TeacherError, TextTeacher, tell_wait
-from .requests import Answer, Request, instruct, json_schema, most_characters
+from .requests import (
+    LONGEST_TOKEN, Answer, Request, instruct, json_schema, most_characters, token_logprobs)
 from .throttle import Outage, Throttle, own_pause, retry_after
 from ..util import token_count
 
@@ -97,11 +98,13 @@ def read_key(variable: str) -> str:
 # %% ../../nbs/teacher/05_chat.ipynb #32c77b45
 @dataclass(frozen=True)
 class Dialect:
-    """What a server accepts: its name for the limit on tokens, fields to omit where their value is 1, system turns."""
+    """What a server accepts: its name for the limit on tokens, fields to omit where their value is 1, system turns, and
+    whether it shows log-probabilities."""
 
     length: str = 'max_tokens'
     omit: frozenset[str] = frozenset()
     system: bool = True
+    logprobs: bool = True
 
 
 _VALUES = {'enum', 'const', 'description', 'minItems', 'maxItems'}
@@ -138,6 +141,7 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
             'temperature': sampling.temperature, 'top_p': sampling.top_p}
     if sampling.top_k: body['top_k'] = sampling.top_k
     if request.seed is not None: body['seed'] = request.seed
+    if request.top_logprobs and dialect.logprobs: body |= {'logprobs': True, 'top_logprobs': request.top_logprobs}
     if schema and native:
         # Servers allow only these characters, and 64 of them.
         name = re.sub(r'[^\w-]', '_', schema.__name__, flags=re.ASCII)[:64]
@@ -164,6 +168,7 @@ def adapted(dialect: Dialect, body: Mapping[str, Any], message: str) -> Dialect:
     refused = re.search(r'(?i)system (role|message|prompt)|must alternate', message)
     if refused and body['messages'][0]['role'] == 'system':
         return replace(dialect, system=False)
+    if 'logprobs' in body and re.search(r'(?i)log.?prob', message): return replace(dialect, logprobs=False)
     if not re.search(r'(?i)unsupported|not support|not compatible|unrecognized|unknown|instead', message):
         return dialect
     if 'max_tokens' in body and 'max_completion_tokens' in message:
@@ -192,6 +197,15 @@ def _text(content: Any) -> str:
     return re.sub('[\ud800-\udfff]', '\ufffd', content) if isinstance(content, str) else ''
 
 
+def _first_logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    "The likeliest tokens at the first place of a text that is no blank; empty where the server does not show them."
+    try:
+        first = next(place for place in choice['logprobs']['content'] if place['token'].strip())
+        pairs = [(_text(part['token']), part['logprob']) for part in first['top_logprobs']]
+    except (KeyError, TypeError, AttributeError, StopIteration): return ()
+    return token_logprobs(pairs)
+
+
 def read_completion(data: bytes) -> Answer:
     """Read the answer in the body of a reply; ValueError if it is not a chat completion."""
     try: reply = json.loads(data)
@@ -207,7 +221,7 @@ def read_completion(data: bytes) -> Answer:
     prompt_tokens, completion_tokens = (_count(reply.get('usage'), name) for name in ('prompt_tokens',
         'completion_tokens'))
     return Answer(_text(content), _text(choice.get('finish_reason')) or 'stop', _text(refusal), prompt_tokens,
-                  completion_tokens, _text(reply.get('model')))
+                  completion_tokens, _text(reply.get('model')), logprobs=_first_logprobs(choice))
 
 
 def error_said(data: bytes) -> tuple[str, str]:
@@ -515,6 +529,9 @@ class ChatTeacher(TextTeacher):
     'my-model'
     """
 
+    # Servers that do not show log-probabilities are asked all the same.
+    shows_logprobs = True
+
     def __init__(self, model: str, base_url: str | None = None, *, key_variable: str = 'OPENAI_API_KEY',
                  concurrency: int = 32,
                  requests_per_minute: float | None = None, tokens_per_minute: float | None = None,
@@ -743,7 +760,8 @@ class ChatTeacher(TextTeacher):
         texts = {name: clean(getattr(end, name)) for name in ('text', 'finish_reason', 'refusal', 'model', 'error')}
         # One character too many tells that the answer was longer than its tokens allow; megabytes of it are not kept.
         texts['text'] = texts['text'][:most_characters(request.sampling) + 1]
-        return replace(end, attempts=call.sent, **texts)
+        shown = tuple((clean(token[:LONGEST_TOKEN]), logprob) for token, logprob in end.logprobs[:request.top_logprobs])
+        return replace(end, attempts=call.sent, logprobs=shown, **texts)
 
     # -- many
 

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'OUTCOMES', 'LONGEST_TOKEN', 'MARGIN', 'DEEPEST', 'LONGEST', 'MOST', 'Request', 'call_key', 'request_key',
-           'Answer', 'most_characters', 'outcome', 'Reply', 'json_schema', 'instruct', 'Parsed', 'parse_value',
-           'find_json', 'validate', 'read', 'repair_request', 'read_reply']
+           'token_logprobs', 'Answer', 'most_characters', 'outcome', 'Reply', 'json_schema', 'instruct', 'Parsed',
+           'parse_value', 'find_json', 'validate', 'read', 'repair_request', 'read_reply']
 
 # %% ../../nbs/teacher/01_requests.ipynb #f86a52f6
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -64,6 +65,8 @@ class Request:
         Word before the answer of a base model, which knows no chat.
     name : object
         Anything; handed back with the reply, and no part of the question.
+    top_logprobs : int
+        How many tokens to show with their log-probabilities at each place of the answer, for servers that show them.
 
     Raises
     ------
@@ -83,11 +86,13 @@ class Request:
     seed: int | None = None
     cue: str = 'Answer:'
     name: Any = field(default=None, compare=False)
+    top_logprobs: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, 'messages', tuple(self.messages))
         if fault := _conversation_fault(self.messages): raise ValueError(fault)
         if self.sample < 0: raise ValueError(f'sample must be 0 or more, got {self.sample}')
+        if self.top_logprobs < 0: raise ValueError(f'top_logprobs must be 0 or more, got {self.top_logprobs}')
         if self.schema is not None and not (isinstance(self.schema, type) and issubclass(self.schema, BaseModel)):
             raise ValueError(f'schema must be a pydantic model, such as class Answer(BaseModel), got {self.schema!r}')
 
@@ -109,10 +114,24 @@ def _own_schema(schema: type[BaseModel]) -> dict[str, Any]:
 def request_key(request: Request, teacher: Mapping[str, Any]) -> str:
     """Return the fingerprint of a request to a teacher, whose name, revision, address and so on are given."""
     schema = request.schema and _own_schema(request.schema)
+    # Keys from before this field was there stay the same.
+    more = {'top_logprobs': request.top_logprobs} if request.top_logprobs else {}
     return call_key('text', teacher=dict(teacher), messages=[dict(m) for m in request.messages], schema=schema,
-                    sampling=asdict(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue)
+                    sampling=asdict(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue,
+                    **more)
 
 # %% ../../nbs/teacher/01_requests.ipynb #47828fc2
+def token_logprobs(pairs: Any) -> tuple[tuple[str, float], ...]:
+    """Read pairs of a token and its log-probability in nats, likeliest first; what cannot be one is left out."""
+    def is_one(pair):
+        return (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], str)
+                and isinstance(pair[1], int | float) and math.isfinite(pair[1]))
+    pairs = filter(is_one, pairs if isinstance(pairs, Sequence) else ())
+    # Of a certain token some servers say a little more than 0.
+    return tuple(sorted(((token, min(0., float(logprob))) for token, logprob in pairs),
+                        key=lambda pair: -pair[1]))
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one call brought back.
@@ -133,6 +152,9 @@ class Answer:
         Why there is no text, if the call was given up.
     attempts : int
         How often it was sent.
+    logprobs : tuple of (str, float)
+        The likeliest first tokens that are no blanks, with their log-probabilities in nats; empty where none were asked
+        for or shown.
     """
 
     text: str = ''
@@ -143,16 +165,20 @@ class Answer:
     model: str = ''
     error: str = ''
     attempts: int = 1
+    logprobs: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the store keeps it."""
-        return asdict(self)
+        entry = asdict(self)
+        if not entry['logprobs']: del entry['logprobs']
+        return entry
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> 'Answer':
         """Read an answer from an entry of the store, which may hold further fields, and counts that cannot be."""
         counts = {name: token_count(entry.get(name)) for name in ('prompt_tokens', 'completion_tokens')}
-        return cls(**{f.name: entry[f.name] for f in fields(cls) if f.name in entry} | counts)
+        shown = {'logprobs': token_logprobs(entry.get('logprobs'))}
+        return cls(**{f.name: entry[f.name] for f in fields(cls) if f.name in entry} | counts | shown)
 
 # %% ../../nbs/teacher/01_requests.ipynb #6b12758c
 OUTCOMES = {

@@ -163,6 +163,14 @@ def completion(body, text, reason='stop', model=None, usage=True, **message):
     return reply | ({'usage': {'prompt_tokens': read, 'completion_tokens': written, 'total_tokens': read + written}} if usage else {})
 
 
+def shown(found, most):
+    "The part of a choice that shows first tokens with their log-probabilities, nats; a blank comes before them, as some models write it."
+    if found is None: return {}
+    top = [{'token': token, 'logprob': value, 'bytes': None} for token, value in sorted(found.items(), key=lambda pair: -pair[1])[:most]]
+    blank = {'token': '\n', 'logprob': 0., 'bytes': None, 'top_logprobs': [{'token': '\n', 'logprob': 0., 'bytes': None}]}
+    return {'logprobs': {'content': [blank, top[0] | {'top_logprobs': top}]}}
+
+
 def failure(message, code=None, param=None): return {'error': {'message': message, 'type': 'made_up', 'param': param, 'code': code}}
 
 
@@ -173,13 +181,14 @@ class FaultServer:
     share of calls that go wrong, in one of `kinds`. `capacity` is how many calls it takes at once; more are answered 429, with `retry_after` if that is given.
     `refuses` names fields of the body that are answered 400. `echo` puts the caller's key into every message, after so many
     characters. `answer(body)` is the text of a good answer, `good_text` where nothing is given. `delay` is in seconds, or a function of the body.
+    `logprobs(body)` maps first tokens to their log-probabilities, which are shown where the body asks for them; without it, or where it gives None, the field is left out.
     """
 
     def __init__(self, port=0, seed=0, faults=0., delay=0., kinds=None, script=None, capacity=None, retry_after=None, wait='0.05', refuses=(), echo=False, log=None,
-                 huge=12_000_000, answer=None):
+                 huge=12_000_000, answer=None, logprobs=None):
         self.port, self.seed, self.faults, self.delay, self.script, self.capacity, self.retry_after = port, seed, faults, delay, script, capacity, retry_after
         self.wait, self.refuses, self.echo, self.huge = wait, set(refuses), echo, huge
-        self.answer = answer or good_text
+        self.answer, self.logprobs = answer or good_text, logprobs
         self.passing = [k for k in MIXED_PASSING if kinds is None or k in kinds]
         self.final = [k for k in MIXED_ANSWERS if kinds is None or k in kinds]
         self.received, self.answered, self.kinds = Counter(), Counter(), Counter()
@@ -211,7 +220,9 @@ class FaultServer:
                     'date': {'Date': formatdate(1e9, usegmt=True), 'Retry-After': formatdate(1e9 + 1, usegmt=True)}}.get(kind[4:], {})
             return int(kind[:3]), {'Content-Type': JSON} | wait, json.dumps(failure(said)).encode()
         page = f'<html><body>{said}</body></html>'.encode()
-        good = json.dumps(completion(body, f'{self.answer(body)} {key}' if self.echo or kind == 'echo' else self.answer(body), model=f'model {key}' if self.echo else None)).encode()
+        whole = completion(body, f'{self.answer(body)} {key}' if self.echo or kind == 'echo' else self.answer(body), model=f'model {key}' if self.echo else None)
+        if body.get('logprobs') and self.logprobs: whole['choices'][0] |= shown(self.logprobs(body), body['top_logprobs'])
+        good = json.dumps(whole).encode()
         match kind:
             case '502': return 502, {'Content-Type': 'text/html'}, page
             case 'html': return 200, {'Content-Type': 'text/html; charset=utf-8'}, page

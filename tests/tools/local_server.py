@@ -31,7 +31,15 @@ def request_of(body):
     "The request that a body asks for."
     form = body.get('response_format')
     sampling = Sampling(body['max_tokens'], body.get('temperature', 1.), body.get('top_p', 1.), body.get('top_k', 0))
-    return Request(body['messages'], sampling, shape_of(form['json_schema']['schema']) if form else None, seed=body.get('seed'))
+    return Request(body['messages'], sampling, shape_of(form['json_schema']['schema']) if form else None, seed=body.get('seed'), top_logprobs=body.get('top_logprobs', 0))
+
+
+def first_logprobs(teacher, request):
+    "The part of a choice that shows the likeliest first tokens with their log-probabilities, nats."
+    ids = teacher.encode([teacher.render(request.messages, request.cue)])
+    values, tokens = teacher.next_logits(ids)[0].log_softmax(-1).topk(request.top_logprobs)
+    top = [{'token': teacher.tokenizer.decode([token]), 'logprob': value} for value, token in zip(values.tolist(), tokens.tolist())]
+    return {'logprobs': {'content': [top[0] | {'top_logprobs': top}]}}
 
 
 def completion_of(answer):
@@ -68,7 +76,8 @@ class LocalServer:
         self.asked[body['model']] += 1
         future = asyncio.get_running_loop().create_future()
         self.queue.put((request_of(body), future))
-        reply = completion_of(await future)
+        reply, request = completion_of(await future), request_of(body)
+        if request.top_logprobs and 'error' not in reply: reply['choices'][0] |= await asyncio.to_thread(first_logprobs, self.teacher, request)
         return web.json_response(reply, status=400 if 'error' in reply else 200)
 
     async def _serve(self):
