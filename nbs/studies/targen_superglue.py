@@ -5,13 +5,14 @@
     python nbs/studies/targen_superglue.py --work runs/targen_superglue --part pocket      the same rows, pocket corrects
     python nbs/studies/targen_superglue.py --work runs/targen_superglue --collect nbs/studies/targen_superglue.json
 
-About three quarters of an hour on one CPU core; `--tasks cb,rte` takes some of them. Every step leaves a file in the
+`--tasks cb,rte` takes some of the tasks; a part takes minutes a task on one CPU core. Every step leaves a file in the
 working folder and is passed over when the file is there. What is kept are counts of rows, calls and tokens. Gold data is
 found through SYNTHLAB_GOLD; no text is written anywhere.
 """
 import argparse
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -39,7 +40,7 @@ PARTS = {'cb': ('train', 'validation'), 'rte': ('train', 'validation'), 'axb': (
 # Rows asked of pocket, the most it may try, seeds of a call, seeds of the study.
 WANTED, TRIES, PER_CALL, WRITE_SEEDS = 40, 80, 1, 2
 # Gold rows of a draw for scripted correctors; the first of these for pocket.
-ROWS, SEEDS, POCKET_ROWS, POCKET_SEEDS = 200, 8, 100, 4
+ROWS, SEEDS, POCKET_ROWS, POCKET_SEEDS = 200, 8, 60, 2
 NOISE, ACCURACY, SHOWN_NOISE = (0., .1, .2, .3), (.6, .7, .8, .9), .2
 
 
@@ -73,14 +74,29 @@ def spent_on(request, answer):
 def labels_of(name): return list(load_task(name).label_names)
 
 
+def without_words(reason):
+    "A reason without words of the row: nothing in quotes or brackets."
+    return re.sub(r' ?[(][^)]*[)]', '', kind_of(reason or ''))
+
+
+def steps_told(steps):
+    "The steps of a run, reasons of lost answers without words of rows and those that are then the same added."
+    found = {}
+    for name, step in steps.items():
+        lost = Counter()
+        for reason, n in step['lost'].items(): lost[without_words(reason)] += n
+        found[name] = {**step, 'lost': dict(lost)}
+    return found
+
+
 def write(teacher, name, seed):
     "What becomes of the rows that pocket writes: endings with reasons, calls and tokens by step, labels before and after."
     teacher.spent = Counter()
     found = TarGEN(teacher, name, seed=seed, seeds_per_call=PER_CALL).generate(WANTED, candidates=TRIES)
-    ends = Counter((row['status'], kind_of(row['reason'] or '')) for row in found.rows)
+    ends = Counter((row['status'], without_words(row['reason'])) for row in found.rows)
     pairs = Counter((row['label_target'], row['label_corrected']) for row in found.rows if row.get('label_corrected'))
     return {'task': name, 'seed': seed, 'wanted': WANTED, 'ends': [[*end, n] for end, n in ends.most_common()],
-            'steps': found.steps, 'spent': dict(teacher.spent), 'stopped': found.stopped, 'shortfall': found.shortfall,
+            'steps': steps_told(found.steps), 'spent': dict(teacher.spent), 'stopped': found.stopped, 'shortfall': found.shortfall,
             'attempts': sum(row.get('attempts') or 0 for row in found.rows),
             'matrix': [[pairs[a, b] for b in labels_of(name)] for a in labels_of(name)]}
 
@@ -106,7 +122,8 @@ def planted(name, rows, share, seed):
     "Places of the right labels, and of labels a share of which is wrong."
     names = labels_of(name)
     right = np.array([names.index(row['label']) for row in rows])
-    return right, plant(right, share, len(names), np.random.default_rng([seed, round(100*share)]))
+    rng = np.random.default_rng(derive_seed(seed, 'planted', name, round(100*share)))
+    return right, plant(right, share, len(names), rng)
 
 
 class Scripted(TextTeacher):
@@ -196,9 +213,11 @@ def collect(work, path):
     def read(part, name, seeds):
         files = [work/part/f'{name}-{seed}.json' for seed in range(seeds)]
         return [json.loads(file.read_text(encoding='utf-8')) for file in files if file.exists()]
-    tasks = {name: {'labels': labels_of(name), 'misfit': json.loads((work/'write'/f'{name}-misfit.json').read_text()),
-                    'write': read('write', name, WRITE_SEEDS), 'scripted': read('scripted', name, SEEDS),
-                    'pocket': read('pocket', name, POCKET_SEEDS)} for name in PARTS}
+    def misfit_of(name):
+        file = work/'write'/f'{name}-misfit.json'
+        return json.loads(file.read_text(encoding='utf-8')) if file.exists() else None
+    tasks = {name: {'labels': labels_of(name), 'misfit': misfit_of(name), 'write': read('write', name, WRITE_SEEDS),
+                    'scripted': read('scripted', name, SEEDS), 'pocket': read('pocket', name, POCKET_SEEDS)} for name in PARTS}
     n = f'{WANTED} rows written; {ROWS} gold rows for scripted correctors, {POCKET_ROWS} for pocket'
     seeds = {'write': WRITE_SEEDS, 'scripted': SEEDS, 'pocket': POCKET_SEEDS}
     mark = stamp(CausalTeacher('pocket'), USUAL, n=n, seeds=seeds)
