@@ -218,9 +218,9 @@ def collect(work, path):
         return json.loads(file.read_text(encoding='utf-8')) if file.exists() else None
     tasks = {name: {'labels': labels_of(name), 'misfit': misfit_of(name), 'write': read('write', name, WRITE_SEEDS),
                     'scripted': read('scripted', name, SEEDS), 'pocket': read('pocket', name, POCKET_SEEDS)} for name in PARTS}
-    n = f'{WANTED} rows written; {ROWS} gold rows for scripted correctors, {POCKET_ROWS} for pocket'
-    seeds = {'write': WRITE_SEEDS, 'scripted': SEEDS, 'pocket': POCKET_SEEDS}
-    mark = stamp(CausalTeacher('pocket'), USUAL, n=n, seeds=seeds)
+    n = (f'{WANTED} rows written, {WRITE_SEEDS} seeds; {ROWS} gold rows for scripted correctors, {SEEDS} seeds, and '
+         f'{POCKET_ROWS} for pocket, {POCKET_SEEDS} seeds')
+    mark = stamp(CausalTeacher('pocket'), USUAL, n=n, seeds=SEEDS)
     path.write_text(json.dumps({'stamp': mark, 'noise': NOISE, 'accuracy': ACCURACY, 'tasks': tasks}), encoding='utf-8')
 
 
