@@ -11,6 +11,7 @@ _HOMES = {
         'write_request'],
     'seeds': ['SeedBank', 'StepCounts', 'read_seeds'],
     'targeted': ['Attempt', 'TargetedPrompts'],
+    'tree': ['ContextTree', 'TreeBank', 'make_bank'],
     'values': ['AskedValues', 'ask_values', 'draw_records'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
