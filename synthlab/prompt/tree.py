@@ -105,7 +105,7 @@ def division_schema(n: int, depth: int) -> type[BaseModel]:
                         values=(list[_text(longest_value(depth))], values))
 
 
-def division_request(strategy: Strategy, path: Path, n: int, depth: int = 2, attempt: int = 0, number: int = 0,
+def division_request(strategy: Strategy, path: Path, n: int, depth: int, attempt: int = 0, number: int = 0,
                      seed: int = 0, per_token: int = 3) -> Request:
     """Ask to divide the node at a path into n values; `attempt` counts its answers, `number` the calls of the tree."""
     longest, shown = longest_value(depth), dict(path)
