@@ -11,6 +11,7 @@ _HOMES = {
         'write_request'],
     'seeds': ['SeedBank', 'StepCounts', 'read_seeds'],
     'targeted': ['Attempt', 'TargetedPrompts'],
+    'tree': ['ContextTree', 'TreeBank', 'make_bank'],
     'values': ['AskedValues', 'ask_values', 'draw_records'],
     'verbalized': ['VerbalizedPrompts', 'draw_weights', 'read_probability', 'verbalized_messages'],
 }

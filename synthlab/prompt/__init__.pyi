@@ -27,6 +27,9 @@ from .seeds import StepCounts as StepCounts
 from .seeds import read_seeds as read_seeds
 from .targeted import Attempt as Attempt
 from .targeted import TargetedPrompts as TargetedPrompts
+from .tree import ContextTree as ContextTree
+from .tree import TreeBank as TreeBank
+from .tree import make_bank as make_bank
 from .values import AskedValues as AskedValues
 from .values import ask_values as ask_values
 from .values import draw_records as draw_records

@@ -237,6 +237,13 @@ class Targeted(Prompting):
     ----------
     contexts : int
         Places, times or subjects that the teacher names first, so that seeds differ; 0 for none.
+    contexts_by : str
+        How they are named: "list" (one after the other, each unlike those before) or "tree" (all contexts are
+        divided by one criterion after another, and each leaf is a context; there are `contexts` leaves at most).
+    tree_depth : int
+        Most divisions above a leaf of the tree.
+    tree_values : int
+        Most values of a criterion of the tree.
     context_batch : int
         Contexts asked for in one call.
     seeds_per_call : int
@@ -263,11 +270,10 @@ class Targeted(Prompting):
 
     References
     ----------
-    TarGEN, arXiv 2310.17876.
+    TarGEN, arXiv 2310.17876; TreeSynth, arXiv 2503.17195, for contexts_by = "tree".
     """
 
     choice = 'targeted'
-    papers = ('targen',)
     shots = 0
     contexts: int = option(20, least=0)
     context_batch: int = option(10, least=1)
@@ -278,12 +284,27 @@ class Targeted(Prompting):
     contexts_from: str = option('')
     seeds_from: str = option('')
     seed_use: str = option('verbatim', among=('verbatim', 'meaning'))
+    contexts_by: str = option('list', among=('list', 'tree'))
+    tree_depth: int = option(2, least=1, most=4)
+    tree_values: int = option(4, least=2, most=20)
 
     def __post_init__(self):
         super().__post_init__()
         if self.seeds_from and self.contexts_from:
             raise ValueError(f'seeds_from = {self.seeds_from!r} brings seeds, so contexts_from = '
                              f'{self.contexts_from!r} is of no use: take one of the two back')
+        if self.contexts_by != 'tree': return
+        if given := self.contexts_from or self.seeds_from:
+            raise ValueError(f'{given!r} brings the contexts, so contexts_by = "tree" is of no use: take one of the '
+                             'two back')
+        if self.contexts < 2:
+            raise ValueError(f'contexts_by = "tree" makes contexts out of two leaves or more, got contexts = '
+                             f'{self.contexts}: take contexts = 2 or more, or contexts_by = "list"')
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Where contexts come from decides what is cited beside TarGEN."""
+        return ('targen', 'treesynth') if self.contexts_by == 'tree' else ('targen',)
 
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
         """Why rows that are answers in JSON cannot be mixed while they are drawn; empty if they are not."""
@@ -301,12 +322,14 @@ class Targeted(Prompting):
     def prompts(self, task, pool, plan=None, records=None):
         from synthlab.prompt.seeds import read_contexts, read_seeds
         from synthlab.prompt.targeted import TargetedPrompts
+        from synthlab.prompt.tree import ContextTree
         from synthlab.tasks.strategies import find_strategy
         if task.targen and self.seed_use != 'verbatim':
             raise ValueError(f'seed_use = "{self.seed_use}" is for tasks without a table [targen], and {task.name!r} '
                              'has one: list there, under contain, the parts of a seed that must occur word for word')
         strategy = find_strategy(task).for_chat(False, verbatim=self.seed_use == 'verbatim')
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
+        if self.contexts_by == 'tree': contexts = ContextTree(self.contexts, self.tree_depth, self.tree_values)
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
         return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed,
                                self.retries, self.explain)

@@ -362,14 +362,17 @@ class SeedBank:
     def ahead(self, n: int) -> list[Request]:
         """List the requests that n seeds may need, with sample text for unknown parts; nothing is asked."""
         if self.given or n <= len(self.seeds): return []
-        batches, tokens = range(len(self.contexts), self.wanted, self.context_batch), token_length(self.teacher)
-        contexts = [contexts_request(self.strategy, min(self.context_batch, self.wanted - start), [_SAMPLE]*start,
-                                     number, self.seed, tokens)
-                    for number, start in enumerate(batches)]
         count, turn = math.ceil((n - len(self.seeds))/self.per_call), max(1, len(self.contexts), self.wanted)
-        known, context = [self.draft()]*self.per_call, _SAMPLE if turn > 1 else ''
-        return contexts + [seeds_request(self.strategy, context, self.per_call, known*(number//turn), number, self.seed,
-                                         tokens) for number in range(count)]
+        known, context, tokens = [self.draft()]*self.per_call, _SAMPLE if turn > 1 else '', token_length(self.teacher)
+        return self._contexts_ahead() + [
+            seeds_request(self.strategy, context, self.per_call, known*(number//turn), number, self.seed, tokens)
+            for number in range(count)]
+
+    def _contexts_ahead(self) -> list[Request]:
+        "The requests for contexts that may come, with sample text for the known ones."
+        batches, tokens = range(len(self.contexts), self.wanted, self.context_batch), token_length(self.teacher)
+        return [contexts_request(self.strategy, min(self.context_batch, self.wanted - start), [_SAMPLE]*start, number,
+                                 self.seed, tokens) for number, start in enumerate(batches)]
 
     def draft(self) -> InstanceSeed:
         """A seed of sample text, half as long as one may be."""

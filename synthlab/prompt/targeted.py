@@ -146,8 +146,8 @@ class TargetedPrompts(Prompts):
     ----------
     strategy : Strategy
         Strategy of the task.
-    contexts : int or sequence of str
-        Number of contexts, or the contexts themselves.
+    contexts : int, sequence of str or ContextTree
+        Number of contexts, the contexts themselves, or how far a tree of contexts may grow.
     context_batch : int
         Contexts of a call.
     seeds_per_call : int
@@ -163,7 +163,7 @@ class TargetedPrompts(Prompts):
     """
 
     strategy: Strategy
-    contexts: int | Sequence[str] = 20
+    contexts: Any = 20
     context_batch: int = 10
     seeds_per_call: int = 10
     seeds: Sequence[InstanceSeed] = ()

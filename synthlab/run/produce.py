@@ -42,7 +42,7 @@ from ..correct.evidence import log_odds, places
 from ..decode import choices as corrsynth
 from ..prompt import (
     attributes as attribute_prompts, records as attributes, values as attrprompt, targeted as instances, verbalized,
-    prompts as prompting, seeds)
+    prompts as prompting, seeds, tree)
 from . import corrected_writer, generate as generation, rows, screening, targeted_writer, writers
 from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
 from ..teacher import requests
@@ -514,7 +514,7 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
 
 # %% ../../nbs/run/09_produce.ipynb #3b1636a3
 _DERIVING = (util, answers, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
-             attribute_prompts, verbalized, specs, entailment, passages, wordtasks, seeds, instances, correction, screening,
+             attribute_prompts, verbalized, specs, entailment, passages, wordtasks, seeds, tree, instances, correction, screening,
              writers,
              targeted_writer, corrected_writer)
 
@@ -551,20 +551,29 @@ def derivation(*kinds: type) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 # %% ../../nbs/run/09_produce.ipynb #532d7f31
+# Templates that came later, each for one choice, so that the fingerprints of other runs stay.
+_OWN_TEMPLATES = 'tree', 'verbalized'
+
+
 @cache
-def prompts_name(chat: bool) -> str:
-    """Fingerprint the package's templates for chat models or for base models: 16 hexadecimal digits."""
+def prompts_name(chat: bool, own: str = '') -> str:
+    """Fingerprint the package's templates for chat models or for base models: 16 hexadecimal digits.
+
+    One of `_OWN_TEMPLATES` counts if it is named as `own` only: other runs do not ask with it.
+    """
+    others = tuple(f'{name}.jinja' for name in _OWN_TEMPLATES if name != own)
     paths = sorted((path for path in (files('synthlab')/'resources'/'prompts').iterdir()
-                    if path.name.endswith('.jinja') and path.name.startswith('chat_') == chat),
-                   key=lambda path: path.name)
+                    if path.name.endswith('.jinja') and path.name.startswith('chat_') == chat
+                    and not path.name.endswith(others)), key=lambda path: path.name)
     digest = hashlib.sha256()
     for path in paths: digest.update(f"{path.name}\0{path.read_text(encoding='utf-8')}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def _prompts_of(*teachers: Any) -> str:
-    "Name of the templates that these teachers are asked with."
-    return ' '.join(sorted({prompts_name(is_chat(teacher)) for teacher in teachers if teacher is not None}))
+def _prompts_of(prompt: Any, *teachers: Any) -> str:
+    "Name of the templates that these teachers are asked with by a choice of the prompt stage."
+    own = 'tree' if getattr(prompt, 'contexts_by', '') == 'tree' else getattr(prompt, 'choice', '')
+    return ' '.join(sorted({prompts_name(is_chat(teacher), own) for teacher in teachers if teacher is not None}))
 
 # %% ../../nbs/run/09_produce.ipynb #b8de5a37
 def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None, lost: Usage | None = None) -> Budget:
@@ -917,7 +926,7 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
     with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices)),
-                                  _prompts_of(asked.teacher, asked.corrector)) as run:
+                                  _prompts_of(asked.stages.prompt, asked.teacher, asked.corrector)) as run:
         if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
         if recipe.get('decontaminate') == KEPT:
             write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)

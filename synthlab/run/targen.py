@@ -16,8 +16,9 @@ from ..correct.choices import Correction
 from ..correct.transitions import TransitionMatrix, transition_matrix
 from ..decode.choices import FewGen
 from ..decode.sampling import Sampling
-from ..prompt.seeds import InstanceSeed, SeedBank
+from ..prompt.seeds import InstanceSeed
 from ..prompt.targeted import TargetedPrompts
+from ..prompt.tree import make_bank
 from .corrected_writer import CorrectedWriter
 from .generate import generate
 from ..tasks.strategies import find_strategy
@@ -106,8 +107,8 @@ class TarGEN:
     budget : Budget or None
         Limits of calls, tokens and money.
     **options
-        Fields of `TargetedPrompts`: `contexts` (a number, or the contexts themselves), `context_batch`,
-        `seeds_per_call`, `seeds` (a corpus, see `read_seeds`), `labels_per_seed`, `retries` and `explain`.
+        Fields of `TargetedPrompts`: `contexts` (a number, the contexts themselves, or a `ContextTree`),
+        `context_batch`, `seeds_per_call`, `seeds` (a corpus, see `read_seeds`), `labels_per_seed`, `retries` and `explain`.
 
     Raises
     ------
@@ -137,8 +138,7 @@ class TarGEN:
                              'explain=True too')
         self.correction, self.corrector, self.sampling, self.seed = correction, corrector or teacher, sampling, seed
         self.store, self.budget = {} if calls is None else calls, Budget() if budget is None else budget
-        self.bank = SeedBank(self.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call,
-                             prompts.seeds, seed)
+        self.bank = make_bank(prompts, teacher, seed)
 
     def __repr__(self) -> str: return f'TarGEN({self.teacher!r}, {self.task.name!r})'
 

@@ -18,6 +18,7 @@ from ..prompt.prompts import RowPrompt
 from ..prompt.seeds import SeedBank, StepCounts, token_length, write_contexts, write_seeds
 from ..prompt.targeted import (
     Attempt, clean_parts, draw_layout, fault_of, instance_request, layout_key, may_repeat, seed_index)
+from ..prompt.tree import make_bank
 from .rows import make_row
 from .writers import WriterConfig, TextWriter, numbered, share_of
 from ..tasks.strategy import Job, InstanceSeed, Strategy, kind_of
@@ -205,7 +206,6 @@ def targeted_writer(config: WriterConfig) -> TargetedWriter:
         raise ValueError(f'targeted rows are answers to single requests, which {config.decoder.name} with {teacher!r} '
                          f'does not give: '
                          'take decode = "independent" and a teacher that answers in text')
-    bank = SeedBank(prompts.strategy, teacher, prompts.contexts, prompts.context_batch, prompts.seeds_per_call,
-                    prompts.seeds, config.seed)
+    bank = make_bank(prompts, teacher, config.seed)
     labels_per_seed = prompts.labels_per_seed or prompts.strategy.spec.labels_per_seed
     return TargetedWriter(config, prompts.strategy, bank, labels_per_seed, prompts.retries, prompts.explain)

@@ -177,7 +177,7 @@ def test_a_run_is_not_continued_with_other_prompts(tmp_path, monkeypatch):
     def go(teacher): return Recipe.fewgen(shots=0).generate(SST2, n=8, out=tmp_path/'run', teacher=teacher, seed=1)
     with pytest.raises(TeacherError): go(ScriptedTeacher(dies_after=3))
     rows, again = list(read_rows(tmp_path/'run', None)), ScriptedTeacher()
-    monkeypatch.setattr(produce, 'prompts_name', lambda chat: 'other prompts')
+    monkeypatch.setattr(produce, 'prompts_name', lambda chat, tree: 'other prompts')
     with pytest.raises(RunError, match='begun with other prompts.*--overwrite'): go(again)
     assert not again.asked and list(read_rows(tmp_path/'run', None)) == rows
     monkeypatch.undo()

@@ -4,7 +4,7 @@
     teacher = ScriptedTeacher(faults=.3, order=1)                  three answers in ten go wrong; they come in another order
     teacher = ScriptedTeacher(script=lambda asked: 'no JSON' if asked.step == 'write' and asked.sample == 0 else None)
 
-What is asked for is known by the schema: lists of strings are contexts, lists of objects are seeds, one answer of a closed list with an explanation is a correction,
+What is asked for is known by the schema: a criterion with values divides a tree of contexts, lists of strings are contexts, lists of objects are seeds, one answer of a closed list with an explanation is a correction,
 anything else is an instance. Strings keep their lengths and patterns, and hold what the prompt's JSON says about the seed.
 """
 import json
@@ -41,7 +41,7 @@ def some_text(rng, least, most, opening=''):
 class Asked:
     """A request as a script sees it.
 
-    Parameters: `step` is contexts, seeds, write, correct or text; `request` the request; `schema` its JSON schema; `told` the JSON objects in the last message, in order;
+    Parameters: `step` is tree, contexts, seeds, write, correct or text; `request` the request; `schema` its JSON schema; `told` the JSON objects in the last message, in order;
     `number` how many requests of this step came before, in order of arrival; `given` the label that the prompt shows the corrector, if any.
     """
     step: str
@@ -91,12 +91,13 @@ def resolved(part, root):
 
 
 def step_of(schema):
-    "Which of the four steps asks for such a shape."
+    "Which step asks for such a shape."
     parts = {name: resolved(part, schema) for name, part in schema.get('properties', {}).items()}
     if len(parts) == 1:
         [(name, part)] = parts.items()
         if name in ('contexts', 'seeds'): return name
         if part.get('type') == 'array': return 'seeds' if resolved(part['items'], schema).get('type') == 'object' else 'contexts'
+    if 'criterion' in parts and 'values' in parts: return 'tree'
     if any('enum' in part for name, part in parts.items() if name in ('label', 'answer')): return 'correct'
     return 'write' if parts else 'text'
 
