@@ -73,18 +73,22 @@ def slim(cell):
 
 
 def collect(works, path):
-    "One file of all tasks; arms that were run in folders of their own are merged, without measures of another size."
-    found = {}
+    """One file of all tasks: what is stored stays unless it was measured again, and arms of other folders are merged.
+
+    Measures that were taken on another number of rows than those of the first folder are left out.
+    """
+    stored = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    earlier, found = stored.pop('stamp', None), stored
     for place in (work/name/'bakeoff.json' for name in GOLD for work in works):
         if not place.exists(): continue
         record, name = numbers(json.loads(place.read_text(encoding='utf-8'))), place.parent.name
         there = found.setdefault(name, record | {'recipes': {}, 'cells': []})
         there['recipes'] |= record['recipes']
-        there['cells'] += [cell if record['sizes'] == there['sizes'] else without(cell, EQUALLY_MANY)
-                           for cell in record['cells']]
+        there['cells'] = [cell for cell in there['cells'] if cell['recipe'] not in record['recipes']] + [
+            cell if record['sizes'] == there['sizes'] else without(cell, EQUALLY_MANY) for cell in record['cells']]
     seeds = sorted({cell['seed'] for one in found.values() for cell in one['cells']})
     mark = stamp(CausalTeacher('pocket'), USUAL, n=f'{BUDGET:,} candidate tokens', seeds=seeds)
-    Path(path).write_text(json.dumps({'stamp': mark} | found, indent=1), encoding='utf-8')
+    path.write_text(json.dumps({'stamp': mark | ({'earlier': earlier} if earlier else {})} | found, indent=1), encoding='utf-8')
 
 
 def without(cell, names):
