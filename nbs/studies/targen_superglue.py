@@ -1,13 +1,13 @@
-"""TarGEN on eight tasks of SuperGLUE: what becomes of the rows that are asked for, and what a second look at labels does.
+"""TarGEN on eight tasks of SuperGLUE: what becomes of rows that are asked for, and what a second look at labels does.
 
-    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part write       rows written by pocket
-    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part scripted    gold rows, scripted correctors
-    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part pocket      the same rows, pocket corrects
+    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part write      rows written by pocket
+    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part scripted   gold rows, scripted correctors
+    python nbs/studies/targen_superglue.py --work runs/targen_superglue --part pocket     the same rows, pocket corrects
     python nbs/studies/targen_superglue.py --work runs/targen_superglue --collect nbs/studies/targen_superglue.json
 
 `--tasks cb,rte` takes some of the tasks; a part takes minutes a task on one CPU core. Every step leaves a file in the
-working folder and is passed over when the file is there. What is kept are counts of rows, calls and tokens. Gold data is
-found through SYNTHLAB_GOLD; no text is written anywhere.
+working folder and is passed over when the file is there. What is kept are counts of rows, calls and tokens. Gold data
+is found through SYNTHLAB_GOLD; no text is written anywhere.
 """
 import argparse
 import json
@@ -90,14 +90,14 @@ def steps_told(steps):
 
 
 def write(teacher, name, seed):
-    "What becomes of the rows that pocket writes: endings with reasons, calls and tokens by step, labels before and after."
+    "What becomes of rows that pocket writes: endings with reasons, calls and tokens by step, labels before and after."
     teacher.spent = Counter()
     found = TarGEN(teacher, name, seed=seed, seeds_per_call=PER_CALL).generate(WANTED, candidates=TRIES)
     ends = Counter((row['status'], without_words(row['reason'])) for row in found.rows)
     pairs = Counter((row['label_target'], row['label_corrected']) for row in found.rows if row.get('label_corrected'))
     return {'task': name, 'seed': seed, 'wanted': WANTED, 'ends': [[*end, n] for end, n in ends.most_common()],
-            'steps': steps_told(found.steps), 'spent': dict(teacher.spent), 'stopped': found.stopped, 'shortfall': found.shortfall,
-            'attempts': sum(row.get('attempts') or 0 for row in found.rows),
+            'steps': steps_told(found.steps), 'spent': dict(teacher.spent), 'stopped': found.stopped,
+            'shortfall': found.shortfall, 'attempts': sum(row.get('attempts') or 0 for row in found.rows),
             'matrix': [[pairs[a, b] for b in labels_of(name)] for a in labels_of(name)]}
 
 
@@ -183,7 +183,7 @@ def scripted(name, seed):
 
 
 def pocket_corrects(teacher, name, seed):
-    "pocket asked blind, whose answers are the same whatever is planted, and shown the label at one share of wrong labels."
+    "pocket asked blind, where what is planted changes no answer, and shown the label at one share of wrong labels."
     rows, K, teacher.spent = draw(name, seed)[:POCKET_ROWS], len(labels_of(name)), Counter()
     blind = correct(teacher, name, rows, planted(name, rows, 0., seed)[1], seed, False)
     found = [{'noise': share, 'way': 'blind', 'counts': counted(*planted(name, rows, share, seed), blind, K)}
@@ -217,7 +217,8 @@ def collect(work, path):
         file = work/'write'/f'{name}-misfit.json'
         return json.loads(file.read_text(encoding='utf-8')) if file.exists() else None
     tasks = {name: {'labels': labels_of(name), 'misfit': misfit_of(name), 'write': read('write', name, WRITE_SEEDS),
-                    'scripted': read('scripted', name, SEEDS), 'pocket': read('pocket', name, POCKET_SEEDS)} for name in PARTS}
+                    'scripted': read('scripted', name, SEEDS), 'pocket': read('pocket', name, POCKET_SEEDS)}
+             for name in PARTS}
     n = (f'{WANTED} rows written, {WRITE_SEEDS} seeds; {ROWS} gold rows for scripted correctors, {SEEDS} seeds, and '
          f'{POCKET_ROWS} for pocket, {POCKET_SEEDS} seeds')
     mark = stamp(CausalTeacher('pocket'), USUAL, n=n, seeds=SEEDS)
