@@ -6,7 +6,8 @@
 
 The recipe is shown 500 gold rows, as in the bake-off. The student is the bake-off's, a logistic regression on embeddings;
 it learns from the first 100, 300, 1,000 and 2,000 rows of a dataset, from as many gold rows, and from the written ones
-together with those 500. Written rows count with their soft labels and weights, or as they are labelled. All are scored on
+together with those 500. Written rows count with their soft labels and weights, with soft labels alone, or as they are
+labelled. All are scored on
 test rows that no bake-off has scored on. Steps leave files in the working folder and are passed over when these are there.
 Gold data is found through SYNTHLAB_GOLD; no text is collected.
 """
@@ -50,11 +51,6 @@ def write(work, name, recipe, seed, shown, teacher):
                                             work/name/f'{recipe}-{seed}', teacher, seed=seed, embedder=kept_embedder()))
 
 
-def plain(rows):
-    "Rows without weights and soft labels."
-    return Rows(rows.texts, rows.labels)
-
-
 def curve(rows, test, embedder):
     "Accuracy of a student by the number of rows that it learns from, drawn so that the labels keep their shares."
     return {n: float(Probe(embedder).fit(sample_rows(rows, n).records()).score(test.records())) for n in SIZES
@@ -66,7 +62,9 @@ def dataset(work, name, recipe, seed, gold, teacher):
     (test, shown, _), embedder = gold, kept_embedder()
     rows = write(work, name, recipe, seed, shown, teacher)
     found = {'rows': len(rows), recipe: curve(rows, test, embedder)}
-    if rows.soft: found['as labelled'] = curve(plain(rows), test, embedder)
+    if rows.soft:
+        found['as labelled'] = curve(Rows(rows.texts, rows.labels), test, embedder)
+        found['soft labels alone'] = curve(Rows(rows.texts, rows.labels, None, rows.soft), test, embedder)
     found['with the rows shown'] = float(Probe(embedder).fit((rows + shown).records()).score(test.records()))
     return found
 
