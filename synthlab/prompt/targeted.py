@@ -8,6 +8,7 @@ __all__ = ['EXPLANATION', 'seed_index', 'layout_key', 'draw_layout', 'instance_r
 
 # %% ../../nbs/prompt/07_targeted.ipynb #35108018
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -94,10 +95,12 @@ def begin_part(strategy: Strategy, explain: bool = False) -> str:
     return parts[0] if is_plain and len(parts) == 1 else ''
 
 
-def text_request(strategy: Strategy, job: Job, sampling: Sampling | None = None, seed: int = 0) -> Request:
+def text_request(strategy: Strategy, job: Job, sampling: Sampling | None = None, seed: int = 0,
+                 per_token: int = 3) -> Request:
     """Have a base model write the row of a job as plain text that begins with the seed; see `begin_part`."""
     task, begin = strategy.task, one_line(job.seed.parts[begin_part(strategy)])
-    sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=task.max_new_tokens)
+    room = math.ceil(size_of(strategy.reply_schema(job))/per_token)
+    sampling = replace(sampling or Sampling(temperature=.95, top_p=.9), max_new_tokens=room)
     return Request(messages(task, job.label), sampling, None, job.number,
                    derive_seed(seed, 'group', job.number, 'tokens') % 2**31, task.cue, job.number, begin=begin)
 

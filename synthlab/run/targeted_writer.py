@@ -129,9 +129,9 @@ class TargetedWriter(TextWriter):
 
     def _ask(self, job: Job) -> Request:
         "The request for a job."
-        if self.as_text: return text_request(self.strategy, job, self.config.sampling, self.config.seed)
-        return instance_request(self.strategy, job, self.explain, self.config.sampling, self.config.seed,
-                                token_length(self.config.teacher))
+        shared = self.config.sampling, self.config.seed, token_length(self.config.teacher)
+        if self.as_text: return text_request(self.strategy, job, *shared)
+        return instance_request(self.strategy, job, self.explain, *shared)
 
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget,
               chain: Callable[[int], RequestChain] | None = None) -> Iterator[tuple[int, list[dict] | None]]:
