@@ -24,7 +24,7 @@ def made(labels, path):
 def test_six_labels_get_their_rows_from_pocket(recipe, tmp_path):
     task, gold = made(6, tmp_path/'task.toml')
     # beginnings of texts, which are quick and kept
-    generate(task, 12, recipe, seed=1, max_new_tokens=8, gold=None if recipe in ('simprompt', 'attrprompt') else gold, out=tmp_path/'run')
+    generate(task, 12, recipe, seed=1, max_new_tokens=8, gold=None if recipe in ('simprompt', 'attrprompt', 'verbalized') else gold, out=tmp_path/'run')
     assert look(tmp_path/'run', 12, tmp_path/'task.toml') == []
 
 
