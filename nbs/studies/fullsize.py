@@ -7,9 +7,8 @@
 The recipe is shown 500 gold rows, as in the bake-off. The student is the bake-off's, a logistic regression on embeddings;
 it learns from the first 100, 300, 1,000 and 2,000 rows of a dataset, from as many gold rows, and from the written ones
 together with those 500. Written rows count with their soft labels and weights, with soft labels alone, or as they are
-labelled. All are scored on
-test rows that no bake-off has scored on. Steps leave files in the working folder and are passed over when these are there.
-Gold data is found through SYNTHLAB_GOLD; no text is collected.
+labelled. All are scored on test rows that no bake-off has scored on. Steps leave files in the working folder and are
+passed over when these are there. Gold data is found through SYNTHLAB_GOLD; no text is collected.
 """
 import argparse
 import json
