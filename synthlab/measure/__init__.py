@@ -8,6 +8,7 @@ _HOMES = {
         'pronoun_ratio'],
     'evaluate': ['Material'],
     'fidelity': ['coverage', 'mauve', 'mmd'],
+    'gradients': ['g_vendi', 'gradient_features', 'linear_layers', 'sketch'],
     'labels': ['label_preservation'],
     'lexical': ['ShingleIndex', 'compression_ratio', 'distinct_n', 'length_distribution', 'near_duplicates',
         'self_bleu', 'self_bleu_scores', 'targen_vocab_sum', 'vocabulary'],

@@ -10,6 +10,10 @@ from .evaluate import Material as Material
 from .fidelity import coverage as coverage
 from .fidelity import mauve as mauve
 from .fidelity import mmd as mmd
+from .gradients import g_vendi as g_vendi
+from .gradients import gradient_features as gradient_features
+from .gradients import linear_layers as linear_layers
+from .gradients import sketch as sketch
 from .labels import label_preservation as label_preservation
 from .lexical import ShingleIndex as ShingleIndex
 from .lexical import compression_ratio as compression_ratio
