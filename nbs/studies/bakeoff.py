@@ -49,7 +49,7 @@ def arms(task):
             'contrast': [with_evidence('evidence masked', delta=1.), *(with_evidence(f'evidence delta {delta}',
                 delta=delta) for delta in (.9, .5, .2))],
             'prompts': [Recipe.simprompt(), Recipe.attrprompt()],
-            'entropy': matched(task)}
+            'entropy': [*matched(task), *(Recipe.corrsynth(delta=delta, name=f'delta {delta}') for delta in (.5, .2))]}
 
 
 def compete(name, work, budget, seeds, recipes):
