@@ -33,9 +33,11 @@ install: .venv/installed ## create .venv and install synthlab in it
 demo: .venv/installed ## write a small dataset twice, plainly and with a choice at every stage, and compare
 	$(bin)/synthlab demo
 
+# Lessons are run by pytest, in a folder of their own, with their answers.
 test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
-	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing
+	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing \
+		--skip_folder_re '^[_.]|^tutorials$$'
 	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(PYTEST_WORKERS) --dist worksteal -m 'not long' tests --ignore tests/test_sync.py
 
 test-long: .venv/installed-dev ## run the larger sizes of slow tests, which `make test` holds in a smaller size
