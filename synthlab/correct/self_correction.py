@@ -18,7 +18,7 @@ from ..tasks.task import Task, load_task
 from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget, Estimate
 
-# %% ../../nbs/correct/04_self_correction.ipynb #37a63dc9
+# %% ../../nbs/correct/04_self_correction.ipynb #6d4ed486
 def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     "Why a row cannot be corrected; empty if it can."
     if 'label' not in row: return f"has no label; its columns are {', '.join(row)}"
@@ -28,7 +28,7 @@ def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     return (f"has the label {given!r}, and must have one of {', '.join(answers)}: data.map_labels turns labels of a "
             f"dataset into names")
 
-
+# %% ../../nbs/correct/04_self_correction.ipynb #91944062
 class SelfCorrection:
     """Correct the labels of rows.
 
