@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GENERAL', 'LONGEST_VALUE', 'NOTHING', 'ORIGINS', 'attribute_list', 'fill_prompt', 'extract_messages',
            'attributes_schema', 'Record', 'make_record', 'name_fault', 'edited', 'extraction_sampling',
-           'extract_request', 'NoRecord', 'read_record', 'extract_requests', 'Extraction', 'extract', 'write_records',
-           'read_records', 'write_messages', 'list_schema', 'write_request', 'Dropped', 'sort_items', 'NewTexts',
-           'read_texts', 'recombine']
+           'extract_request', 'NoRecord', 'read_record', 'extract_requests', 'Extraction', 'extract', 'write_messages',
+           'list_schema', 'write_request', 'Dropped', 'sort_items', 'NewTexts', 'read_texts', 'recombine',
+           'write_records', 'read_records']
 
 # %% ../../nbs/prompt/01_records.ipynb #7fae2681
 import json
@@ -378,81 +378,6 @@ def extract(demonstrations: Mapping[str, Sequence[Mapping[str, str]]], task: Tas
                       Counter(key for reply in good for key in reply.value.model_extra),
                       sum(len(reply.answers) > 1 for reply in good), sum(reply.cached for reply in replies))
 
-# %% ../../nbs/prompt/01_records.ipynb #44692e8d
-def write_records(records: Iterable[Record], path: str | Path) -> None:
-    """Write records to a `.jsonl` file, one JSON object on a line, replacing the file; there must be at least one."""
-    lines = [json.dumps(asdict(record), ensure_ascii=False) for record in records]
-    if not lines: raise ValueError('there are no records to write')
-    if Path(path).suffix.lower() != '.jsonl':
-        raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
-    with whole_file(path) as part: part.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-
-
-def _record_fault(entry: Mapping[str, Any], task: Task) -> str:
-    "What is wrong with an entry of a file; empty if nothing is."
-    label, attributes, known = entry['label'], entry['attributes'], attribute_list(task)
-    if fault := text_fault(entry['id']): return f'id {fault}'
-    if fault := name_fault('label', [label], task.label_names): return fault
-    if not isinstance(attributes, Mapping) or not attributes:
-        return f'attributes must be an object of keys and values, got {attributes!r:.80}'
-    if fault := name_fault('attribute', attributes, known) or _value_fault(attributes): return fault
-    if not isinstance(entry['source'], str): return f'source must be a string, got {entry["source"]!r}'
-    return '' if entry['origin'] in ORIGINS else f'origin {entry["origin"]!r} is unknown; use {", ".join(ORIGINS)}'
-
-
-_DEFAULTS = {'id': None, 'label': None, 'attributes': None, 'source': '', 'origin': 'edited'}
-
-
-def _entries(table: Table) -> list[dict[str, Any]]:
-    "The lines of a file as entries, with `_DEFAULTS` for what a line leaves out."
-    strange = next((name for name in table.columns if name not in _DEFAULTS), None)
-    if strange is not None:
-        raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has '
-                        f'{", ".join(_DEFAULTS)}')
-    found = {name: table.columns.get(name, [None]*len(table.numbers)) for name in _DEFAULTS}
-    return [{name: default if found[name][n] is None else found[name][n] for name, default in _DEFAULTS.items()}
-            for n in range(len(table.numbers))]
-
-
-def _honest(record: Record, most: int) -> Record:
-    "The record; if it was changed in its file, with an id of its own and `edited` as origin."
-    # The number that kept equal records apart is not in the file, so all that are possible are tried.
-    numbered = (make_record(record.label, record.attributes, record.source, record.origin, number)
-                for number in range(max(most, 1000)))
-    return record if record in numbered else make_record(record.label, record.attributes, record.source, 'edited')
-
-
-def read_records(path: str | Path, task: Task) -> list[Record]:
-    """Read records from a file, and check them.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file as `write_records` wrote it, perhaps edited; `source` and `origin` may be left out.
-    task : Task
-        The task whose labels and attributes the records have.
-
-    Returns
-    -------
-    list of Record
-        The records, in the order of the file.
-
-    Raises
-    ------
-    DataError
-        If a line is not a record, or two have one id; the message names the lines.
-    """
-    table = read_table(path)
-    entries, faults, lines = _entries(table), [], {}
-    for n, entry in enumerate(entries):
-        fault = _record_fault(entry, task)
-        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n):
-            fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
-        if fault: faults.append(f'{table.place(n)}: {fault}')
-    if faults: raise DataError('\n  '.join([f'{path} cannot be used:', *_some(faults)]))
-    for entry in entries: entry['attributes'] = {key: one_line(value) for key, value in entry['attributes'].items()}
-    return [_honest(Record(**entry), len(entries)) for entry in entries]
-
 # %% ../../nbs/prompt/01_records.ipynb #7b359843
 def write_messages(task: Task, label: str, attributes: Mapping[str, str], texts: int = 1,
                    chat: bool = False) -> list[dict[str, str]]:
@@ -645,3 +570,78 @@ def recombine(records: Iterable[Record], n: int, seed: int = 0) -> list[Record]:
         mixtures = enumerate(_mixtures(by_label[label], wanted, rng))
         mixed += [make_record(label, mixture, origin='recombined', number=number) for number, mixture in mixtures]
     return mixed
+
+# %% ../../nbs/prompt/01_records.ipynb #44692e8d
+def write_records(records: Iterable[Record], path: str | Path) -> None:
+    """Write records to a `.jsonl` file, one JSON object on a line, replacing the file; there must be at least one."""
+    lines = [json.dumps(asdict(record), ensure_ascii=False) for record in records]
+    if not lines: raise ValueError('there are no records to write')
+    if Path(path).suffix.lower() != '.jsonl':
+        raise ValueError(f'records are kept in a file that ends in .jsonl, got {str(path)!r}')
+    with whole_file(path) as part: part.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def _record_fault(entry: Mapping[str, Any], task: Task) -> str:
+    "What is wrong with an entry of a file; empty if nothing is."
+    label, attributes, known = entry['label'], entry['attributes'], attribute_list(task)
+    if fault := text_fault(entry['id']): return f'id {fault}'
+    if fault := name_fault('label', [label], task.label_names): return fault
+    if not isinstance(attributes, Mapping) or not attributes:
+        return f'attributes must be an object of keys and values, got {attributes!r:.80}'
+    if fault := name_fault('attribute', attributes, known) or _value_fault(attributes): return fault
+    if not isinstance(entry['source'], str): return f'source must be a string, got {entry["source"]!r}'
+    return '' if entry['origin'] in ORIGINS else f'origin {entry["origin"]!r} is unknown; use {", ".join(ORIGINS)}'
+
+
+_DEFAULTS = {'id': None, 'label': None, 'attributes': None, 'source': '', 'origin': 'edited'}
+
+
+def _entries(table: Table) -> list[dict[str, Any]]:
+    "The lines of a file as entries, with `_DEFAULTS` for what a line leaves out."
+    strange = next((name for name in table.columns if name not in _DEFAULTS), None)
+    if strange is not None:
+        raise DataError(f'{table.name}: unknown key {strange!r}{did_you_mean(strange, _DEFAULTS)}; a record has '
+                        f'{", ".join(_DEFAULTS)}')
+    found = {name: table.columns.get(name, [None]*len(table.numbers)) for name in _DEFAULTS}
+    return [{name: default if found[name][n] is None else found[name][n] for name, default in _DEFAULTS.items()}
+            for n in range(len(table.numbers))]
+
+
+def _honest(record: Record, most: int) -> Record:
+    "The record; if it was changed in its file, with an id of its own and `edited` as origin."
+    # The number that kept equal records apart is not in the file, so all that are possible are tried.
+    numbered = (make_record(record.label, record.attributes, record.source, record.origin, number)
+                for number in range(max(most, 1000)))
+    return record if record in numbered else make_record(record.label, record.attributes, record.source, 'edited')
+
+
+def read_records(path: str | Path, task: Task) -> list[Record]:
+    """Read records from a file, and check them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file as `write_records` wrote it, perhaps edited; `source` and `origin` may be left out.
+    task : Task
+        The task whose labels and attributes the records have.
+
+    Returns
+    -------
+    list of Record
+        The records, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If a line is not a record, or two have one id; the message names the lines.
+    """
+    table = read_table(path)
+    entries, faults, lines = _entries(table), [], {}
+    for n, entry in enumerate(entries):
+        fault = _record_fault(entry, task)
+        if not fault and lines.setdefault(entry['id'], table.place(n)) != table.place(n):
+            fault = f'id {entry["id"]!r} is that of {lines[entry["id"]]} too'
+        if fault: faults.append(f'{table.place(n)}: {fault}')
+    if faults: raise DataError('\n  '.join([f'{path} cannot be used:', *_some(faults)]))
+    for entry in entries: entry['attributes'] = {key: one_line(value) for key, value in entry['attributes'].items()}
+    return [_honest(Record(**entry), len(entries)) for entry in entries]
