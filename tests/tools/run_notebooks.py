@@ -78,6 +78,12 @@ def forget_outputs(nb, flags):
         if stale or not skips(cell, flags): cell.outputs = []
 
 
+def drop_bars(nb):
+    "Remove progress bars: a slow machine shows them, a fast one does not, and neither is a result."
+    for cell in code_cells(nb):
+        cell.outputs = [o for o in cell.outputs if not (o.get('name') == 'stderr' and '\r' in ''.join(o.get('text', '')))]
+
+
 def stamp(nb):
     "Note in the metadata which kernel runs the notebook and which code made its outputs."
     every_flag = set(get_config().tst_flags.split())
@@ -98,6 +104,7 @@ def run(path, with_flags):
     except BaseException: sys.exit(shell.prettytb(fname=path))
     found = machine_paths(nb)
     if found: sys.exit(f"{path}: an output shows a path of this machine, cell {', '.join(found)}")
+    drop_bars(nb)
     stamp(nb)
     write_nb(nb, path)
     nbdev_clean(str(path))
