@@ -1,15 +1,19 @@
 "Rows that a base model writes as plain text, going on from the seed."
 import json
+import os
 import warnings
+from dataclasses import replace
 
 import pytest
+import torch
 from synthlab.decode.model import CausalModel
+from synthlab.decode.sampling import Sampling
 from synthlab.run.targen import TarGEN
 from synthlab.store.runs import read_rows
 from synthlab.run.recipe import Recipe
 from synthlab.tasks.strategy import InstanceSeed
 from synthlab.tasks.task import load_task
-from synthlab.teacher.causal import CausalTeacher
+from synthlab.teacher.causal import CausalTeacher, prompt_ids
 from synthlab.teacher.chat import ChatTeacher
 from synthlab.teacher.requests import Answer, Request, request_key
 from scripted_teacher import ScriptedTeacher
@@ -26,7 +30,7 @@ def write(teacher, n=8, **options):
     calls = {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        maker = TarGEN(teacher, 'ag_news', correction=None, calls=calls, **({'seeds': SEEDS} | options))
+        maker = TarGEN(teacher, 'ag_news', correction=None, calls=calls, **({'seeds': SEEDS, 'form': 'text'} | options))
         return maker.generate(n, candidates=n), calls
 
 
@@ -59,7 +63,7 @@ def test_a_resumed_run_writes_the_same_rows(pocket, written, stop):
     kept = dict(list(calls.items())[:stop])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        again = TarGEN(pocket, 'ag_news', correction=None, calls=kept, seeds=SEEDS).generate(8, candidates=8)
+        again = TarGEN(pocket, 'ag_news', correction=None, calls=kept, seeds=SEEDS, form='text').generate(8, candidates=8)
     assert again.rows == result.rows and kept == calls
 
 
@@ -91,31 +95,63 @@ def hashable(request):
     return Shown
 
 
-def test_form_json_keeps_json_and_so_do_chat_teachers_and_tables(pocket):
+def test_json_is_the_default(pocket):
     _, calls = write(pocket, 2, form='json', seeds=SEEDS[:2])
     assert all(entry['text'].startswith('{') for entry in calls.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        kept = dict(calls)
+        TarGEN(pocket, 'ag_news', correction=None, calls=kept, seeds=SEEDS[:2]).generate(2, candidates=2)
+    assert kept == calls                                                        # the same requests: nothing was asked anew
+
+
+@pytest.mark.parametrize('task, options, words', [
+    ('ag_news', {'explain': True}, 'explanation .* needs JSON'), ('rte', {}, "the task 'rte' says itself"), ('wic', {}, "the task 'wic' says itself"),
+    ('ag_news', {'form': 'txt'}, 'form must be json or text')])
+def test_what_cannot_be_text_is_refused_before_a_call(pocket, task, options, words):
+    calls = {}
+    with pytest.raises(ValueError, match=words): TarGEN(pocket, task, correction=None, calls=calls, **({'form': 'text'} | options)).generate(2)
+    assert not calls
+
+
+def test_a_teacher_behind_a_server_is_refused_before_a_call():
     scripted = ScriptedTeacher()
-    _, calls = write(scripted, 2, seeds=SEEDS[:2])
-    assert calls and all(entry['text'].startswith('{') for entry in calls.values())
-    with pytest.raises(ValueError, match='form = "text" has a local base model'): write(scripted, 2, form='text')
-    with pytest.raises(ValueError, match='form must be json, text or empty'): write(pocket, 2, form='txt')
-    with pytest.raises(ValueError, match='form = "text"'): write(pocket, 2, form='text', explain=True)
+    with pytest.raises(ValueError, match='asked from outside this process.* or take form = "json"'): write(scripted, 2)
+    assert not scripted.asked
 
 
 def test_a_recipe_has_the_form(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for form in ('json', 'text', ''):
-            Recipe.targen(contexts=2, correct='none', form=form).generate('sst2', n=4, out=tmp_path/f'x{form}', teacher='pocket', seed=3)
-    rows = {form: [row['text'] for row in read_rows(tmp_path/f'x{form}', None)] for form in ('json', 'text', '')}
-    assert rows['text'] == rows[''] != rows['json']
+        for form, options in (('json', {'form': 'json'}), ('text', {'form': 'text'}), ('default', {})):
+            Recipe.targen(contexts=2, correct='none', **options).generate('sst2', n=4, out=tmp_path/form, teacher='pocket', seed=3)
+        with pytest.raises(ValueError, match='take seed_use = "verbatim"; or take form = "json"'):
+            Recipe.targen(correct='none', form='text', seed_use='meaning').generate('sst2', n=4, out=tmp_path/'meaning', teacher='pocket')
+    rows = {form: [row['text'] for row in read_rows(tmp_path/form, None)] for form in ('json', 'text', 'default')}
+    assert rows['json'] == rows['default'] != rows['text']
+    assert all(row['text'].startswith(json.loads(row['seed_text'])['subject']) for row in read_rows(tmp_path/'text', None) if row['status'] == 'accepted')
+
+
+@pytest.mark.parametrize('name', ['pocket', 'stories260K'])
+@pytest.mark.parametrize('begin', ['Mad cows', 'a week,', 'oil'])
+def test_a_continuation_is_that_of_transformers(name, begin):
+    folder = name if name == 'pocket' else f"{os.environ.get('SYNTHLAB_MODELS', '')}/{name}"
+    if name != 'pocket' and not os.path.isdir(folder): pytest.skip('this model is not here')
+    teacher = CausalTeacher(folder)
+    asked = Request([{'role': 'user', 'content': 'Write a news summary.'}], Sampling(16, temperature=0), cue='Summary:', begin=begin)
+    [reply] = teacher.complete([asked])
+    ids, ends = torch.tensor([prompt_ids(teacher, asked)]), teacher.stop_ids.tolist()
+    made = teacher.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16, eos_token_id=ends, pad_token_id=ends[0],
+                                  begin_suppress_tokens=(~teacher.word_starts).nonzero().flatten().tolist())
+    before = len(prompt_ids(teacher, replace(asked, begin='')))
+    whole = teacher.tokenizer.decode(made[0, before:], skip_special_tokens=True).strip()
+    assert reply.text.lower() == whole.lower() and reply.text.startswith(begin)
 
 
 def test_a_beginning_is_data_and_part_of_the_key(pocket):
     asked = Request([{'role': 'user', 'content': 'Write.'}], cue='Text:')
     begun = [Request(asked.messages, cue='Text:', begin=words) for words in ('a [SEP] b', 'a b')]
     assert len({request_key(request, {}) for request in (asked, *begun)}) == 3
-    from synthlab.teacher.causal import prompt_ids
     assert pocket.tokenizer.sep_token_id not in prompt_ids(pocket, begun[0])
     with pytest.raises(ValueError, match='begin = .* goes with no schema'): Request(asked.messages, schema=load_task('boolq').__class__, begin='a')
     with ChatTeacher('birds', 'http://localhost:9/v1') as teacher, pytest.raises(ValueError, match='cannot be made to begin with'):
