@@ -366,6 +366,20 @@ class CausalModel:
         return self.model(input_ids=input_ids, use_cache=True, **{self._cache_name: cache}, **inputs)
 
     @cached_property
+    def word_starts(self) -> Tensor:
+        """Tokens that may follow a whole word: shape (V,), bool, on the CPU, with V the width of the logits.
+
+        False are those that lengthen the word (a part of a letter may), end a text, or are special.
+        """
+        [*_, word] = self._ids(literal(' a'), add_special_tokens=False)
+        texts = self.tokenizer.batch_decode([[word, i] for i in range(self.vocab_size)])
+        known, start = self.tokenizer.decode([word]), torch.zeros(self.model.get_input_embeddings().weight.shape[0],
+                                                                  dtype=torch.bool)
+        start[:self.vocab_size] = torch.tensor([not re.match(r'\w|\ufffd|\Z', text[len(known):]) for text in texts])
+        start[[*self.tokenizer.all_special_ids, *self.stop_ids.tolist()]] = False
+        return start
+
+    @cached_property
     def names(self) -> dict[str, str]:
         """Names of the control tokens for the twin of the tokenizer."""
         return secret_names(control_tokens(self.tokenizer))

@@ -262,6 +262,9 @@ class Targeted(Prompting):
     seed_use : str
         How a text uses its seed: "verbatim" (it holds it word for word) or "meaning" (it is about it). A task with a
         table of its own says so there (contain).
+    form : str
+        How a row is written: "json", or "text", where a local base model goes on from the seed as from the first words
+        of the row. Text is for tasks of one field without a table of their own, and no explanation comes with it.
 
     Raises
     ------
@@ -287,6 +290,7 @@ class Targeted(Prompting):
     contexts_by: str = option('list', among=('list', 'tree'))
     tree_depth: int = option(2, least=1, most=4)
     tree_values: int = option(4, least=2, most=20)
+    form: str = option('json', among=('json', 'text'))
 
     def __post_init__(self):
         super().__post_init__()
@@ -307,9 +311,9 @@ class Targeted(Prompting):
         return ('targen', 'treesynth') if self.contexts_by == 'tree' else ('targen',)
 
     def misfit(self, select: Any, decode: Any, drawing: str) -> str:
-        """Why rows that are answers in JSON cannot be mixed while they are drawn; empty if they are not."""
+        """Why rows that are single answers cannot be mixed while they are drawn; empty if they are not."""
         if not decode.mixes: return ''
-        return (f'the prompt "targeted" writes each row as JSON from a seed of its own, and decode = '
+        return (f'the prompt "targeted" writes each row from a seed of its own, and decode = '
                 f'"{drawing}" holds the '
                 'texts of a group apart: take decode = "independent", or prompt = "few-shot" or "attributes" with '
                 'select = "random" or "uncertainty"')
@@ -332,7 +336,7 @@ class Targeted(Prompting):
         if self.contexts_by == 'tree': contexts = ContextTree(self.contexts, self.tree_depth, self.tree_values)
         seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
         return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed,
-                               self.retries, self.explain)
+                               self.retries, self.explain, self.form)
 
 # %% ../../nbs/prompt/10_choices.ipynb #7c0e93da
 @register('prompt')

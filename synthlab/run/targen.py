@@ -108,7 +108,8 @@ class TarGEN:
         Limits of calls, tokens and money.
     **options
         Fields of `TargetedPrompts`: `contexts` (a number, the contexts themselves, or a `ContextTree`),
-        `context_batch`, `seeds_per_call`, `seeds` (a corpus, see `read_seeds`), `labels_per_seed`, `retries` and `explain`.
+        `context_batch`, `seeds_per_call`, `seeds` (a corpus, see `read_seeds`), `labels_per_seed`, `retries`, `explain`
+        and `form`.
 
     Raises
     ------

@@ -5,7 +5,7 @@ import lazy_loader
 _HOMES = {
     'asking': ['TextTeacher', 'answers', 'in_chains'],
     'budget': ['Budget', 'Estimate', 'Prices', 'Usage'],
-    'causal': ['CausalTeacher'],
+    'causal': ['CausalTeacher', 'Continuation'],
     'chat': ['ChatTeacher'],
     'requests': ['Answer', 'Reply', 'Request', 'read_reply'],
     'throttle': ['Limit', 'Outage', 'Throttle'],

@@ -7,6 +7,7 @@ from .budget import Estimate as Estimate
 from .budget import Prices as Prices
 from .budget import Usage as Usage
 from .causal import CausalTeacher as CausalTeacher
+from .causal import Continuation as Continuation
 from .chat import ChatTeacher as ChatTeacher
 from .requests import Answer as Answer
 from .requests import Reply as Reply

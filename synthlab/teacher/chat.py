@@ -131,6 +131,9 @@ def chat_body(model: str, request: Request, native: bool = False, dialect: Diale
     With `native` the server itself keeps to the shape, and with `whole` the schema keeps the bounds and patterns of its
     strings; otherwise the prompt describes the shape. `extra` are further fields.
     """
+    if request.begin:
+        raise ValueError(f'a server cannot be made to begin with {request.begin!r:.80}: take a local teacher, such as '
+                         "CausalTeacher('pocket')")
     sampling, schema = request.sampling, request.schema
     messages = [dict(m) for m in (request if native else instruct(request)).messages]
     if not dialect.system:

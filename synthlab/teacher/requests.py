@@ -67,6 +67,8 @@ class Request:
         Anything; handed back with the reply, and no part of the question.
     top_logprobs : int
         How many tokens to show with their log-probabilities at each place of the answer, for servers that show them.
+    begin : str
+        Words that a plain text begins with, and a local model goes on from; they are part of the answer's text.
 
     Raises
     ------
@@ -87,12 +89,15 @@ class Request:
     cue: str = 'Answer:'
     name: Any = field(default=None, compare=False)
     top_logprobs: int = 0
+    begin: str = ''
 
     def __post_init__(self):
         object.__setattr__(self, 'messages', tuple(self.messages))
         if fault := _conversation_fault(self.messages): raise ValueError(fault)
         if self.sample < 0: raise ValueError(f'sample must be 0 or more, got {self.sample}')
         if self.top_logprobs < 0: raise ValueError(f'top_logprobs must be 0 or more, got {self.top_logprobs}')
+        if self.begin and (fault := 'goes with no schema' if self.schema else text_fault(self.begin)):
+            raise ValueError(f'begin = {self.begin!r:.80} {fault}')
         if self.schema is not None and not (isinstance(self.schema, type) and issubclass(self.schema, BaseModel)):
             raise ValueError(f'schema must be a pydantic model, such as class Answer(BaseModel), got {self.schema!r}')
 
@@ -114,8 +119,8 @@ def _own_schema(schema: type[BaseModel]) -> dict[str, Any]:
 def request_key(request: Request, teacher: Mapping[str, Any]) -> str:
     """Return the fingerprint of a request to a teacher, whose name, revision, address and so on are given."""
     schema = request.schema and _own_schema(request.schema)
-    # Keys from before this field was there stay the same.
-    more = {'top_logprobs': request.top_logprobs} if request.top_logprobs else {}
+    # Keys from before these fields were there stay the same.
+    more = {name: value for name in ('top_logprobs', 'begin') if (value := getattr(request, name))}
     return call_key('text', teacher=dict(teacher), messages=[dict(m) for m in request.messages], schema=schema,
                     sampling=asdict(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue,
                     **more)
@@ -516,7 +521,7 @@ def read_reply(request: Request, answer: Answer | None, cached: bool = False, un
         Its value is the schema's model, or the text without a schema.
     """
     if answer is None: return Reply(request, 'unasked', reason=unasked)
-    most = most_characters(request.sampling)
+    most = most_characters(request.sampling) + len(request.begin)
     if len(answer.text) > most: return _overlong(request, answer, most, cached)
     end, value, reason, said = outcome(answer), None, '', Cleaned(answer.text)
     if request.schema is not None: said = visible_json(answer.text)
