@@ -30,7 +30,7 @@ from ..teacher.budget import Budget
 # %% ../../nbs/run/11_targen.ipynb #0981b12f
 _all_ = ['transition_matrix']
 
-# %% ../../nbs/run/11_targen.ipynb #df25637c
+# %% ../../nbs/run/11_targen.ipynb #bf0847f6
 @dataclass(frozen=True)
 class Written:
     """Every row that TarGEN wrote, and how it ended.
