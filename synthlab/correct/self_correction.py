@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SelfCorrection']
 
-# %% ../../nbs/correct/04_self_correction.ipynb #cb8fe39f
-from collections.abc import Iterable, Mapping, MutableMapping
+# %% ../../nbs/correct/04_self_correction.ipynb #cc08bdfb
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..tasks.strategy import Strategy, row_fields
 from ..tasks.task import Task, load_task
 from ..teacher.asking import TextTeacher, is_chat
 from ..teacher.budget import Budget, Estimate
+from ..teacher.requests import Reply
 
 # %% ../../nbs/correct/04_self_correction.ipynb #6d4ed486
 def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
@@ -28,7 +29,7 @@ def _row_fault(row: Mapping[str, Any], strategy: Strategy) -> str:
     return (f"has the label {given!r}, and must have one of {', '.join(answers)}: data.map_labels turns labels of a "
             f"dataset into names")
 
-# %% ../../nbs/correct/04_self_correction.ipynb #91944062
+# %% ../../nbs/correct/04_self_correction.ipynb #049ddb94
 class SelfCorrection:
     """Correct the labels of rows.
 
@@ -41,11 +42,12 @@ class SelfCorrection:
     show_label : bool
         Whether the corrector sees the label of a row; false asks blind.
     policy : str
-        What happens to a row whose label changes: "relabel", "drop" (it is rejected) or "flag".
+        What happens to a row whose label changes: "relabel", "drop" (it is rejected, as is a row without a verdict) or
+        "flag" (it keeps its label).
     show_explanation : bool
         Whether the corrector also sees the writer's reason (`explanation`), if a row has one.
     votes : int
-        Answers asked for each row.
+        Answers asked for each row; the majority counts, and in a tie the row keeps its label.
     none_fits : bool
         Whether the corrector may also answer that no label fits; such a row is rejected, or marked with "flag".
     strategy : Strategy or None
@@ -53,7 +55,7 @@ class SelfCorrection:
     calls : MutableMapping or None
         Store of calls: a call in it is not made again. None keeps them in memory.
     budget : Budget or None
-        Limits; None sets none.
+        Limits; rows that they do not reach stay as they are under every policy. None sets none.
     seed : int
         Random seed.
     progress : bool or None
@@ -70,10 +72,12 @@ class SelfCorrection:
 
     Examples
     --------
+    >>> from synthlab import CausalTeacher, SelfCorrection
     >>> rows = [{'text': 'A dull film with a dull ending.', 'label': 'positive'}]
-    >>> checked = SelfCorrection(CausalTeacher('pocket'), 'sst2', show_label=False)(rows)
+    >>> [row] = SelfCorrection(CausalTeacher('pocket'), 'sst2', show_label=False)(rows)
+    >>> row['label_target'], row['label']
+    ('positive', 'negative')
     """
-
 
     def __init__(self, teacher: TextTeacher, task: Task | str | Path, show_label: bool = True, policy: str = 'relabel',
                  show_explanation: bool = False, votes: int = 1, strategy: Strategy | None = None,
@@ -106,7 +110,7 @@ class SelfCorrection:
         -------
         list of dict
             All rows in their order, with `label_target`, `label_corrected`, `flipped`, `sc_explanation`, `sc_votes`,
-            `status` and `reason`.
+            `status` and `reason`. Rows that were not accepted before are not asked about, and do not get these columns.
 
         Raises
         ------
@@ -118,11 +122,14 @@ class SelfCorrection:
         rows, places = self._open(rows)
         found = ask_rows([rows[place] for place in places], self.teacher, self.strategy, self.options, self.calls,
                          self.budget, self.seed, self.progress)
-        for place, replies in zip(places, found):
-            verdict = self.options.verdict(rows[place], replies, self.strategy) or Verdict(None,
-                f'unasked: {self.budget.reason}')
-            rows[place] = apply_policy(rows[place], verdict, self.strategy, self.options.policy) | how_asked(replies)
+        for place, replies in zip(places, found): rows[place] = self._after(rows[place], replies)
         return rows
+
+    def _after(self, row: dict[str, Any], replies: Sequence[Reply]) -> dict[str, Any]:
+        "A row with its verdict, after the policy; one that a limit did not reach keeps its label and its status."
+        verdict, policy = self.options.verdict(row, replies, self.strategy), self.options.policy
+        if verdict is None: verdict, policy = Verdict(None, f'unasked: {self.budget.reason}'), 'flag'
+        return apply_policy(row, verdict, self.strategy, policy) | how_asked(replies)
 
     def estimate(self, rows: Iterable[Mapping[str, Any]]) -> Estimate:
         """Estimate calls, tokens and cost of correcting rows, without asking."""

@@ -320,6 +320,25 @@ def test_a_limit_is_kept_and_a_second_try_goes_on(limit):
     assert len(corrector.asked) == 30
 
 
+@pytest.mark.parametrize('votes', [1, 3])
+@pytest.mark.parametrize('limit', [1, 3, 7, 12])
+@pytest.mark.parametrize('policy', POLICIES)
+def test_rows_that_a_limit_did_not_reach_stay_as_they_were(policy, limit, votes):
+    rows, reached = rows_of(10), limit//votes
+    done = SelfCorrection(Corrector(animal), PETS, policy=policy, votes=votes, budget=Budget(max_calls=limit))(rows)
+    assert done[:reached] == SelfCorrection(Corrector(animal), PETS, policy=policy, votes=votes)(rows)[:reached]
+    for row, after in zip(rows[reached:], done[reached:]):
+        assert after.pop('sc_explanation').startswith('unasked: max_calls')
+        assert after == row | {'label_target': row['label'], 'label_corrected': None, 'flipped': None, 'sc_votes': None, 'status': 'accepted', 'reason': ''}
+
+
+@pytest.mark.parametrize('limit, status', [(1, 'accepted'), (2, 'rejected')])
+def test_a_row_is_dropped_only_when_its_second_try_was_asked_for(limit, status):
+    corrector = Corrector(lambda *_: Answer('no idea'))
+    [row] = SelfCorrection(corrector, PETS, policy='drop', budget=Budget(max_calls=limit))([ROW])
+    assert (row['status'], row['label'], len(corrector.asked)) == (status, 'cat', limit)
+
+
 # ---- in a run ----
 
 class Scribe(Corrector):
