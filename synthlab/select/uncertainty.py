@@ -81,7 +81,7 @@ def nearest_rows(squared: np.ndarray, i: int, k: int) -> np.ndarray:
     near = np.flatnonzero(squared <= np.partition(squared, k - 1)[k - 1])
     return near[np.argsort(squared[near], kind='stable')][:k]
 
-# %% ../../nbs/select/01_uncertainty.ipynb #259f2e12
+# %% ../../nbs/select/01_uncertainty.ipynb #5f762ae7
 _DTYPES = ('float32', 'float64')
 # Up to so many rows float64 costs nothing, and saves digits.
 _SMALL = 10_000
@@ -90,6 +90,11 @@ _SMALL = 10_000
 def _precision(n_rows: int, dtype: str) -> str:
     "The precision of tables with so many rows."
     return 'float64' if n_rows <= _SMALL else dtype
+
+
+def _tie_precision(given: np.dtype, n_rows: int, dtype: str) -> str:
+    "The precision in which variances can be told apart: that of the table, or of the embeddings given if it is less."
+    return dtype if given in (np.float16, np.float32) else _precision(n_rows, dtype)
 
 
 def prepare_rows(X: np.ndarray, normalize: bool = True, dtype: str = 'float32') -> np.ndarray:
@@ -213,7 +218,7 @@ def _row_numbers(i: Any, N: int) -> list[int]:
                          f'{numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
-# %% ../../nbs/select/01_uncertainty.ipynb #6c289c60
+# %% ../../nbs/select/01_uncertainty.ipynb #fe83dd39
 class UncertaintyTracker:
     r"""Pick rows one after another where a Gaussian process with an RBF kernel is least certain.
 
@@ -300,6 +305,7 @@ class UncertaintyTracker:
             raise ValueError(f"noise must be at least {_LEAST_NOISE:g} for {len(X)} rows in float32, got {self.noise}; "
                              f"dtype='float64' takes less")
         self._rows = prepare_rows(X, self.normalize, self.dtype)
+        self._tied_in = _tie_precision(np.asarray(X).dtype, len(X), self.dtype)
         self._squares = np.einsum('nd,nd->n', self._rows, self._rows, dtype=np.float64)
         self.length_scale_ = find_length_scale(self._rows, self.length_scale, self.scale, self.seed)
         N = len(self._rows)
@@ -419,7 +425,7 @@ class UncertaintyTracker:
         free = ~(self._taken if exhausted else self._known)
         ahead = [] if exhausted else self._look_ahead(free, most)
         if not ahead:
-            i, ties = pick(self.variance_, free, self._nearest, self.dtype)
+            i, ties = pick(self.variance_, free, self._nearest, self._tied_in)
             ahead = [(i, float(self.variance_[i]), ties)]
         return [(*step, int(free.sum()) - 1 - place) for place, step in enumerate(ahead)]
 
@@ -428,7 +434,7 @@ class UncertaintyTracker:
         t, most, size = len(self._pivots), min(most, self._room()), max(len(free)//_AWAKE, _FEWEST)
         # One pick, or few rows: looking at all of them is faster.
         if most < 2 or 4*size > len(free): return []
-        left, margin = np.where(free, self.variance_, -1), 2*_ROUNDING*np.finfo(self.dtype).eps
+        left, margin = np.where(free, self.variance_, -1), 2*_ROUNDING*np.finfo(self._tied_in).eps
         floor = np.partition(left, -size)[-size]
         awake = np.flatnonzero(left >= floor)
         if 4*len(awake) > len(free) or left.max() < floor + margin: return []
@@ -437,7 +443,7 @@ class UncertaintyTracker:
         factors, found = np.concatenate([*(piece[:, awake] for piece in self._filled()), np.empty((most, len(awake)),
             rows.dtype)]), []
         for place in range(most):
-            i, ties = pick(variance, open_, nearest, self.dtype)
+            i, ties = pick(variance, open_, nearest, self._tied_in)
             # From here on a row outside could be next.
             if variance[i] < floor + margin: break
             found.append((int(awake[i]), float(variance[i]), ties))

@@ -310,6 +310,20 @@ def test_variances_that_only_rounding_tells_apart_are_tied():
     assert pick(np.array([.5, .5 + 1e-6, .4]), np.ones(3, bool), np.array([2., 1, 3]))[0] == 1
 
 
+def test_ties_have_the_precision_of_the_table_or_of_coarser_embeddings(monkeypatch):
+    def tied(X, **options):
+        found = UncertaintyTracker(length_scale=1, normalize=False, **options).fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            found.select(2)
+        return int(found.ties_[1])
+    near, far = np.array([[0.], [4], [-3.9]]), np.array([[0.], [5.8], [-5.75]])   # k² is 1e-7 and 2e-7; 2e-15 and 4e-15
+    assert tied(near) == tied(near, dtype='float64') == 0 and tied(far) == 1
+    assert tied(near.astype(np.float32)) == 1 and tied(near.astype(np.float32), dtype='float64') == 0
+    monkeypatch.setattr(uncertainty, '_SMALL', 0)                                 # few rows are kept in float64 otherwise
+    assert tied(near) == 1 and tied(near, dtype='float64') == 0
+
+
 def test_no_warning_where_few_rows_are_tied_and_another_where_all_is_known():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
