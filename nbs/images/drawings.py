@@ -141,7 +141,7 @@ def targen_steps():
     arrow(page, (2.25, 2.96), (2.7, 2.8), INK)
     arrow(page, (5.0, 2.8), (5.45, 2.84), INK)
     arrow(page, (5.0, 2.4), (5.45, 1.75), INK)
-    notes = [(1.2, 'the teacher names places,\ntimes and subjects'), (3.85, 'one for each row:\nwhat makes it unique'),
+    notes = [(1.2, 'the teacher names places,\ntimes and subjects'), (3.85, 'what a row starts from,\nso that rows differ'),
              (6.75, 'the definition of the label\nsays what to write'), (9.75, 'the teacher reads each row again;\nanother answer changes its label')]
     for x, text in notes: page.text(x, .55, text, ha='center', va='center', fontsize=8.8, color=SOFT)
     return figure

@@ -93,7 +93,7 @@ class TarGEN:
     spec : Task, str or path
         The task: a built-in one, a TOML file, or an object.
     correction : Correction or None
-        How labels are checked again; None leaves them.
+        How the labels are checked; None: not at all.
     corrector : TextTeacher or None
         Teacher that checks the labels; None is the teacher itself.
     strategy : type of Strategy, or None
@@ -124,6 +124,8 @@ class TarGEN:
     --------
     >>> maker = TarGEN(CausalTeacher('pocket'), 'sst2', contexts=2)
     >>> found = maker.generate(2)
+    >>> len(found.accepted)
+    2
     """
 
     def __init__(self, teacher: TextTeacher, spec: Task | str | Path, correction: Correction | None = Correction(),
