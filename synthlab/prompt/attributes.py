@@ -23,22 +23,26 @@ from ..tasks.task import Task
 RECORDS, MOST_TEXTS = 8, 10
 
 
+def _calls(per_record: int | str, texts: int) -> int:
+    "Calls that write from one record: as many as its texts allow, at least one."
+    return max(1, (MOST_TEXTS if per_record == 'auto' else per_record)//texts)
+
+
 def record_number(turn: int, per_record: int | str, texts: int = 1) -> int:
     """Number of the record that a call writes from; `turn` counts the calls for its label, from 0.
 
-    `per_record` is a number of texts, or "auto": `RECORDS` records in turn until each has served `MOST_TEXTS` texts,
-    then as many texts from each further record.
+    `per_record` is the most texts of a record, which serves one call at least; or "auto": `RECORDS` records in turn
+    until each has served `MOST_TEXTS` texts, then as many texts from each further record.
     """
-    if per_record != 'auto': return turn*texts//per_record
-    calls = max(1, MOST_TEXTS//texts)
-    return turn % RECORDS if turn < RECORDS*calls else turn//calls
+    calls = _calls(per_record, texts)
+    return turn % RECORDS if per_record == 'auto' and turn < RECORDS*calls else turn//calls
 
 
 def records_needed(rows: int, per_record: int | str, texts: int = 1) -> int:
     """Count the records that so many texts of a label are written from; for the arguments see `record_number`."""
-    if per_record != 'auto': return -(-rows//per_record)
     calls = -(-rows//texts)
-    return max(min(calls, RECORDS), -(-calls//max(1, MOST_TEXTS//texts)))
+    full = -(-calls//_calls(per_record, texts))
+    return max(min(calls, RECORDS), full) if per_record == 'auto' else full
 
 # %% ../../nbs/prompt/05_attributes.ipynb #7ea122e6
 @dataclass(frozen=True, eq=False)
