@@ -786,8 +786,10 @@ class ChatTeacher(TextTeacher):
         outage, now = self._line.outage, self.throttle.clock()
         lasts, pause = outage.lasts(now), self.throttle.state.resume - now
         if lasts > _TOLD_AFTER and outage.faults >= _TOLD_FAULTS or outage.faults and pause > _TOLD_AFTER:
+            # A server that has never answered is given up after a few attempts where it refuses the connection.
+            again = 'until' if self._answered else 'a few times, at the latest until'
             return (f'{self.address} answers no call since {_clock_time(-lasts)} ({outage.said}). It is asked again '
-                    f'until {_clock_time(self.patience - lasts)} (patience: {self.patience:g} s); what is finished '
+                    f'{again} {_clock_time(self.patience - lasts)} (patience: {self.patience:g} s); what is finished '
                     'is kept.')
         if pause <= _TOLD_AFTER: return ''
         return f'{self.address} has asked to send nothing until {_clock_time(pause)}; what is finished is kept.'
