@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -573,3 +574,12 @@ def test_a_key_in_the_path_is_refused_and_not_repeated(path):
 @pytest.mark.parametrize('path', ['v1', 'openai/deployments/gpt-4o-mini-2024-07-18', 'api/v1/accounts/0123456789abcdef0123456789abcdef/ai/v1', 'v1beta/openai', 'skylark-pro-240515/v1',
                                   'v1/projects/my-project-123/locations/us-central1/endpoints/openapi', 'v2/4fzq8w1bn2k7xt/openai/v1', 'api/3f2504e0-4f89-11d3-9a0c-0305e82c3301'])
 def test_usual_paths_are_no_keys(path): assert server_address(f'https://a.b/{path}').endswith(path)
+
+
+def test_of_a_server_that_was_never_there_no_wait_to_the_end_of_patience_is_promised():
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))                                             # nobody listens there
+        teacher, heard = ChatTeacher('owl', base_url=f'http://127.0.0.1:{taken.getsockname()[1]}/v1'), []
+        with hearing_waits(heard.append), pytest.raises(TeacherError, match='is the server running'):
+            list(teacher.ask([ask_for(f'bird {n}') for n in range(40)]))
+    assert heard and all('asked again a few times, at the latest until' in text for text in heard if text), heard
