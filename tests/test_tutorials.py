@@ -23,7 +23,6 @@ def test_a_lesson_runs_alone_and_its_answers_are_right(path, tmp_path, monkeypat
     monkeypatch.setenv('SYNTHLAB_LESSON_ROWS', '8')
     names = {'__name__': 'lesson'}
     for code in sources(path, 'code'): exec(re.sub(r'(?m)^%.*$', '', code), names)
-    matplotlib.pyplot.close('all')
     assert 3 <= check_answers(path, names) <= 6
     matplotlib.pyplot.close('all')
 
