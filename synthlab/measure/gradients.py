@@ -71,7 +71,7 @@ def linear_layers(model: nn.Module, blocks: int = 1) -> list[nn.Module]:
     return [module for block in stack[-blocks:] for module in block.modules()
             if isinstance(getattr(module, 'weight', None), Tensor) and module.weight.dim() == 2]
 
-# %% ../../nbs/measure/12_gradients.ipynb #d5b8fa5a
+# %% ../../nbs/measure/12_gradients.ipynb #8b18067d
 @contextmanager
 def _watched(layers: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     "Inputs and outputs of layers while a model runs."
@@ -82,7 +82,8 @@ def _watched(layers: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]
     for layer in layers: layer.weight.requires_grad_(True)
     try: yield kept
     finally:
-        for layer, hook, flag in zip(layers, hooks, before): (hook.remove(), layer.weight.requires_grad_(flag))
+        for hook in hooks: hook.remove()
+        for layer, flag in zip(layers, before): layer.weight.requires_grad_(flag)
 
 
 def _losses(model: nn.Module, ids: Tensor, there: Tensor) -> Tensor:
@@ -91,25 +92,30 @@ def _losses(model: nn.Module, ids: Tensor, there: Tensor) -> Tensor:
     nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction='none')*there[:, 1:]
     return nll.sum(1)/there[:, 1:].sum(1).clamp_min(1)
 
-# %% ../../nbs/measure/12_gradients.ipynb #bc91fab9
-def _signs(layers: Sequence[nn.Module], pairs: Sequence[tuple[Tensor, Tensor]], n: int, seed: int) -> list[tuple]:
+# %% ../../nbs/measure/12_gradients.ipynb #e13dedd4
+def _pairs(model: nn.Module, layers: Sequence[nn.Module], ids: Tensor, there: Tensor) -> list[tuple[Tensor, Tensor]]:
+    "For each layer its inputs, and the gradients of the texts' losses by its outputs."
+    with torch.enable_grad(), _watched(layers) as kept:
+        loss = _losses(model, ids, there).sum()                     # texts do not touch: each has its own gradient
+        deltas = torch.autograd.grad(loss, [out for _, out in kept])
+    return [(a.float(), delta.float()) for (a, _), delta in zip(kept, deltas)]
+
+
+def _signs(pairs: Sequence[tuple[Tensor, Tensor]], n: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     "Random signs for each layer, by its input and its output."
     rng = torch.Generator().manual_seed(seed)
     def draw(like: Tensor) -> Tensor:
         return (torch.randint(0, 2, (n, like.shape[-1]), generator=rng)*2 - 1).to(like.device, torch.float32)
-    return [(draw(a), draw(out)) for a, out in pairs]
+    return [(draw(a), draw(delta)) for a, delta in pairs]
 
 
-def _batch_features(model: nn.Module, layers: Sequence[nn.Module], ids: Tensor, there: Tensor, n: int,
-                    seed: int) -> Tensor:
-    "Projected gradients of a batch, shape (B, n)."
-    with torch.enable_grad(), _watched(layers) as pairs:
-        loss = _losses(model, ids, there).sum()                     # texts do not touch: each has its own gradient
-        deltas = torch.autograd.grad(loss, [out for _, out in pairs])
-    return sum(sketch(a.float(), delta.float(), P, Q)
-               for (a, _), delta, (P, Q) in zip(pairs, deltas, _signs(layers, pairs, n, seed)))
+def _padded(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    "Token ids (B, T) padded on the right, where nothing that counts looks, and which of them are there."
+    lengths = torch.tensor([[len(ids)] for ids in tokens])
+    ids = nn.utils.rnn.pad_sequence(list(map(torch.tensor, tokens)), True, pad_id)
+    return ids, torch.arange(ids.shape[1])[None] < lengths
 
-# %% ../../nbs/measure/12_gradients.ipynb #f40b230d
+# %% ../../nbs/measure/12_gradients.ipynb #aa6b9b90
 # a text's first tokens: what comes later changes its mean gradient little, and costs as much
 MOST_TOKENS = 256
 
@@ -150,14 +156,13 @@ def gradient_features(texts: Sequence[str], teacher: Any, n_features: int = 512,
     tokens = [ids[:MOST_TOKENS] for ids in teacher.encode(list(texts))]
     for text, ids in zip(texts, tokens):
         if len(ids) < 2: raise ValueError(f'a text needs two tokens for a gradient, got {text!r}')
-    order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
+    order, signs = sorted(range(len(texts)), key=lambda i: len(tokens[i])), []
     for start in tqdm(range(0, len(order), batch_size), desc='gradients', unit='batch', disable=not progress, leave=False):
         places = order[start:start + batch_size]
-        padded = nn.utils.rnn.pad_sequence([torch.tensor(tokens[i]) for i in places], True, teacher.pad_id)
-        there = torch.arange(padded.shape[1])[None] < torch.tensor([[len(tokens[i])] for i in places])
-        device = teacher.device
-        found[places] = _batch_features(teacher.model, layers, padded.to(device), there.to(device), n_features,
-                                        seed).cpu().numpy()
+        ids, there = (x.to(teacher.device) for x in _padded([tokens[i] for i in places], teacher.pad_id))
+        pairs = _pairs(teacher.model, layers, ids, there)
+        signs = signs or _signs(pairs, n_features, seed)
+        found[places] = sum(sketch(a, delta, P, Q) for (a, delta), (P, Q) in zip(pairs, signs)).cpu().numpy()
     return found/np.linalg.norm(found, axis=1, keepdims=True)
 
 # %% ../../nbs/measure/12_gradients.ipynb #2532ba4d
