@@ -3,6 +3,7 @@
 import lazy_loader
 
 _HOMES = {
+    'doctor': ['Check', 'check_server', 'diagnose', 'examine'],
     'terminal': ['UserError'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
