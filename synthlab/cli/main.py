@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #a901aa0c
+# %% ../../nbs/cli/06_main.ipynb #4ef27506
 import dataclasses
 import inspect
 import os
@@ -33,6 +33,7 @@ from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summ
 from .. import __version__
 from ..inputs import existing_path, read_toml
 from ..store.runs import read_recipe, recipe_difference
+from .doctor import add_doctor
 from .runs import (
     MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
     show_produced, show_stages, telling)
@@ -414,8 +415,9 @@ def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--versio
     callback=_version, is_eager=True)] = False) -> None:
     if ctx.invoked_subcommand is None: typer.echo(ctx.get_help())
 
-# %% ../../nbs/cli/06_main.ipynb #41eb9705
+# %% ../../nbs/cli/06_main.ipynb #c65ddddb
 app.add_typer(commands)
+add_doctor(app)
 
 # %% ../../nbs/cli/06_main.ipynb #4845781d
 _tasks = typer.Typer()
