@@ -3,6 +3,7 @@
 import lazy_loader
 
 _HOMES = {
+    'complete': ['beginning', 'complete_run', 'listed'],
     'doctor': ['Check', 'check_server', 'diagnose', 'examine'],
     'terminal': ['UserError'],
 }

@@ -430,14 +430,15 @@ def _judge_list(status: int, kind: str, body: bytes, variable: str) -> Check:
     return Check('server', 'fail', f'answers with status {status} and {kind}, not as the OpenAI protocol does',
                  'the address usually ends in /v1')
 
-# %% ../../nbs/cli/04_doctor.ipynb #b4819b95
+# %% ../../nbs/cli/04_doctor.ipynb #623ebfa2
 def _unreached(error: BaseException) -> Check:
     "That there was no reply."
     kinds = {'ClientConnectorCertificateError': 'its certificate is not trusted here',
              'ClientConnectorError': 'nobody listens there', 'TimeoutError': f'no reply within {_LIST_TIME:g} s',
              'ServerDisconnectedError': 'it hung up without a reply'}
     ours = [kinds[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in kinds]
-    return Check('server', 'fail', f'{(ours or ["it speaks something else than HTTP"])[0]} ({_fault(error)[:120]})',
+    detail = _fault(getattr(error, 'os_error', error))[:120]
+    return Check('server', 'fail', f'{(ours or ["it speaks something else than HTTP"])[0]} ({detail})',
                  'is the server running, and is --base-url its address?')
 
 
@@ -676,9 +677,11 @@ def examine(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_A
     print(json.dumps(told, indent=1) if as_json else f'\n{_summary(checks, seconds)}')
     return 0 if well else 1
 
-# %% ../../nbs/cli/04_doctor.ipynb #eba17e17
-_HELP = """Look for what is wrong with the installation, the machine and, if --base-url is given, a server, and say \
-what to do. Exit status 1 means that something must be mended."""
+# %% ../../nbs/cli/04_doctor.ipynb #8446bd6c
+_HELP = """Look for what is wrong with the installation, the machine or a server, and say what to do.
+
+Nothing is changed or downloaded, and no server is asked that is not named. Exit status 1 means that something must be \
+mended."""
 _OPTIONS = {'--base-url': ('base_url', 'URL', 'A server to look at too: its list of models, and what one can do.'),
             '--teacher': ('teacher', 'NAME', 'The model to ask (three short questions); without it, an only one.'),
             '--key-variable': ('key_variable', 'NAME', 'Environment variable that holds the key.')}

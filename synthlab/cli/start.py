@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['start']
 
-# %% ../../nbs/cli/07_start.ipynb #3b53583f
+# %% ../../nbs/cli/07_start.ipynb #2211e79a
+import gc
 import sys
 from collections.abc import Callable, Sequence
 
-# %% ../../nbs/cli/07_start.ipynb #29901581
+# %% ../../nbs/cli/07_start.ipynb #184ca9dd
 def _without_program(error: BaseException, words: Sequence[str]) -> int:
     "Let the doctor look, or say in one line why nothing else can be done."
     from synthlab.cli import doctor
@@ -21,7 +22,10 @@ def _without_program(error: BaseException, words: Sequence[str]) -> int:
 
 def _program() -> Callable[[], int]:
     "The command line, with all that it needs."
-    from synthlab.cli.main import main
+    # Nothing that is imported is garbage, and looking for some takes an eighth of the time.
+    gc.disable()
+    try: from synthlab.cli.main import main
+    finally: gc.enable()
     return main
 
 
