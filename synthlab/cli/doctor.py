@@ -106,7 +106,7 @@ def _needs(lines: Iterable[str]) -> list[_Need]:
     return [_Need(name, (re.search(r'>= *([\d.]+)', bounds) or ('', ''))[1], extra or '')
             for name, bounds, extra in parts]
 
-# %% ../../nbs/cli/04_doctor.ipynb #2a6c3565
+# %% ../../nbs/cli/04_doctor.ipynb #b2bf06fe
 _MODULES = {'scikit-learn': 'sklearn', 'mauve-text': 'mauve'}
 # The packages whose versions are asked for when something goes wrong.
 _MAIN = ('torch', 'transformers', 'datasets', 'sentence-transformers', 'scikit-learn', 'openai', 'typer')
@@ -120,11 +120,7 @@ def _version_of(name: str) -> str:
 
 def _import_fault(distribution: str) -> str:
     "Why the module of a distribution cannot be imported; empty if it can."
-    quiet = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            warnings.simplefilter('ignore')
-            importlib.import_module(_MODULES.get(distribution, distribution.replace('-', '_')))
+    try: importlib.import_module(_MODULES.get(distribution, distribution.replace('-', '_')))
     except (Exception, SystemExit) as error: return _fault(error)
     return ''
 
@@ -553,7 +549,7 @@ def check_server(base_url: str, teacher: str = '', key_variable: str = 'OPENAI_A
     if not model: return [listed, Check('model', 'warn', 'none was asked', 'name one: --teacher MODEL')]
     return [listed, *_look_at_named(address, model, names, key_variable)]
 
-# %% ../../nbs/cli/04_doctor.ipynb #d3b1f193
+# %% ../../nbs/cli/04_doctor.ipynb #48f1f45e
 _LOOKS = (('python', 'look at Python', _look_at_synthlab, ''),
           ('packages', 'import every package, which takes a while the first time', _look_at_packages, ''),
           ('extras', 'import the extras', _look_at_extras, ''),
@@ -580,6 +576,15 @@ def _told(what: str, after: float = 2.) -> Iterator[None]:
     finally: note.cancel()
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    "Drop what a look prints, and its warnings."
+    nowhere = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        warnings.simplefilter('ignore')
+        yield
+
+
 def diagnose(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_API_KEY') -> Iterator[Check]:
     """Look at the installation, the machine and, if one is given, a server.
 
@@ -603,10 +608,10 @@ def diagnose(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_
     []
     """
     for name, what, look, advice in _LOOKS:
-        with _told(what): found = _safely(name, look, advice)
+        with _told(what), _silent(): found = _safely(name, look, advice)
         yield from found
     if not base_url: return
-    with _told('ask the server'): found = check_server(base_url, teacher, key_variable)
+    with _told('ask the server'), _silent(): found = check_server(base_url, teacher, key_variable)
     yield from found
 
 # %% ../../nbs/cli/04_doctor.ipynb #ab747b5f
