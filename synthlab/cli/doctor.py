@@ -37,7 +37,7 @@ from urllib.request import getproxies, proxy_bypass
 from .. import DISTRIBUTION, __version__
 from ..system import available_memory
 
-# %% ../../nbs/cli/04_doctor.ipynb #76796831
+# %% ../../nbs/cli/04_doctor.ipynb #48e1b99a
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at.
@@ -61,8 +61,9 @@ class Check:
 
 
 def _fault(error: BaseException) -> str:
-    "An error on one line."
-    return ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+    "An error on one line; our own say enough without their kind."
+    own = type(error).__module__.startswith('synthlab')
+    return ' '.join((f'{error}' if own else f'{type(error).__name__}: {error}').split())[:300]
 
 
 def _safely(name: str, look: Callable[[], Check | list[Check]], advice: str = '') -> list[Check]:
@@ -429,10 +430,11 @@ def _judge_list(status: int, kind: str, body: bytes, variable: str) -> Check:
     return Check('server', 'fail', f'answers with status {status} and {kind}, not as the OpenAI protocol does',
                  'the address usually ends in /v1')
 
-# %% ../../nbs/cli/04_doctor.ipynb #623ebfa2
+# %% ../../nbs/cli/04_doctor.ipynb #da733bd9
 def _unreached(error: BaseException) -> Check:
     "That there was no reply."
     kinds = {'ClientConnectorCertificateError': 'its certificate is not trusted here',
+             'ClientSSLError': 'it does not speak TLS (https)', 'ClientConnectorDNSError': 'there is no such host',
              'ClientConnectorError': 'nobody listens there', 'TimeoutError': f'no reply within {_LIST_TIME:g} s',
              'ServerDisconnectedError': 'it hung up without a reply'}
     ours = [kinds[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in kinds]
@@ -449,12 +451,16 @@ def _look_at_list(address: str, variable: str) -> tuple[Check, list[str]]:
     except Exception as error: return _unreached(error), []
     body = redact(body.decode('latin1'), key).encode('latin1')
     check, names = _judge_list(status, kind, body, variable), _model_names(body) or []
-    if status != 200 or not names:
-        with contextlib.suppress(Exception):
-            if not address.endswith('/v1') and _model_names(_fetched(f'{address}/v1/models', 'none')[2]):
-                found = f'{check.found}; the models are at {address}/v1'
-                return Check('server', 'fail', found, f'give --base-url {address}/v1'), []
-    return check, names
+    if names or address.endswith('/v1') or not _speaks(f'{address}/v1'): return check, names
+    found = f'{check.found}; the models are at {address}/v1'
+    return Check('server', 'fail', found, f'give --base-url {address}/v1'), []
+
+
+def _speaks(address: str) -> bool:
+    "Whether there are models at an address, or a door that asks for a key."
+    try: status, kind, body = _fetched(f'{address}/models', 'none')
+    except Exception: return False
+    return bool(_model_names(body)) or status in (401, 403) and 'json' in kind
 
 # %% ../../nbs/cli/04_doctor.ipynb #8f09e452
 def _judge_answer(reply: Any, seconds: float) -> list[Check]:
@@ -486,7 +492,7 @@ def _judge_schema(reply: Any) -> Check:
                  'an answer that misses it costs a second call',
                  'for attributes and TarGEN a server with structured outputs does better')
 
-# %% ../../nbs/cli/04_doctor.ipynb #73e90481
+# %% ../../nbs/cli/04_doctor.ipynb #4bd9bfc3
 def _asked(teacher: Any, **kind: Any) -> Any:
     "The reply to a short question; closes the teacher when it takes too long."
     from synthlab.decode.sampling import Sampling
@@ -546,7 +552,7 @@ def check_server(base_url: str, teacher: str = '', key_variable: str = 'OPENAI_A
         address = server_address(base_url)
         listed, names = _look_at_list(address, key_variable)
     except Exception as error:
-        return [Check('server', 'fail', f'{error}' if isinstance(error, (ValueError, RuntimeError)) else _fault(error))]
+        return [Check('server', 'fail', f'{error}' if isinstance(error, ValueError) else _fault(error))]
     if listed.state == 'fail': return [listed]
     model = teacher or (names[0] if len(names) == 1 else '')
     if not model: return [listed, Check('model', 'warn', 'none was asked', 'name one: --teacher MODEL')]
@@ -617,7 +623,7 @@ def diagnose(base_url: str = '', teacher: str = '', key_variable: str = 'OPENAI_
     with _told('ask the server'), _silent(): found = check_server(base_url, teacher, key_variable)
     yield from found
 
-# %% ../../nbs/cli/04_doctor.ipynb #ab747b5f
+# %% ../../nbs/cli/04_doctor.ipynb #6df31624
 _COLUMN = 24
 _COLOURS = {'ok': 'green', 'warn': 'yellow', 'fail': 'bold red'}
 
@@ -649,7 +655,8 @@ def _show(check: Check) -> None:
 def _summary(checks: Sequence[Check], seconds: float) -> str:
     "How many findings there are of each kind."
     number = {state: sum(check.state == state for check in checks) for state in _COLOURS}
-    return (f"{len(checks)} findings in {seconds:.1f} s: {number['ok']} ok, {number['warn']} to know, "
+    what = f'{len(checks)} finding{"s" * (len(checks) != 1)} in {seconds:.1f} s'
+    return (f"{what}: {number['ok']} ok, {number['warn']} to know, "
             f"{number['fail']} that must be mended.")
 
 # %% ../../nbs/cli/04_doctor.ipynb #987422a0

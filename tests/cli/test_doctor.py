@@ -67,7 +67,7 @@ def test_a_wrong_model_gets_the_nearest_name():
     with PlainServer(models=('owl-1', 'wren-7b')) as server: checks = check_server(server.url, 'wren7b')
     assert states(checks) == {'server': 'ok', 'model': 'fail'} and "did you mean 'wren-7b'?" in checks[1].found
     with PlainServer(models=None) as server: checks = check_server(server.url, 'wren7b')
-    assert states(checks) == {'server': 'warn', 'model': 'fail'} and 'does not exist' in checks[1].found
+    assert states(checks) == {'server': 'warn', 'model': 'fail'} and 'does not exist' in checks[1].found and 'Error' not in checks[1].found
 
 
 def test_without_a_name_the_only_model_is_asked_and_no_other():
@@ -77,14 +77,16 @@ def test_without_a_name_the_only_model_is_asked_and_no_other():
 
 def test_an_address_without_v1_is_found_and_the_key_stays_where_it_was_sent(monkeypatch):
     monkeypatch.setenv('MY_KEY', KEY)
-    with PlainServer() as server: checks = check_server(server.address, 'owl-1', 'MY_KEY')
-    assert states(checks) == {'server': 'fail'} and f'give --base-url {server.url}' == checks[0].advice
-    assert server.asked[1] == ('/v1/models', 'Bearer none')
+    for key in (None, KEY):
+        with PlainServer(key=key) as server: checks = check_server(server.address, 'owl-1', 'MY_KEY')
+        assert states(checks) == {'server': 'fail'} and f'give --base-url {server.url}' == checks[0].advice
+        assert server.asked[1] == ('/v1/models', 'Bearer none')
 
 
 def test_a_web_page_nobody_and_what_is_no_address_are_told():
     with PlainServer(page=True) as server: assert 'text/html' in check_server(server.url, 'owl-1')[0].found
     assert 'nobody listens there' in check_server(server.url, 'owl-1')[0].found      # it is closed now
+    with PlainServer() as server: assert 'does not speak TLS' in check_server(server.url.replace('http:', 'https:'))[0].found
     for wrong in ('localhost:8000', 'http://me:hunter2@localhost/v1'):
         [check] = check_server(wrong)
         assert check.state == 'fail' and 'base_url must' in check.found and 'hunter2' not in check.found
