@@ -27,14 +27,12 @@ nb_render_markdown_format = 'myst'
 myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_dmath_double_inline = True
 myst_heading_anchors = 4
-
-
-def myst_heading_slug_func(title): return title.replace(' ', '-')
+myst_heading_slug_func = 'stage.jupyter_anchor'
 
 
 # Reference
 autosummary_generate = False
-autodoc_default_options = {'members': True, 'member-order': 'bysource', 'show-inheritance': True}
+autodoc_default_options = {'members': True, 'member-order': 'bysource', 'ignore-module-all': True}       # a name is listed where it is defined
 autodoc_typehints = 'none'
 napoleon_google_docstring = False
 napoleon_use_ivar = True
@@ -59,6 +57,7 @@ html_title = project
 html_math_renderer = 'mathml'
 html_static_path = ['static', str(files('ziamath')/'fonts'/'STIXTwoMath-Regular.ttf')]
 html_css_files = ['site.css']
+html_favicon = 'static/favicon.svg'
 html_copy_source = False
 html_show_sourcelink = False
 pygments_style = 'friendly'

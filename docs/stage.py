@@ -81,6 +81,11 @@ def relink(text, source, page):
     return LINK.sub(target, text)
 
 
+def jupyter_anchor(title):
+    "The anchor of a heading, as Jupyter makes it."
+    return title.replace(' ', '-')
+
+
 def place_of(path):
     "Where a file of the repository lies on the site; None if it is not there."
     if path in ELSEWHERE: return ELSEWHERE[path]
@@ -150,7 +155,7 @@ def folder_page(folder, notebooks):
 def api_page(module, notebook):
     "The page of a module, made from its docstrings."
     name, home = f'synthlab.{module}', notebook.removesuffix('.ipynb')
-    return f'{name}\n{"=" * len(name)}\n\nDefined and explained in the notebook :doc:`{home} </{home}>`.\n\n.. automodule:: {name}\n'
+    return f'{headed(name, "=")}\nDefined and explained in the notebook :doc:`{home} </{home}>`.\n\n.. automodule:: {name}\n'
 
 
 def public_names(stub):
@@ -160,13 +165,16 @@ def public_names(stub):
 
 def api_index(modules, names):
     "The first page of the reference: names of `synthlab`, then modules by folder."
-    parts = [f'{"API"}\n===\n\nWhat ``import synthlab`` offers\n{"-" * 30}\n', autosummary(f'~{name}' for name in names)]
+    parts = [headed('API', '='), headed('What ``import synthlab`` offers'), autosummary(f'~{name}' for name in names)]
     for folder in dict.fromkeys(posixpath.dirname(home) or '.' for home in modules.values()):
         title = FOLDERS.get(folder, (folder,))[0]
         inside = [f'synthlab.{module}' for module, home in modules.items() if (posixpath.dirname(home) or '.') == folder]
-        parts.append(f'{title}\n{"-" * len(title)}\n\n{autosummary(inside)}')
+        parts += [headed(title), autosummary(inside)]
     hidden = '.. toctree::\n   :hidden:\n\n' + ''.join(f'   {module}\n' for module in modules)
     return '\n'.join([*parts, hidden])
+
+
+def headed(title, line='-'): return f'{title}\n{line * len(title)}\n'
 
 
 def autosummary(names): return '.. autosummary::\n   :nosignatures:\n\n' + ''.join(f'   {name}\n' for name in names)
