@@ -6,14 +6,12 @@ from html import escape
 
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
-from sphinx.util import logging
 
-log = logging.getLogger(__name__)
 converter = LatexToMathML(fancy_error=False)
 
 
 def to_mathml(latex, display=False):
-    "A formula in LaTeX as MathML, with its source for screen readers and copying."
+    "A formula in LaTeX as MathML."
     return converter.convert_with_local_state(latex, displaystyle=display)
 
 
@@ -21,7 +19,8 @@ def written(node, display):
     "MathML of a node, or its LaTeX and a warning."
     try: return to_mathml(node.astext(), display)
     except LatexError as error:
-        log.warning('formula %r: %s', node.astext(), error, location=node)
+        from sphinx.util.logging import getLogger
+        getLogger(__name__).warning('formula %r: %s', node.astext(), error, location=node)
         return f'<code>{escape(node.astext())}</code>'
 
 
