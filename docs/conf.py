@@ -8,6 +8,7 @@ from pathlib import Path
 here = Path(__file__).parent
 sys.path[:0] = [str(here), str(here.parent)]
 
+from sphinx.addnodes import pending_xref  # noqa: E402
 from stage import in_repository, settings  # noqa: E402
 
 project = author = settings()['lib_path']
@@ -49,6 +50,17 @@ def linkcode_resolve(domain, info):
         file = Path(inspect.getsourcefile(found)).relative_to(here.parent)
     except (AttributeError, TypeError, OSError, ValueError): return None        # a constant, or a name from elsewhere
     return f'{in_repository(file.as_posix())}#L{first}-L{first + len(lines) - 1}'
+
+
+def name_types_fully(app, doctree):
+    "Types in docstrings by their full names, since two modules may have a class of the same name: the one that the module imports is meant."
+    for node in doctree.findall(pending_xref):
+        module = importlib.import_module(node['py:module']) if node.get('py:module') else None
+        found = getattr(module, node['reftarget'], None)
+        if inspect.isclass(found) and found.__module__.startswith('synthlab.'): node['reftarget'] = f'{found.__module__}.{found.__qualname__}'
+
+
+def setup(app): app.connect('doctree-read', name_types_fully)
 
 
 # Pages
