@@ -77,7 +77,7 @@ wheel: .venv/installed ## build a wheel in dist/
 
 clean: ## remove what was built; .venv and runs/ stay
 	rm -rf build dist _docs _proc .hypothesis .pytest_cache
-	find nbs synthlab tests -name __pycache__ -prune -exec rm -rf {} +
+	find docs nbs synthlab tests -name __pycache__ -prune -exec rm -rf {} +
 
 # torch comes first and pinned, so that a CPU build at hand is taken before the newest with its GPU libraries;
 # TORCH=... takes another.
