@@ -12,6 +12,7 @@ import pytest
 import synthlab
 import synthlab._modidx
 import yaml
+from changelog_entry import current, entries, entry, release_notes
 from synthlab.store.export import _papers
 from synthlab.util import how_to_install
 
@@ -71,7 +72,7 @@ def test_the_metadata_says_who_and_under_which_terms(installed):
     licences = {path.name: path.locate().read_bytes() for path in found.files if path.parent.name == 'licenses'}
     assert licences == {name: (ROOT/name).read_bytes() for name in ('LICENSE', 'NOTICE')} and set(told.get_all('License-File')) == set(licences)
     assert 'RESEARCH OR\nNON-COMMERCIAL USE ONLY' in found.metadata.get_payload()
-    assert any(point.name == 'synthlab' and point.value == 'synthlab.cli.main:main' for point in found.entry_points)
+    assert any(point.name == 'synthlab' and point.value == 'synthlab.cli.start:start' for point in found.entry_points)
 
 
 OUTSIDE = """
@@ -98,7 +99,8 @@ def test_messages_name_extras_that_there_are():
     texts = {path.name: path.read_text(encoding='utf-8') for path in (ROOT/'synthlab').rglob('*.py') if path.name != '__init__.py'}
     named = {extra for text in texts.values() for extra in re.findall(r"how_to_install\('(\w+)'\)", text)}
     assert named == {'structured', 'mauve', 'ner', 'offline'} and all(f'{extra}_requirements' in SETTINGS for extra in named)
-    assert [name for name, text in texts.items() if 'pip install' in text] == ['util.py']
+    # the doctor works where util cannot be imported, and names packages besides extras
+    assert sorted(name for name, text in texts.items() if 'pip install' in text) == ['doctor.py', 'util.py']
     assert how_to_install('ner') == f'pip install "{SETTINGS["lib_name"]}[ner]"'
 
 
@@ -123,6 +125,64 @@ def test_the_citation_is_whole_and_agrees_with_the_cards():
 def test_the_changelog_has_this_version():
     heads = re.findall(r'(?m)^## \[(.+?)\]', (ROOT/'CHANGELOG.md').read_text(encoding='utf-8'))
     assert heads[0] == 'Unreleased' and SETTINGS['version'] in heads
+
+
+CHANGES = '# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2027-01-02\n\n### Added\n\n- Owls ([a page](x)).\n\n## [0.1.0]\n\nFirst.\n\n[0.2.0]: https://x\n[0.1.0]: https://y\n'
+
+
+def test_the_notes_of_a_release_are_its_entry_in_the_changelog():
+    assert entries(CHANGES) == {'Unreleased': '', '0.2.0': '### Added\n\n- Owls ([a page](x)).', '0.1.0': 'First.'}
+    settings = '[DEFAULT]\nversion = 0.2.0\nauthor_email =\n'
+    assert release_notes('v0.2.0', CHANGES, settings) == entry(CHANGES, '0.2.0')
+    assert release_notes('0.1.0', CHANGES, settings, any_version=True) == 'First.'
+    for tag, fault in (('v0.1.0', 'settings.ini has the version 0.2.0'), ('main', 'is no version'), ('v0.2.0\n', 'is no version')):
+        with pytest.raises(ValueError, match=fault): release_notes(tag, CHANGES, settings)
+    for version, fault in (('Unreleased', 'has no text below'), ('0.3.0', 'has no heading')):
+        with pytest.raises(ValueError, match=fault): entry(CHANGES, version)
+    assert current((ROOT/'settings.ini').read_text(encoding='utf-8')) == synthlab.__version__
+    assert entry((ROOT/'CHANGELOG.md').read_text(encoding='utf-8'), synthlab.__version__)
+
+
+def workflow(name): return yaml.safe_load((ROOT/'.github'/'workflows'/f'{name}.yml').read_text(encoding='utf-8'))
+def steps(job): return [step.get('run', '') for step in job['steps']]
+
+
+def test_the_workflow_tests_what_the_classifiers_promise():
+    tests = workflow('tests')
+    promised = re.findall(r'Programming Language :: Python :: (3\.\d+)', SETTINGS['classifiers'])
+    matrix = tests['jobs']['tests']['strategy']['matrix']
+    assert matrix['python'] == promised and {system.split('-')[0] for system in matrix['os']} == {'ubuntu', 'macos', 'windows'}
+    assert set(tests['jobs']['newest']['strategy']['matrix']['python']) == {promised[0], promised[-1]}
+    # YAML reads the key `on` as true
+    assert {'push', 'pull_request', 'schedule', 'workflow_call'} <= set(tests[True])
+
+
+def test_the_workflow_does_what_make_does_without_make():
+    tests, makefile = workflow('tests'), (ROOT/'Makefile').read_text(encoding='utf-8')
+    assert f"TORCH ?= {tests['env']['TORCH']}\n" in makefile
+    recipe = makefile.replace('$$', '$').replace('$(WORKERS)', '2').replace('$(PYTEST_WORKERS)', '3').replace('\\\n\t\t', '').replace(' --flags "$(FLAGS)"', '')
+    run = [line for line in steps(tests['jobs']['tests']) if 'pytest' in line or 'nbdev_test' in line]
+    assert len(run) == 3 and all(line.removeprefix('python -m ') in recipe for line in run)
+    assert not any('make ' in line or '$' in line.replace('${{ env.TORCH }}', '').replace("tutorials$'", '') for line in steps(tests['jobs']['tests']))
+
+
+def test_a_release_publishes_only_what_was_tested_and_keeps_no_token():
+    jobs = workflow('release')['jobs']
+    assert (jobs['tests']['needs'], jobs['publish']['needs'], jobs['github']['needs']) == ('notes', 'tests', 'publish')
+    assert jobs['publish']['permissions'] == {'id-token': 'write'} and 'secrets.' not in (ROOT/'.github'/'workflows'/'release.yml').read_text(encoding='utf-8')
+    uploaded = {step['with']['name'] for job in (jobs['notes'], workflow('tests')['jobs']['wheel']) for step in job['steps'] if 'upload-artifact' in step.get('uses', '')}
+    used = {step['with']['name'] for name in ('publish', 'github') for step in jobs[name]['steps'] if 'download-artifact' in step.get('uses', '')}
+    assert used == uploaded == {'dist', 'notes'}
+
+
+def test_issue_forms_ask_for_what_the_doctor_says():
+    forms = {path.stem: yaml.safe_load(path.read_text(encoding='utf-8')) for path in (ROOT/'.github'/'ISSUE_TEMPLATE').glob('*.yml')}
+    assert set(forms) == {'bug', 'feature', 'question', 'config'}
+    for name in set(forms) - {'config'}:
+        ids = [part['id'] for part in forms[name]['body'] if part['type'] != 'markdown']
+        assert len(ids) == len(set(ids)) and forms[name]['name'] and forms[name]['description']
+    asked = {part.get('id'): part for part in forms['bug']['body']}
+    assert asked['doctor']['validations']['required']
 
 
 def test_pocket_says_in_its_first_lines_what_it_was_trained_on():

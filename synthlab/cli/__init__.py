@@ -3,6 +3,8 @@
 import lazy_loader
 
 _HOMES = {
+    'complete': ['beginning', 'complete_run', 'listed'],
+    'doctor': ['Check', 'check_server', 'diagnose', 'examine'],
     'terminal': ['UserError'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #a901aa0c
+# %% ../../nbs/cli/06_main.ipynb #e426b989
 import dataclasses
 import inspect
 import os
@@ -33,6 +33,8 @@ from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summ
 from .. import __version__
 from ..inputs import existing_path, read_toml
 from ..store.runs import read_recipe, recipe_difference
+from .complete import beginning, complete_run, listed
+from .doctor import add_doctor
 from .runs import (
     MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
     show_produced, show_stages, telling)
@@ -41,9 +43,9 @@ from ..tasks.task import check_shares, load_task, task_names
 from .terminal import (
     HelpAll, complain, grid, long_command, option, plain_warnings, say, screen, show_table, shown, user_errors)
 
-# %% ../../nbs/cli/06_main.ipynb #4841dec6
+# %% ../../nbs/cli/06_main.ipynb #7d69a5cb
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
-                                      show_default=False)]
+                                      show_default=False, autocompletion=beginning(task_names))]
 _what = partial(option, 'What to write')
 _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab recipes[/b]) or a TOML file of your own. '
                                'fewgen: each text on its own. cfg: each held apart from what the other prompts '
@@ -53,7 +55,7 @@ _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab rec
                                'seeds, then with a second look at every label. combined: all of it. verbalized: '
                                'several texts in one call, with their probabilities. attrprompt, simprompt: baselines. '
                                'NAME-no-STAGE leaves a stage out, as in combined-no-align.',
-                               metavar='NAME')]
+                               metavar='NAME', autocompletion=beginning(lambda: PRESET_NAMES))]
 _N = Annotated[int, _what('Number of rows. Rejected texts are replaced.', min=1,
                           metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a '
@@ -397,8 +399,8 @@ def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
     return there.get('made_by') == asked.made_by and bool((asked.out/'README.md').exists() or recipe_difference(there,
         recipe))
 
-# %% ../../nbs/cli/06_main.ipynb #6a90e803
-app = typer.Typer(add_completion=False, rich_markup_mode='rich', pretty_exceptions_enable=False)
+# %% ../../nbs/cli/06_main.ipynb #da25eddc
+app = typer.Typer(rich_markup_mode='rich', pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:
@@ -414,10 +416,10 @@ def _program(ctx: typer.Context, version: Annotated[bool, typer.Option('--versio
     callback=_version, is_eager=True)] = False) -> None:
     if ctx.invoked_subcommand is None: typer.echo(ctx.get_help())
 
-# %% ../../nbs/cli/06_main.ipynb #41eb9705
+# %% ../../nbs/cli/06_main.ipynb #e839ed39
 app.add_typer(commands)
 
-# %% ../../nbs/cli/06_main.ipynb #4845781d
+# %% ../../nbs/cli/06_main.ipynb #23f834ee
 _tasks = typer.Typer()
 app.add_typer(_tasks, name='tasks')
 _HINT = """# A task of your own: synthlab tasks show {name} > mine.toml
@@ -444,7 +446,8 @@ def _with_table(task: Any) -> Any:
 
 @_tasks.command('show', help='Print a task as TOML: what to start from for one of your own, as in [cyan]synthlab tasks '
                 'show ag_news > mine.toml[/cyan].')
-def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False)],
+def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a TOML file.', show_default=False,
+                                                   autocompletion=beginning(task_names))],
                targen: Annotated[bool, typer.Option('--targen', help='With the table of targeted rows, also where it '
                                                     'is the usual one, to change it.')] = False) -> None:
     with user_errors():
@@ -453,7 +456,7 @@ def _show_task(name: Annotated[str, typer.Argument(help='A built-in task, or a T
     typer.echo(_HINT.format(name=task.name, recipe=' --recipe targen' if task.targen else '') + task.to_toml(),
                nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #efbbedaf
+# %% ../../nbs/cli/06_main.ipynb #66c288a3
 _recipes = typer.Typer()
 app.add_typer(_recipes, name='recipes')
 _RECIPE_HINT = """# A recipe of your own: synthlab recipes show {name} > my-recipe.toml
@@ -484,7 +487,8 @@ def _list_recipes(ctx: typer.Context) -> None:
 @_recipes.command('show', help='Print a recipe as TOML: what to start from for one of your own, as in [cyan]synthlab '
                   'recipes show synalign > my-recipe.toml[/cyan].')
 def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file, or the recipe.toml of a run.',
-                                                     show_default=False)]) -> None:
+                                                     show_default=False,
+                                                     autocompletion=beginning(lambda: PRESET_NAMES))]) -> None:
     with user_errors():
         from synthlab.run.recipe import load_recipe
         recipe = load_recipe(name)
@@ -548,11 +552,12 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #bb6122b3
+# %% ../../nbs/cli/06_main.ipynb #52997d3d
 _judged = partial(option, 'What is measured', show_default=False)
 _RowsTask = Annotated[str | None, _judged('What the labels of a file mean: a built-in task (see [b]synthlab tasks[/b]) '
                                           'or a TOML file of your own. A run knows its own. Without it, the labels '
-                                          'that are there are taken as they are.', metavar='NAME')]
+                                          'that are there are taken as they are.', metavar='NAME',
+                                          autocompletion=beginning(task_names))]
 _TextColumn = Annotated[str | None, _judged('Column of the text in a file. [dim]\\[text, or what the task says][/dim]',
                                             metavar='COLUMN')]
 _LabelColumn = Annotated[str | None, _judged('Column of the label in a file. [dim]\\[label, or what the '
@@ -642,7 +647,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #f31810a0
+# %% ../../nbs/cli/06_main.ipynb #dc0a15b3
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -666,7 +671,8 @@ measure that cannot be taken is skipped with the reason."""
 
 @app.command('evaluate', help=_EVALUATE)
 def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a file of rows: CSV, TSV, '
-                                                   'JSONL or Parquet.', show_default=False)], *, task: _RowsTask = None,
+                                                   'JSONL or Parquet.', show_default=False,
+                                                   autocompletion=complete_run)], *, task: _RowsTask = None,
                                                    text: _TextColumn = None,
               label: _LabelColumn = None, gold: _GoldSpec = None, gold_train: _GoldTrain = None,
               student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick', seeds: _Seeds = 3,
@@ -699,7 +705,8 @@ Differences that are within noise are marked as such."""
 
 @app.command('compare', help=_COMPARE)
 def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folders of runs, files of rows (CSV, TSV, '
-                                                        'JSONL or Parquet).', show_default=False)], *,
+                                                        'JSONL or Parquet).', show_default=False,
+                                                        autocompletion=complete_run)], *,
                                                         task: _RowsTask = None,
              text: _TextColumn = None, label: _LabelColumn = None, gold: _GoldSpec = None,
              gold_train: _GoldTrain = None, student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick',
@@ -716,7 +723,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
     _show_records(records)
     say(str(out))
 
-# %% ../../nbs/cli/06_main.ipynb #e8f1e1d7
+# %% ../../nbs/cli/06_main.ipynb #65acefed
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -793,7 +800,8 @@ _USUAL_IN_CONTEST = ('recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show',
 @app.command('bake-off', help=_RECIPES, cls=long_command(*_USUAL_IN_CONTEST))
 def _bake_off(ctx: typer.Context, task: _Task, *,
               recipes: Annotated[str, _contest('Presets and TOML files, separated by commas. Differences are taken '
-                                               'to the first.', metavar='NAMES', show_default=False)],
+                                               'to the first.', metavar='NAMES', show_default=False,
+                                               autocompletion=listed(lambda: PRESET_NAMES))],
               budget: Annotated[int, _contest('Tokens that each recipe may write for rows, with each seed.', min=1,
                                               metavar='TOKENS', show_default=False)], gold: _GoldSpec = None,
                                               gold_train: _GoldTrain = None,
@@ -911,6 +919,9 @@ def _demo(n: Annotated[int, typer.Option(help='Number of rows of each of the two
         say(f'Report: {page} (side by side), {out}-fewgen/report.html, {out}-combined/report.html')
     say(f'The datasets, each with its card, are in {out}-fewgen and {out}-combined.')
     _show_next()
+
+# %% ../../nbs/cli/06_main.ipynb #d7c47271
+add_doctor(app)
 
 # %% ../../nbs/cli/06_main.ipynb #e55777aa
 def _speak_utf8(stream: Any) -> None:

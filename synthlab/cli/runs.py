@@ -7,7 +7,7 @@ __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCos
            'ends', 'aligned_in_words', 'evidence_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words',
            'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #2e80b425
+# %% ../../nbs/cli/02_runs.ipynb #8e3b91b8
 import atexit
 import contextlib
 import os
@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import typer
 from tqdm.auto import tqdm
 
+from .complete import complete_run
 from .terminal import complain, grid, option, plain_warnings, say, screen, show_table, shown, user_errors
 from ..store.runs import RunError, read_recipe, read_status
 
@@ -182,9 +183,9 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     elif done.shortfall and done.counts['failed']: complain(f'Not finished: {_given_up(done.counts)}.')
     for name in FILES: say(f'{done.out/name}')
 
-# %% ../../nbs/cli/02_runs.ipynb #18ee7b02
+# %% ../../nbs/cli/02_runs.ipynb #b5392e72
 commands = typer.Typer()
-_Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False)]
+_Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False, autocompletion=complete_run)]
 
 
 def _given_up(counts: Mapping[str, Any]) -> str:
