@@ -23,7 +23,7 @@ test test-long endure notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
 test test-long endure notebooks bench: export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long endure notebooks export readme bench wheel clean
+.PHONY: help install demo test test-long endure notebooks export readme docs bench wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,14 @@ export: .venv/installed-dev ## clean the notebooks and export them to synthlab/
 readme: .venv/installed-dev ## render nbs/index.ipynb to README.md
 	$(bin)/python tests/tools/render_readme.py
 
+# Only a build without a warning and without a dead link becomes _docs.
+docs: .venv/installed-docs ## build the site in _docs: notebooks, methods, API (open _docs/index.html)
+	$(bin)/python docs/stage.py _proc/pages
+	OMP_NUM_THREADS=1 $(bin)/python -m sphinx -q -j auto -W --keep-going -c docs -d _proc/doctrees _proc/pages _proc/site
+	$(bin)/python docs/check.py _proc/site
+	rm -rf _docs
+	cp -R _proc/site _docs
+
 bench: .venv/installed-dev ## run the benchmarks
 	for script in tests/benchmarks/bench_*.py; do $(bin)/python $$script || exit 1; done
 
@@ -69,7 +77,7 @@ wheel: .venv/installed ## build a wheel in dist/
 
 clean: ## remove what was built; .venv and runs/ stay
 	rm -rf build dist _docs _proc .hypothesis .pytest_cache
-	find nbs synthlab tests -name __pycache__ -prune -exec rm -rf {} +
+	find docs nbs synthlab tests -name __pycache__ -prune -exec rm -rf {} +
 
 # torch comes first and pinned, so that a CPU build at hand is taken before the newest with its GPU libraries;
 # TORCH=... takes another.
@@ -84,4 +92,9 @@ clean: ## remove what was built; .venv and runs/ stay
 .venv/installed-dev: .venv/installed
 	@echo "Installing the tools for tests and notebooks"
 	$(editable) '.[offline,dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@echo "Installing the tools for the site"
+	$(editable) '.[offline,docs]'
 	@touch $@

@@ -1,4 +1,5 @@
 "Packaging; every value comes from settings.ini, which nbdev reads too."
+import re
 import shlex
 from configparser import ConfigParser
 from pathlib import Path
@@ -17,11 +18,20 @@ home = cfg['git_url']
 def text(name): return (here/name).read_text(encoding='utf-8')
 
 
+def absolute_links(markdown, home, branch):
+    "Links and pictures of a Markdown text in the repository with their full addresses, for pages elsewhere."
+    def address(match):
+        start, path = match.groups()
+        kind = 'raw' if start.startswith('!') else 'blob'                # a page shows the file itself only from raw/
+        return f'{start}{home}/{kind}/{branch}/{path}'
+    return re.sub(r'(!?\[[^\]]*\]\()(?![a-z]+:|#)([^)\s]+)', address, markdown)
+
+
 setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=f"{text('README.md')}\n## Notice\n\n```text\n{text('NOTICE')}```\n",      # pocket's data: nobody should miss it
+    long_description=f"{absolute_links(text('README.md'), home, cfg['branch'])}\n## Notice\n\n```text\n{text('NOTICE')}```\n",      # pocket's data: nobody should miss it
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'] or None,
