@@ -2,7 +2,6 @@
 import json
 import posixpath
 import re
-import shutil
 import sys
 from configparser import ConfigParser
 from pathlib import Path

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Check', 'check_server', 'diagnose', 'examine', 'add_doctor', 'main']
 
-# %% ../../nbs/cli/04_doctor.ipynb #2b7c3e06
+# %% ../../nbs/cli/04_doctor.ipynb #187813c8
 import argparse
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .. import DISTRIBUTION, __version__
-from ..system import available_memory
+from ..system import available_memory, cache_folder
 
 # %% ../../nbs/cli/04_doctor.ipynb #48e1b99a
 @dataclass(frozen=True)
@@ -312,12 +312,7 @@ def _look_at_embedder() -> Check:
     oak, tree, tax = Embedder().encode(['an oak', 'a tree', 'a tax form'], progress=False)
     return _judge_cosines(float(oak @ tree), float(oak @ tax), time.monotonic() - start)
 
-# %% ../../nbs/cli/04_doctor.ipynb #e278c019
-def _cache_folder() -> Path:
-    "Where vectors of texts are kept for the next time."
-    return Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
-
-
+# %% ../../nbs/cli/04_doctor.ipynb #1dfca135
 def _try_database(folder: Path) -> None:
     "Make a database as a run does, in a folder of its own that is removed again."
     with (tempfile.TemporaryDirectory(dir=folder, prefix='.synthlab-doctor-') as place,
@@ -339,7 +334,7 @@ def _look_at_current() -> Check:
 
 def _look_at_cache() -> Check:
     "Whether vectors can be kept, and those that are kept can be read."
-    folder, name = _cache_folder(), 'cache folder'
+    folder, name = cache_folder(), 'cache folder'
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         _try_database(there)

@@ -7,7 +7,7 @@ __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCos
            'ends', 'aligned_in_words', 'evidence_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words',
            'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #8e3b91b8
+# %% ../../nbs/cli/02_runs.ipynb #49794244
 import atexit
 import contextlib
 import os
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from .complete import complete_run
 from .terminal import complain, grid, option, plain_warnings, say, screen, show_table, shown, user_errors
 from ..store.runs import RunError, read_recipe, read_status
+from ..system import cache_folder
 
 # %% ../../nbs/cli/02_runs.ipynb #dee1b8a0
 @contextlib.contextmanager
@@ -254,12 +255,12 @@ def set_limits(recipe: Mapping[str, Any], max_calls: int | None = None, max_toke
     return {**recipe, 'machine': there | {name: value for name, value in machine.items() if value is not None}
             | {'limits': limits}}
 
-# %% ../../nbs/cli/02_runs.ipynb #ea2ed285
+# %% ../../nbs/cli/02_runs.ipynb #81a08859
 def kept_embedder() -> Any:
     """Make the usual embedder, with vectors kept in the user's cache folder (or `SYNTHLAB_CACHE`) where that can be
     written."""
     from synthlab.embeddings import Embedder
-    folder = Path(os.environ.get('SYNTHLAB_CACHE') or Path.home()/'.cache'/'synthlab')
+    folder = cache_folder()
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError: return Embedder()
     return Embedder(cache=folder/'embeddings.db' if os.access(folder, os.W_OK) else None)

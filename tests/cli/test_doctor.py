@@ -148,7 +148,7 @@ def test_long_work_is_told_on_standard_error_and_ctrl_c_ends_it(monkeypatch, cap
 def test_the_cache_is_the_one_of_the_embedder(monkeypatch, tmp_path):
     for folder in ('', str(tmp_path)):
         monkeypatch.setenv('SYNTHLAB_CACHE', folder)
-        assert runs.kept_embedder()._store.path.parent == doctor._cache_folder()
+        assert runs.kept_embedder()._store.path.parent == doctor.cache_folder()
 
 
 # ---- broken installations
