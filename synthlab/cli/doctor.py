@@ -243,7 +243,7 @@ def _read_quota(root: Path = Path('/sys/fs/cgroup')) -> float:
     "Cores that a container may use by its quota of time; inf without one."
     for names in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):
         with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-            quota, period = ' '.join((root/name).read_text() for name in names).split()
+            quota, period = ' '.join((root/name).read_text(encoding='utf-8') for name in names).split()
             return int(quota)/int(period) if quota not in ('max', '-1') else math.inf
     return math.inf
 
