@@ -8,20 +8,34 @@
 `dir(synthlab)` lists the names that a user needs; each is loaded when it is first used. `__init__.pyi` is for editors and
 type checkers.
 """
+import sys
+
 import lazy_loader
 
 __version__ = "0.1.0"
 # The name on the package index, where `synthlab` is somebody else's project; settings.ini has it too.
 DISTRIBUTION = 'synthlab-text'
 
+# In a notebook without ipywidgets tqdm warns when it is first imported, be it by datasets or by transformers. Nothing is
+# wrong: bars are plain there.
+if 'ipykernel' in sys.modules:
+    import warnings
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'IProgress not found')
+        import tqdm.auto  # noqa: F401
+    del tqdm, warnings
+
 _HOMES = {
     'align.mmd': ['mmd2'], 'align.weights': ['MMDWeights', 'resample'], 'bakeoff.page': ['bake_off'],
     'correct.self_correction': ['SelfCorrection'], 'decode.choices': ['CFG', 'CorrSynth', 'FewGen'],
     'decode.contrast': ['contrast_weights', 'correlate', 'live_weights'], 'decode.sampling': ['Sampling'],
-    'embeddings': ['Embedder'], 'measure.fidelity': ['mauve'],
+    'embeddings': ['Embedder'], 'filters': ['Filters'], 'measure.dataset': ['LabelledDataset'],
+    'measure.fidelity': ['mauve'],
     'measure.lexical': ['distinct_n', 'near_duplicates', 'self_bleu'], 'measure.quality': ['compare', 'evaluate'],
-    'measure.report': ['show_run'], 'measure.semantic': ['label_cosine', 'novelty', 'vendi_score'],
-    'measure.students': ['Student'], 'run.recipe': ['Recipe', 'generate', 'load_recipe'], 'run.targen': ['TarGEN'],
+    'measure.report': ['show_run'], 'measure.review': ['apply_review', 'write_review'],
+    'measure.semantic': ['label_cosine', 'novelty', 'vendi_score'],
+    'measure.students': ['Student'], 'run.preview': ['preview'],
+    'run.recipe': ['Recipe', 'generate', 'load_recipe'], 'run.targen': ['TarGEN'],
     'select.coverage': ['coverage_rate'], 'select.uncertainty': ['UncertaintyTracker'], 'store.runs': ['read_rows'],
     'tasks.task': ['Label', 'Task', 'load_task'], 'teacher.causal': ['CausalTeacher'],
     'teacher.chat': ['ChatTeacher'], 'teacher.requests': ['Request'], 'util': ['CannotMeasure']}

@@ -12,6 +12,8 @@ from .decode.contrast import correlate as correlate
 from .decode.contrast import live_weights as live_weights
 from .decode.sampling import Sampling as Sampling
 from .embeddings import Embedder as Embedder
+from .filters import Filters as Filters
+from .measure.dataset import LabelledDataset as LabelledDataset
 from .measure.fidelity import mauve as mauve
 from .measure.lexical import distinct_n as distinct_n
 from .measure.lexical import near_duplicates as near_duplicates
@@ -19,10 +21,13 @@ from .measure.lexical import self_bleu as self_bleu
 from .measure.quality import compare as compare
 from .measure.quality import evaluate as evaluate
 from .measure.report import show_run as show_run
+from .measure.review import apply_review as apply_review
+from .measure.review import write_review as write_review
 from .measure.semantic import label_cosine as label_cosine
 from .measure.semantic import novelty as novelty
 from .measure.semantic import vendi_score as vendi_score
 from .measure.students import Student as Student
+from .run.preview import preview as preview
 from .run.recipe import Recipe as Recipe
 from .run.recipe import generate as generate
 from .run.recipe import load_recipe as load_recipe

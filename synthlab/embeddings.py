@@ -7,7 +7,7 @@ __all__ = ['MINILM', 'EmbedderError', 'minilm_folder', 'weights_revision', 'cpu_
            'VectorStore', 'unit_rows', 'Embedder', 'squared_from_products', 'rbf', 'default_embedder',
            'texts_or_vectors', 'as_embeddings', 'embedder_of', 'GoldClassifier']
 
-# %% ../nbs/04_embeddings.ipynb #69b6a150
+# %% ../nbs/04_embeddings.ipynb #86544890
 import contextlib
 import hashlib
 import json
@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .inputs import as_labels, as_list, as_texts
-from .util import CannotMeasure, how_to_install
+from .util import CannotMeasure, how_to_install, progress_bar
 
 # %% ../nbs/04_embeddings.ipynb #a85fcebc
 MINILM = 'all-MiniLM-L6-v2'
@@ -172,7 +171,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
                             f"dtype='float32'")
     return vectors / norms
 
-# %% ../nbs/04_embeddings.ipynb #6a354835
+# %% ../nbs/04_embeddings.ipynb #91618b0e
 class Embedder:
     """Texts to unit vectors.
 
@@ -315,8 +314,8 @@ class Embedder:
         if not items: return
         # the network is loaded before the bar's clock starts
         items, size, _ = sorted(items, key=lambda item: -len(item[1])), self.batch_size, self.network
-        with tqdm(total=len(items), desc='embedding', unit='text', delay=0 if progress else 2,
-                  disable=progress is False, leave=bool(progress)) as bar:
+        with progress_bar(total=len(items), what='embedding', unit='text', progress=progress,
+                          keep=bool(progress)) as bar:
             # stored in parts, so that an interruption loses little
             for start in range(0, len(items), 32 * size):
                 part = items[start:start + 32 * size]

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['PALETTE', 'DASHES', 'MARKERS', 'figure_style']
 
-# %% ../nbs/07_figures.ipynb #b295aaa3
+# %% ../nbs/07_figures.ipynb #97df4fa8
+import warnings
+
 import matplotlib.pyplot as plt
 from cycler import cycler
 
@@ -16,12 +18,13 @@ PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#0
 DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
-# %% ../nbs/07_figures.ipynb #142bf5eb
+# %% ../nbs/07_figures.ipynb #207ab428
 def figure_style() -> None:
     """Give the figures that follow the look of the lessons: palette, letters of 9 points or more, room for every label.
 
     It changes matplotlib's settings for the rest of the session, as `plt.style.use` does. The colour cycle comes with
-    line styles; markers are for curves of few points, `marker=MARKERS[i]`.
+    line styles; markers are for curves of few points, `marker=MARKERS[i]`. seaborn's grids keep their own layout, without
+    the warning that matplotlib has for it.
 
     References
     ----------
@@ -32,3 +35,4 @@ def figure_style() -> None:
                          'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
                          'figure.figsize': (6.4, 3.2), 'figure.constrained_layout.use': True, 'figure.facecolor': 'white',
                          'savefig.facecolor': 'white', 'figure.dpi': 96})
+    warnings.filterwarnings('ignore', message='The figure layout has changed to tight')

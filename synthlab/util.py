@@ -6,9 +6,10 @@
 __all__ = ['MOST_TOKENS', 'Sandbox', 'within_limits', 'render', 'text_fault', 'same_name', 'did_you_mean', 'told_counts',
            'one_line', 'plain_words', 'sentences', 'overlap', 'join_reasons', 'derive_seed', 'row_id', 'prompt_hash',
            'same_text', 'token_count', 'whole_file', 'check_writable', 'writing_to', 'how_to_install', 'choose_device',
-           'quiet', 'CannotMeasure', 'show_number', 'html_cell', 'html_table', 'html_record', 'text_record']
+           'quiet', 'progress_bar', 'CannotMeasure', 'show_number', 'html_cell', 'html_table', 'html_record',
+           'text_record']
 
-# %% ../nbs/01_util.ipynb #e012342d
+# %% ../nbs/01_util.ipynb #364054c3
 import contextlib
 import difflib
 import hashlib
@@ -19,6 +20,7 @@ import operator
 import os
 import re
 import reprlib
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextvars import ContextVar
@@ -359,6 +361,28 @@ def quiet(silent: bool) -> Iterator[None]:
     finally:
         if shown: logging.enable_progress_bar()
 
+# %% ../nbs/01_util.ipynb #ddd9468d
+def _switched_off() -> bool: return os.environ.get('TQDM_DISABLE', '').lower() not in ('', '0', 'false')
+
+
+def _in_kernel() -> bool:
+    "Whether what is printed goes to a notebook."
+    return type(sys.stdout).__module__.startswith('ipykernel')
+
+
+def progress_bar(items: Iterable | None = None, total: float | None = None, what: str | None = None, unit: str = 'it',
+                 progress: bool | None = None, keep: bool = False, **options: Any) -> Any:
+    """Return a progress bar of tqdm, over items or up to a total.
+
+    `progress` True shows it at once, None after two seconds, False never; `keep` leaves it there at the end. Further
+    options are tqdm's.
+    """
+    from tqdm.auto import tqdm
+    if progress is False or _switched_off(): options['disable'] = True
+    usual = {'total': total, 'desc': what, 'unit': unit, 'delay': 0 if progress else 2, 'leave': keep}
+    there = {'file': sys.stdout, 'position': 0} if _in_kernel() else {}
+    return tqdm(items, **usual | there | options)
+
 # %% ../nbs/01_util.ipynb #509a2808
 class CannotMeasure(ValueError):
     """The data do not allow the measure; the message says why, with numbers, and what would do.
@@ -377,7 +401,7 @@ def show_number(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 999.5: return f'{value:,.0f}'
     return f'{value:#.3g}'.rstrip('.')
 
-# %% ../nbs/01_util.ipynb #c922bd6d
+# %% ../nbs/01_util.ipynb #ce6668ab
 _MOST_LETTERS = 300
 
 
@@ -390,11 +414,18 @@ def html_cell(value: Any) -> str:
     return f'<bdi>{html.escape(text)}</bdi>'
 
 
+def _side(cells: Iterable[Any]) -> str:
+    "Style of a column: notebooks put every cell to the right, which is for numbers."
+    words = any(isinstance(cell, str) and re.match(r'[^\W\d_]|<', cell) for cell in cells)
+    return ' style="text-align:left"' if words else ''
+
+
 def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], most: int = 20) -> str:
     """Show rows under a head as an HTML table, every cell escaped, and say how many rows above `most` are left out."""
     rows = list(rows)
-    lines = [''.join(f'<th scope="col">{html_cell(name)}</th>' for name in head)] if head else []
-    lines += [''.join(f'<td>{html_cell(cell)}</td>' for cell in row) for row in rows[:most]]
+    sides = [_side(column) for column in zip(*rows[:most])] or ['']*len(head)
+    lines = [''.join(f'<th scope="col"{side}>{html_cell(name)}</th>' for name, side in zip(head, sides))] if head else []
+    lines += [''.join(f'<td{side}>{html_cell(cell)}</td>' for cell, side in zip(row, sides)) for row in rows[:most]]
     if len(rows) > most: lines.append(f'<td colspan="{len(rows[0])}">… {len(rows) - most} more</td>')
     return f'<table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 

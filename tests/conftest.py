@@ -1,5 +1,6 @@
 "The tests need no network, and may use the scripts in tests/tools."
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 os.environ['XDG_CONFIG_HOME'] = tempfile.mkdtemp(prefix='synthlab-tests-')
 os.environ.pop('OPENAI_API_KEY', None)
 sys.path.insert(0, str(Path(__file__).parent/'tools'))
+# A shell that starts the tests in the background ignores Ctrl-C, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same cases in every run, so that a failure is the change's; HYPOTHESIS_PROFILE=explore draws others.
 settings.register_profile('same', derandomize=True)

@@ -180,6 +180,7 @@ OPTIONS = '''
 --select own.py:Mine --skip 1 | No such option: --skip                             | set them in the recipe file
 --recipe r-own.toml --skip 1 | No such option: --skip                              | synthlab recipes --help
 --gama 2                | No such option: --gama                                   | --gamma
+-n 2                    | No such option: -n                                       | Did you mean --n?
 --prompt fewshot        | no choice 'fewshot' for the stage prompt                 | did you mean 'few-shot'?
 --prices nowhere.toml   | --prices nowhere.toml: no such file                      | did you mean
 --prices p-not.toml     | p-not.toml: not TOML                                     | correct it there

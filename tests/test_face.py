@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import synthlab
 
-NAMES = '''Task Label load_task Recipe load_recipe generate Sampling CausalTeacher ChatTeacher Request FewGen CFG CorrSynth TarGEN SelfCorrection UncertaintyTracker MMDWeights resample mmd2
-Embedder Student evaluate compare show_run read_rows bake_off contrast_weights correlate live_weights self_bleu distinct_n near_duplicates label_cosine vendi_score mauve novelty coverage_rate
-CannotMeasure'''.split()
+NAMES = '''Task Label load_task Recipe load_recipe generate Filters Sampling CausalTeacher ChatTeacher Request FewGen CFG CorrSynth TarGEN SelfCorrection UncertaintyTracker MMDWeights resample mmd2 preview
+Embedder LabelledDataset Student evaluate compare show_run read_rows bake_off contrast_weights correlate live_weights self_bleu distinct_n near_duplicates label_cosine vendi_score mauve novelty coverage_rate
+CannotMeasure apply_review write_review'''.split()
 STUB = Path(synthlab.__file__).with_suffix('.pyi')
 
 

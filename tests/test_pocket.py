@@ -14,7 +14,7 @@ from synthlab.decode.sampling import Sampling
 from synthlab.embeddings import default_embedder
 from synthlab.prompt.records import extract
 from synthlab.prompt.seeds import SeedBank
-from synthlab.tasks.gold import written_rows
+from synthlab.tasks.gold import named_classes, written_rows
 from synthlab.tasks.strategies import find_strategy
 from synthlab.tasks.task import load_task, messages
 from synthlab.teacher.asking import has_short_context
@@ -54,7 +54,7 @@ def own_rows(folder, n=50):
     with (folder/'mine.csv').open('w', newline='', encoding='utf-8') as file: csv.writer(file).writerows([('text', 'label'), *rows])
 
 
-def table(out): return pq.read_table(out/'dataset.parquet').to_pylist()
+def table(out): return named_classes(pq.read_table(out/'dataset.parquet')).to_pylist()
 
 
 def checked(out, n, labels):

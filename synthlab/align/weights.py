@@ -7,7 +7,7 @@ __all__ = ['STORAGE', 'SHARES', 'METHODS', 'choose_storage', 'BlockProblem', 'ke
            'balanced_weights', 'add_weights', 'inclusion_probabilities', 'resample', 'herd', 'row_witness',
            'witness_examples', 'plot_alignment', 'plot_witness', 'mmd2', 'witness', 'effective_size']
 
-# %% ../../nbs/align/03_weights.ipynb #aa2e269d
+# %% ../../nbs/align/03_weights.ipynb #97888fdb
 import itertools
 import operator
 import time
@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from .mmd import (
     KINDS, FeatureMap, check_option, check_vectors, check_weights, draw_features, gaussian_kernel, kernel_mean,
@@ -206,12 +207,12 @@ def _finite(scores: Any, n: int) -> np.ndarray:
         raise ValueError(f'log_odds must be {n} finite numbers, one for each synthetic row, got shape {scores.shape}')
     return scores
 
-# %% ../../nbs/align/03_weights.ipynb #53e5e1ce
+# %% ../../nbs/align/03_weights.ipynb #040eaca6
 # gaps below it are rounding of float32 products
 _FLOOR = 1e-7
 
 
-class MMDWeights:
+class MMDWeights(BaseEstimator):
     r"""Weights of synthetic texts that minimise their MMD to the real ones.
 
     Minimises :math:`\lVert\mu - \sum_j \omega_j\psi(s_j)\rVert^2 + \lambda\lVert\omega - 1/M\rVert^2 -
@@ -416,10 +417,14 @@ class MMDWeights:
 
     def __repr__(self) -> str:
         if not hasattr(self, 'weights_'):
-            return f'MMDWeights(features={self.features!r}, ridge={self.ridge}), not fitted'
+            return f'{super().__repr__()}, not fitted'
         return (f'MMDWeights: {len(self.weights_):,} rows worth {self.ess_:,.0f}; MMD {self.mmd_uniform_:.3g} with '
                 f'equal weights, '
                 f'{self.mmd_:.3g} with these ({self.features}; {self.n_iter_} steps, gap {self.gap_:.1g})')
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        "What a notebook shows: our table, and not the diagram that scikit-learn draws of an estimator."
+        return {'text/plain': repr(self), 'text/html': self._repr_html_()}
 
     def _repr_html_(self) -> str:
         said = f'<p>{html_cell(repr(self))}</p>'

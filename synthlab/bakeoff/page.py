@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['result_tables', 'cost_line', 'in_words', 'sizes_in_words', 'bakeoff_html', 'BakeOff', 'bake_off']
 
-# %% ../../nbs/bakeoff/03_page.ipynb #2299a577
+# %% ../../nbs/bakeoff/03_page.ipynb #783c1e58
 import contextlib
 import csv
 import math
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .cells import Contest, agree, find_recipes, find_shown, frequent_reasons, split_gold, write_cells
 from .scores import MEASURES, TABLES, find_student, make_material, make_record, tidy, values_of
@@ -33,7 +32,7 @@ from ..run.generate import usual_sampling
 from ..run.produce import make_teacher
 from ..tasks.task import Task, load_task
 from ..teacher.budget import money
-from ..util import whole_file
+from ..util import progress_bar, whole_file
 
 # %% ../../nbs/bakeoff/03_page.ipynb #39548212
 # MMD² is a few thousandths; its heading says the factor
@@ -332,7 +331,7 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
              f'seeds={list(seeds)}, out={str(out)!r})')
     return _write(BakeOff(record | {'command': command or again}, out))
 
-# %% ../../nbs/bakeoff/03_page.ipynb #e4e47137
+# %% ../../nbs/bakeoff/03_page.ipynb #cf877e02
 def _check_numbers(budget: int, seeds: Sequence[int], mixed: int) -> None:
     "Refuse numbers with which nothing can be compared."
     check_number('budget', budget, whole=True)
@@ -346,7 +345,7 @@ def _check_numbers(budget: int, seeds: Sequence[int], mixed: int) -> None:
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[str, float], None]]:
     "A progress bar that shows what is being done."
-    with tqdm(total=1., delay=2, bar_format='{l_bar}{bar}| {elapsed}<{remaining}', leave=False) as bar:
+    with progress_bar(total=1., bar_format='{l_bar}{bar}| {elapsed}<{remaining}') as bar:
         def tell(what: str, share: float) -> None:
             bar.set_description(what, refresh=False)
             bar.update(max(0., share - bar.n))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #e426b989
+# %% ../../nbs/cli/06_main.ipynb #234d65e5
 import dataclasses
 import inspect
 import os
@@ -29,21 +29,25 @@ from ..correct import choices as correct_choices
 from ..decode import choices as corrsynth
 from ..prompt import choices as prompt_choices
 from ..select import choices as select_choices
+from . import review as _review  # registers its command
+from ..filters import Filters
 from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summary, who_has
 from .. import __version__
 from ..inputs import existing_path, read_toml
-from ..store.runs import read_recipe, recipe_difference
+from ..store.runs import RunError, read_recipe, recipe_difference
 from .complete import beginning, complete_run, listed
 from .doctor import add_doctor
 from .runs import (
     MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
     show_produced, show_stages, telling)
+from .preview import KeptIn, Rows, show_preview, with_options_of
 from ..util import did_you_mean
 from ..tasks.task import check_shares, load_task, task_names
-from .terminal import (
-    HelpAll, complain, grid, long_command, option, plain_warnings, say, screen, show_table, shown, user_errors)
+from synthlab.cli.terminal import (
+    HelpAll, Json, complain, grid, json_only, long_command, option, plain_warnings, say, screen, show_table, shown,
+    user_errors)
 
-# %% ../../nbs/cli/06_main.ipynb #7d69a5cb
+# %% ../../nbs/cli/06_main.ipynb #681c454e
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
                                       show_default=False, autocompletion=beginning(task_names))]
 _what = partial(option, 'What to write')
@@ -70,6 +74,17 @@ _Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what(
 _Decontaminate = Annotated[str, _what(
     'Real rows that no row may copy, not even nearly, such as your test rows: as for --gold, part test.',
     metavar='SPEC', show_default=False)]
+_sieve = partial(option, 'Filters: which texts are kept out?', show_default=False)
+_Pii = Annotated[Literal['off', 'reject'] | None, _sieve(
+    'Personal data: reject replaces texts with an e-mail address, a telephone number, the number of a payment card or '
+    r'an IBAN. Needs the extra pii. [dim]\[off][/dim]', metavar='NAME')]
+_MinWords = Annotated[int | None, _sieve('Fewest words of a text.', min=0, metavar='N')]
+_MaxWords = Annotated[int | None, _sieve('Most words of a text; 0 for no limit.', min=0, metavar='N')]
+_MinCharacters = Annotated[int | None, _sieve('Fewest characters of a text.', min=0, metavar='N')]
+_MaxCharacters = Annotated[int | None, _sieve('Most characters of a text; 0 for no limit.', min=0, metavar='N')]
+_Language = Annotated[str | None, _sieve(
+    'Replace texts in another language than this one, such as en, where they are long enough to tell. Needs the extra '
+    'language.', metavar='CODE')]
 
 # %% ../../nbs/cli/06_main.ipynb #dfb9b8d9
 def _panel(stage: str) -> str:
@@ -198,11 +213,11 @@ _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and star
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is '
                                     'not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../../nbs/cli/06_main.ipynb #f5d234bb
+# %% ../../nbs/cli/06_main.ipynb #b463379f
 # The names of `run.recipe.PRESETS`, whose import takes seconds.
 PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen',
                 'combined')
-_FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt'
+_FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt', '.md', '.markdown', '.pdf'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
                                                     'tokens_per_minute', 'timeout', 'patience', 'whole_schema')
 OPTIONS = (*CHOICES, *FLAGS)
@@ -269,6 +284,14 @@ def _stages(asked: SimpleNamespace) -> Any:
     return recipe.having(**given)
 
 
+def _filtered(asked: SimpleNamespace, recipe: Any) -> Any:
+    "The recipe with the filters that were given as options, which count before those of its file."
+    given = {name: getattr(asked, name) for name in option_names(Filters) if name in asked.given}
+    # How repeated texts are found is no part of the recipe, unless its file says it.
+    if given.pop('duplicates', None) and recipe.filters.duplicates != 'exact': given['duplicates'] = 'exact'
+    return recipe.having(filters=dataclasses.replace(recipe.filters, **given))
+
+
 def _refuse_idle(asked: SimpleNamespace, recipe: Any) -> None:
     "Refuse options that were given and do nothing."
     away, local = dict.fromkeys(_LOCAL, 'a server decides it'), dict.fromkeys(_SERVED, 'there is no --base-url')
@@ -333,7 +356,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #317a412b
+# %% ../../nbs/cli/06_main.ipynb #23494db2
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -359,7 +382,7 @@ def _request(asked: SimpleNamespace) -> Any:
     from synthlab.run.prepare import check_fields
     from synthlab.run.produce import check, make_pool, make_config
     from synthlab.run.screening import read_copies
-    stages, gold, test_rows = _stages(asked), asked.gold or None, asked.decontaminate or None
+    stages, gold, test_rows = _filtered(asked, _stages(asked)), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
     check_fields(stages, task)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
@@ -494,7 +517,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #6fabf288
+# %% ../../nbs/cli/06_main.ipynb #c83419f6
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -530,6 +553,8 @@ _USUAL = ('recipe', 'n', 'gold', 'proportions', 'seed', 'shots', 'temperature', 
 def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '',
               proportions: _Proportions = '', seed: _Seed = 0,
               duplicates: _Duplicates = 'exact', decontaminate: _Decontaminate = '',
+              pii: _Pii = None, min_words: _MinWords = None, max_words: _MaxWords = None,
+              min_characters: _MinCharacters = None, max_characters: _MaxCharacters = None, language: _Language = None,
               corrector: _Corrector = None, corrector_url: _CorrectorUrl = None, temperature: _Temperature = 0.95,
               top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None,
@@ -551,6 +576,47 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         done, recipe = _produce(asked)
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
+
+# %% ../../nbs/cli/06_main.ipynb #a3e3c64a
+_PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
+
+[b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
+
+It takes the options of [cyan]synthlab generate[/cyan]. Tokens, cost and time of the whole run are told with a range, \
+from the share of texts that was accepted and the spread of their lengths. [cyan]--estimate[/cyan] of generate asks \
+for nothing, and so can only say what it takes at most.
+
+Nothing is left behind, unless a folder is given: then the rows are kept, and the same request goes on from them:
+
+[cyan]synthlab preview ag_news --n 200 --out runs/demo[/cyan]
+[cyan]synthlab generate ag_news --n 200 --out runs/demo[/cyan]"""
+
+
+@app.command('preview', help=_PREVIEW, cls=long_command('rows', 'as_json', *_USUAL))
+@with_options_of(_generate, without=('estimate',))
+def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
+             out: Annotated[Path | None, _run(KeptIn, metavar='FOLDER', show_default=False)] = None,
+             **options: Any) -> None:
+    asked = SimpleNamespace(**ctx.params, made_by=None, estimate=False,
+                            given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
+    with json_only(as_json) as tell, interruptible(out or Path('a temporary folder')), plain_warnings():
+        found = _previewed(asked)
+        if as_json: tell(found.to_dict())
+        else: show_preview(found)
+        if out: say(f'The rows are kept in {out}; synthlab resume {out} writes the others.')
+    if not found.accepted: raise typer.Exit(1)
+
+
+def _previewed(asked: SimpleNamespace) -> Any:
+    "The preview that is asked for."
+    with user_errors(): request = _request(asked)
+    from synthlab.run.preview import preview_run
+    from synthlab.teacher.asking import TeacherError
+    usual = 'minilm' in (request.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
+    with user_errors(RunError, TeacherError):
+        return preview_run(request, asked.rows, asked.out, kept_embedder() if usual else None, asked.overwrite,
+                           asked.fork, asked.retry_failed)
+
 
 # %% ../../nbs/cli/06_main.ipynb #52997d3d
 _judged = partial(option, 'What is measured', show_default=False)
@@ -586,7 +652,7 @@ _Extractor = Annotated[str, _measuring('Who finds names: rules (in the package),
                                        'transformers:MODEL.', metavar='NAME')]
 _MeasureSeed = Annotated[int, _measuring('Seed of samples and intervals.', metavar='N')]
 
-# %% ../../nbs/cli/06_main.ipynb #6cc387fc
+# %% ../../nbs/cli/06_main.ipynb #db30ab07
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ''}
 _MARKS = {'best': ' ●', 'within noise': ' ≈', 'worse': '', '': ''}
 
@@ -624,9 +690,11 @@ def _learners(lines: Iterable[Mapping[str, Any]]) -> list[str]:
             if n := settings.get('learnt_from'):
                 chance = settings.get('by_chance')
                 guess = f"; labels at random would be right on {chance:.0%}" if chance else ''
-                said.setdefault(f"a judge that has learnt from {n:,} rows"
-                                f" ({settings.get('learnt from rows of', 'real ones')}){guess}", []).append(line['name'])
-    return [f"{', '.join(dict.fromkeys(found))}: by {who}." for who, found in said.items()]
+                judge = f"a judge that has learnt from {n:,} rows ({settings.get('learnt from rows of', 'real ones')})"
+                said.setdefault(f'{judge}{guess}', []).append(line['name'])
+    notes = [f"{line['name']}: {note}" for line in lines for entry in line['entries']
+             if (note := (entry.get('settings') or {}).get('note'))]
+    return [f"{', '.join(dict.fromkeys(found))}: by {who}." for who, found in said.items()] + notes
 
 
 def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = ()) -> None:
@@ -647,7 +715,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #dc0a15b3
+# %% ../../nbs/cli/06_main.ipynb #b68ea137
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -680,8 +748,8 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
               seed: _MeasureSeed = 0,
               out: Annotated[Path | None, _run('The page to write, or a folder for metrics.json and report.html. '
                                                '[dim]\\[the run, or FILE-report.html][/dim]', metavar='PATH',
-                                               show_default=False)] = None) -> None:
-    with user_errors(), plain_warnings():
+                                               show_default=False)] = None, as_json: Json = False) -> None:
+    with json_only(as_json) as tell, user_errors(), plain_warnings():
         _look([rows], task, gold=gold, gold_train=gold_train)
         from synthlab.measure.quality import evaluate, report_files
         out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
@@ -689,6 +757,7 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
                           extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
+        if as_json: return tell({**record, 'files': [str(path) for path in report_files(out)]})
     _show_records([record])
     for notice in record.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
     for path in report_files(out): say(str(path))
@@ -723,7 +792,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
     _show_records(records)
     say(str(out))
 
-# %% ../../nbs/cli/06_main.ipynb #65acefed
+# %% ../../nbs/cli/06_main.ipynb #1f48e4c5
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -742,7 +811,7 @@ recipes and seeds may be added. Exit status 1 means that a recipe failed with a 
 
 def _repeated(ctx: typer.Context, task: str) -> str:
     "The command line that was given, with options by their full names."
-    given = [(name, value) for name, value in ctx.params.items() if name != 'task'
+    given = [(name, value) for name, value in ctx.params.items() if name not in ('task', 'as_json')
              and ctx.get_parameter_source(name).name == 'COMMANDLINE']
     return shlex.join(['synthlab', 'bake-off', task,
                        *(word for name, value in given for word in ([_flag(name)] if value is True else [_flag(name),
@@ -793,8 +862,8 @@ def _finished(out: Path) -> str:
             f"are finished in {out}; the same command goes on from there.")
 
 
-_USUAL_IN_CONTEST = ('recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student', 'temperature',
-                     'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'out')
+_USUAL_IN_CONTEST = ('as_json', 'recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student',
+                     'temperature', 'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'out')
 
 
 @app.command('bake-off', help=_RECIPES, cls=long_command(*_USUAL_IN_CONTEST))
@@ -821,14 +890,15 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
               base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
               timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
-              prices: _Prices = None, out: _Out, help_all: HelpAll = False) -> None:
+              prices: _Prices = None, out: _Out, as_json: Json = False, help_all: HelpAll = False) -> None:
     asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
-    with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors():
+    with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors(), json_only(as_json) as tell_json:
         request = _contest_of(asked)
         from synthlab.bakeoff.page import bake_off
         with telling() as tell: done = bake_off(**request, tell=tell, command=_repeated(ctx, task))
-        _show_contest(done)
+        if as_json: tell_json({**done.record, 'failed': list(done.failed), 'out': str(done.out)})
+        else: _show_contest(done)
     if done.failed: raise typer.Exit(1)
 
 # %% ../../nbs/cli/06_main.ipynb #61226edb
@@ -923,7 +993,7 @@ def _demo(n: Annotated[int, typer.Option(help='Number of rows of each of the two
 # %% ../../nbs/cli/06_main.ipynb #d7c47271
 add_doctor(app)
 
-# %% ../../nbs/cli/06_main.ipynb #e55777aa
+# %% ../../nbs/cli/06_main.ipynb #0d03fea0
 def _speak_utf8(stream: Any) -> None:
     """Write UTF-8 to files and pipes, and to a terminal whatever it can show: Windows has a code page of few characters
     for both."""
@@ -950,6 +1020,7 @@ def _in_words(error: typer.TyperException, arguments: Sequence[str]) -> str:
             ', unable to parse string as a number', '')
     own = any(re.search(r'^[\w./-]+:[A-Z]\w*$', word) or before == '--recipe' and word.endswith('.toml')
               for before, word in zip(['', *arguments], arguments))
+    if words == 'No such option: -n': words += '. Did you mean --n?'
     if words.startswith('No such option') and own:
         words += (". Options of a class of your own have no flags: set them in the recipe file, below choice = "
                   "\"file.py:Class\" (synthlab recipes --help)")

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'telling', 'interruptible',
-           'ends', 'aligned_in_words', 'evidence_in_words', 'steps_in_words', 'corrected_in_words', 'lost_in_words',
-           'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'carry_out']
+           'ends', 'aligned_in_words', 'evidence_in_words', 'steps_in_words', 'sources_in_words', 'corrected_in_words',
+           'lost_in_words', 'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder',
+           'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #49794244
+# %% ../../nbs/cli/02_runs.ipynb #d26e57fe
 import atexit
 import contextlib
 import os
@@ -20,20 +21,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from tqdm.auto import tqdm
 
 from .complete import complete_run
-from .terminal import complain, grid, option, plain_warnings, say, screen, show_table, shown, user_errors
+from .terminal import (
+    Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors)
 from ..store.runs import RunError, read_recipe, read_status
 from ..system import cache_folder
+from ..util import progress_bar, told_counts
 
-# %% ../../nbs/cli/02_runs.ipynb #dee1b8a0
+# %% ../../nbs/cli/02_runs.ipynb #6c97ec7c
 @contextlib.contextmanager
 def telling() -> Iterator[Callable[[str, float], None]]:
     """Show a progress bar on standard error for work that tells how far it is."""
     bar_format = '{desc}: {percentage:3.0f}%|{bar:20}| {remaining} left'
     # A request that is refused at once shows no bar.
-    with tqdm(total=1., bar_format=bar_format, file=sys.stderr, delay=.5) as bar:
+    with progress_bar(total=1., bar_format=bar_format, file=sys.stderr, delay=.5, keep=True) as bar:
         def tell(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)
             bar.update(share - bar.n)
@@ -97,7 +99,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     return (', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
             + (f' Taken away around accepted texts: {cleaned}.' if cleaned else ''))
 
-# %% ../../nbs/cli/02_runs.ipynb #589b0203
+# %% ../../nbs/cli/02_runs.ipynb #52cc1698
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -124,8 +126,9 @@ def aligned_in_words(found: Mapping[str, Any]) -> str:
 def evidence_in_words(found: Mapping[str, Any]) -> str:
     """Say how surely the rows have their labels."""
     unsure = min(found['by_label'], key=found['by_label'].get)
-    words = (f"Label evidence: the asked label is the likeliest in {found['agreed']:.0%} of the rows, with a probability "
-             f"of {found['certain']:.2f} on average; least sure is {unsure} ({found['by_label'][unsure]:.2f}).")
+    words = (f"Label evidence: the asked label is the likeliest in {found['agreed']:.0%} of the rows, with a "
+             f"probability of {found['certain']:.2f} on average; least sure is {unsure} "
+             f"({found['by_label'][unsure]:.2f}).")
     if not found.get('demos'): return words + ' There were no demonstrations to calibrate it on.'
     return words + (f" On {found['demos']:,} demonstrations it finds the right label in {found['demos_right']:.0%}, "
                     f"with a calibration error of {found['demos_error']:.2f}.")
@@ -136,6 +139,13 @@ def steps_in_words(found: Mapping[str, Mapping[str, Any]]) -> str:
     def lost(step): return ''.join(f'; {reason}: {number:,}' for reason, number in list(step['lost'].items())[:3])
     return ' '.join(f"{name.capitalize()}: {step['kept']:,} ({step['calls']:,} calls{lost(step)})." for name,
                     step in found.items() if step['calls'] or step['kept'])
+
+
+def sources_in_words(found: Mapping[str, Sequence[int]]) -> str:
+    """Say which documents the rows were written from."""
+    used, rows = sum(passages for passages, _ in found.values()), {name: number for name, (_, number) in found.items()}
+    passages, documents = f"{used:,} passage{'s'*(used != 1)}", f"{len(found):,} document{'s'*(len(found) != 1)}"
+    return f'Written from {passages} of {documents}; rows from each: {told_counts(rows)}.'
 
 
 def corrected_in_words(found: Mapping[str, Any]) -> str:
@@ -156,7 +166,7 @@ def lost_in_words(lost: Mapping[str, int]) -> str:
 
 def show_stages(told: Mapping[str, Any]) -> None:
     """Print what stages other than writing have found, and the notices of the run."""
-    for name, words in (('steps', steps_in_words), ('corrected', corrected_in_words),
+    for name, words in (('steps', steps_in_words), ('sources', sources_in_words), ('corrected', corrected_in_words),
                         ('evidence', evidence_in_words), ('aligned', aligned_in_words)):
         if (found := told.get(name)) and (name != 'corrected' or found['flip_rate']['n']): say(words(found))
     for notice in told.get('notices') or (): say(f'Look out: {notice}.', style='yellow')
@@ -184,7 +194,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     elif done.shortfall and done.counts['failed']: complain(f'Not finished: {_given_up(done.counts)}.')
     for name in FILES: say(f'{done.out/name}')
 
-# %% ../../nbs/cli/02_runs.ipynb #b5392e72
+# %% ../../nbs/cli/02_runs.ipynb #c7b15f3f
 commands = typer.Typer()
 _Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False, autocompletion=complete_run)]
 
@@ -196,11 +206,19 @@ def _given_up(counts: Mapping[str, Any]) -> str:
             'given up; --retry-failed makes these calls again')
 
 
+def _finished(missing: int, out: Path) -> str:
+    "That a run is finished, and what to do if rows are missing."
+    if not missing: return 'Finished.'
+    rows = f"{missing:,} row{' is' if missing == 1 else 's are'}"
+    return (f'Finished, but {rows} missing. Change what loses the texts, or have more of them written: the same '
+            f'command with --fork {out}, a larger --budget and another --out.')
+
+
 def state(told: Mapping[str, Any], out: Path) -> str:
     """Say whether a run is finished, being written, or waits to be continued."""
     if told['holder']:
         return ' '.join(filter(None, (f"Being written by {told['holder']}.", told.get('waiting'))))
-    if told['finished']: return 'Finished.'
+    if told['finished']: return _finished(sum((told.get('shortfall') or {}).values()), out)
     go_on = f'Go on: synthlab resume {out}'
     if trouble := told.get('trouble'):
         return f"Not finished. The last time it could not go on: {trouble.rstrip('.')}. {go_on}"
@@ -210,8 +228,10 @@ def state(told: Mapping[str, Any], out: Path) -> str:
 # %% ../../nbs/cli/02_runs.ipynb #904a73d4
 @commands.command('status', help='Show how far a run is, what it cost, and who is writing it. It may be '
                   'running meanwhile.')
-def _status(run: _Run) -> None:
+def _status(run: _Run, as_json: Json = False) -> None:
     with user_errors(): told = read_status(run) | {'limits': read_recipe(run).get('machine', {}).get('limits', {})}
+    if as_json:
+        with json_only(True) as tell: return tell(told | {'state': state(told, run)})
     table = grid(f'{run}', 'label', 'accepted', 'wanted', right=[1, 2])
     wanted, accepted = told['labels'], told['accepted']
     done = {label: accepted.get(label, 0)/(wanted[label] or 1) for label in wanted}
@@ -338,7 +358,7 @@ def _replay(run: _Run, row: Annotated[str, typer.Argument(help='Id of the row.',
     say('The texts agree.' if found.same else 'The texts differ.')
     if not found.same: raise typer.Exit(1)
 
-# %% ../../nbs/cli/02_runs.ipynb #776e88c0
+# %% ../../nbs/cli/02_runs.ipynb #1b9f947f
 @commands.command('export', help='Export a dataset: as a file with its card, or to the Hugging Face Hub (token from '
                   'HF_TOKEN or hf auth login).')
 def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', 'text-to-text', 'superglue', 'hub'],
@@ -349,13 +369,21 @@ def _export(run: _Run, *, format: Annotated[Literal['parquet', 'jsonl', 'csv', '
                                               metavar='FOLDER', show_default=False)] = None,
             repo: Annotated[str, option('Export', 'Dataset on the Hub, as in USER/NAME, for --format hub.',
                                         metavar='NAME', show_default=False)] = '',
-            public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False) -> None:
+            public: Annotated[bool, option('Export', 'Let everybody see it on the Hub.', '--public')] = False,
+            validation: Annotated[float | None, option('Export', 'Share of the rows for a part to validate on, such as '
+                                                       '0.1; copies stay in one part.', metavar='SHARE',
+                                                       show_default=False)] = None,
+            seed: Annotated[int | None, option('Export', 'Seed of the draw of that part, 0 without it.', metavar='N',
+                                               show_default=False)] = None) -> None:
     with user_errors():
         if (format == 'hub') != bool(repo):
             raise ValueError('--format hub needs --repo USER/NAME' if format == 'hub'
                              else '--repo goes with --format hub')
+        if seed is not None and validation is None: raise ValueError('--seed goes with --validation')
         finished = read_status(run)['finished']                                 # no run, no waiting for the imports
         from synthlab.run.produce import export_run, push_run
         if not finished: complain('The run is not finished: these are the rows so far.', 'yellow')
-        if format == 'hub': return say(f'{push_run(run, repo, private=not public)}')
-        for path in export_run(run, format, to or run/'export'): say(f'{path}')
+        parts = {'validation': validation, 'seed': seed or 0}
+        with plain_warnings():
+            if format == 'hub': return say(f'{push_run(run, repo, private=not public, **parts)}')
+            for path in export_run(run, format, to or run/'export', **parts): say(f'{path}')

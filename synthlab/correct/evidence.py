@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'TOP_LOGPROBS', 'DEMOS', 'EVIDENCE_POLICIES', 'centred', 'fit_scales', 'name_scores', 'channel_scores',
-           'vote_scores', 'label_marks', 'mark_request', 'shows_marks', 'mark_scores', 'read_marks', 'told_scores',
-           'reliability', 'label_weights', 'log_odds', 'scored', 'some_of_each', 'places', 'Evidenced', 'surest',
-           'decide', 'calibration_gap', 'label_evidence']
+           'evidence_prompts', 'vote_scores', 'label_marks', 'mark_request', 'shows_marks', 'mark_scores', 'read_marks',
+           'told_scores', 'reliability', 'label_weights', 'log_odds', 'scored', 'some_of_each', 'places', 'Evidenced',
+           'surest', 'decide', 'calibration_gap', 'label_evidence']
 
-# %% ../../nbs/correct/02_evidence.ipynb #2c24ff71
+# %% ../../nbs/correct/02_evidence.ipynb #b96f510e
 import json
 from collections.abc import Mapping, MutableMapping, Sequence
 from string import ascii_uppercase
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..align.weights import balanced_weights
 from .questions import Verdict
@@ -24,7 +23,7 @@ from ..decode.model import CausalModel, literal
 from ..decode.sampling import Sampling
 from ..tasks.task import Task, meaning_of
 from ..teacher.requests import Reply, Request, call_key
-from ..util import derive_seed
+from ..util import derive_seed, progress_bar
 
 # %% ../../nbs/correct/02_evidence.ipynb #e45c58c9
 def centred(scores: np.ndarray, share: np.ndarray, tol: float = 1e-9, most: int = 1000) -> np.ndarray:
@@ -109,6 +108,16 @@ def channel_scores(model: CausalModel, task: Task, texts: Sequence[str]) -> np.n
 
 SCORES = {'name': (name_scores,), 'channel': (channel_scores,), 'both': (name_scores, channel_scores)}
 _ASKED = {name_scores: _questions, channel_scores: _instructions}
+
+
+def evidence_prompts(model: CausalModel, task: Task, text: str, label: str, source: str = 'both') -> list[str]:
+    """Write down what the teacher reads to score a text under a label: each prompt, and what is scored after it."""
+    names, found = list(task.label_names), []
+    for kind in SCORES[source]:
+        prompts, completions = _ASKED[kind](model, task, [text])
+        place = names.index(label)
+        found.append(f'{prompts[place % len(prompts)]} {completions[place % len(completions)]}')
+    return found
 
 
 def _tokens_read(model: CausalModel, prompts: Sequence[str], completions: Sequence[str]) -> int:
@@ -247,7 +256,7 @@ def log_odds(probs: np.ndarray, codes: np.ndarray, most: float = 4.) -> np.ndarr
     own = probs[np.arange(len(codes)), codes]
     with np.errstate(divide='ignore'): return np.clip(np.log(own) - np.log1p(-own), -most, most)
 
-# %% ../../nbs/correct/02_evidence.ipynb #e12fa053
+# %% ../../nbs/correct/02_evidence.ipynb #0a676251
 _PART, DEMOS = 256, 200
 # Parts that a model has scored in this process, by key: the demonstrations of one task come again in every run.
 _SEEN, _MOST_SEEN = WeakKeyDictionary(), 64
@@ -297,8 +306,7 @@ def scored(model: CausalModel, task: Task, texts: Sequence[str], source: str = '
                           'completion_tokens': 0, 'error': ''}
         _remember(seen, key, store[key])
         return np.array(store[key]['scores'])
-    with tqdm(total=len(texts)*len(SCORES[source]), desc='label evidence', unit='text', leave=False,
-              delay=0 if progress else 2, disable=progress is False) as bar:
+    with progress_bar(total=len(texts)*len(SCORES[source]), what='label evidence', unit='text', progress=progress) as bar:
         def done(found, part):
             bar.update(len(part))
             return found

@@ -1,5 +1,6 @@
 "The public names of synthlab.measure, for editors and type checkers."
 from .classifiers import TrainConfig as TrainConfig
+from .dataset import LabelledDataset as LabelledDataset
 from .entities import RuleExtractor as RuleExtractor
 from .entities import SpacyExtractor as SpacyExtractor
 from .entities import TransformersExtractor as TransformersExtractor
@@ -31,6 +32,7 @@ from .metric import bootstrap_interval as bootstrap_interval
 from .metric import equal_sizes as equal_sizes
 from .metric import half_sample_interval as half_sample_interval
 from .metric import wilson_interval as wilson_interval
+from .parts import validation_rows as validation_rows
 from .quality import Subject as Subject
 from .quality import compare as compare
 from .report import Comparison as Comparison
@@ -38,6 +40,11 @@ from .report import RunView as RunView
 from .report import report_html as report_html
 from .report import show_run as show_run
 from .report import write_report as write_report
+from .review import Applied as Applied
+from .review import Sheet as Sheet
+from .review import apply_review as apply_review
+from .review import read_export as read_export
+from .review import write_review as write_review
 from .semantic import embedding_duplicates as embedding_duplicates
 from .semantic import label_cosine as label_cosine
 from .semantic import mean_cosine as mean_cosine

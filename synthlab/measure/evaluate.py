@@ -7,7 +7,7 @@ __all__ = ['attempt', 'with_settings', 'Rows', 'sample_places', 'sample_rows', '
            'count_pairs', 'take', 'projection', 'samples', 'measure_rows', 'verdicts', 'side_by_side', 'cut_in_words',
            'write_record', 'read_record']
 
-# %% ../../nbs/measure/09_evaluate.ipynb #ad1d1901
+# %% ../../nbs/measure/09_evaluate.ipynb #e77d3eea
 import json
 import math
 import time
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .. import __version__
 from ..embeddings import Embedder, EmbedderError
@@ -32,7 +31,7 @@ from .lexical import words
 from .metric import Metric, equal_sizes
 from ..tasks.gold import as_rows
 from ..tasks.task import Task
-from ..util import CannotMeasure, whole_file
+from ..util import CannotMeasure, progress_bar, whole_file
 
 # %% ../../nbs/measure/09_evaluate.ipynb #b9927b5b
 def attempt(name: str, measure: Callable[..., Metric], *arguments: Any, **settings: Any) -> dict[str, Any]:
@@ -335,7 +334,7 @@ def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int 
         found[row['label']].append({'id': row.get('id'), 'text': text, 'group': row.get('group')})
     return found
 
-# %% ../../nbs/measure/09_evaluate.ipynb #d93ee5e8
+# %% ../../nbs/measure/09_evaluate.ipynb #b6ad9ede
 def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any = None,
                  demonstrations: Sequence[str] = (),
                  embedder: Embedder | None = None, student: Any = None, seeds: Sequence[int] = (0, 1, 2),
@@ -358,7 +357,7 @@ def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any =
                  lessons=sample_rows(train, len(ours), seed), extractor=_known(extractor), student=student,
                  seeds=seeds, most=most, seed=seed, pairs=pairs, lessons_from=lessons_from)
     wanted = {section: [section, *(_DEEP if deep and section == 'student' else ())] for section in _SECTIONS}
-    bar, left_out = tqdm(wanted.items(), desc=name, disable=not progress, leave=False), _left_out(m, controls)
+    bar, left_out = progress_bar(wanted.items(), what=name, progress=progress), _left_out(m, controls)
     sections = {section: take(m, names, left_out) for section, names in bar}
     of_gold = take(replace(m, rows=yardstick), ['diversity']) if enough else ()
     sections['diversity'] = with_yardstick(sections['diversity'], of_gold)

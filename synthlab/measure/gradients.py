@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_TOKENS', 'sketch', 'linear_layers', 'gradient_features', 'g_vendi']
 
-# %% ../../nbs/measure/12_gradients.ipynb #0f9ef4ec
+# %% ../../nbs/measure/12_gradients.ipynb #4e421abc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .metric import Metric, check_texts
 from .semantic import vendi_score
+from ..util import progress_bar
 
 # %% ../../nbs/measure/12_gradients.ipynb #dc0f48ef
 def sketch(a: Tensor, delta: Tensor, P: Tensor, Q: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def _padded(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
     ids = nn.utils.rnn.pad_sequence(list(map(torch.tensor, tokens)), True, pad_id)
     return ids, torch.arange(ids.shape[1])[None] < lengths
 
-# %% ../../nbs/measure/12_gradients.ipynb #aa6b9b90
+# %% ../../nbs/measure/12_gradients.ipynb #51d0e60b
 # a text's first tokens: what comes later changes its mean gradient little, and costs as much
 MOST_TOKENS = 256
 
@@ -157,7 +157,7 @@ def gradient_features(texts: Sequence[str], teacher: Any, n_features: int = 512,
     for text, ids in zip(texts, tokens):
         if len(ids) < 2: raise ValueError(f'a text needs two tokens for a gradient, got {text!r}')
     order, signs = sorted(range(len(texts)), key=lambda i: len(tokens[i])), []
-    for start in tqdm(range(0, len(order), batch_size), desc='gradients', unit='batch', disable=not progress, leave=False):
+    for start in progress_bar(range(0, len(order), batch_size), what='gradients', unit='batch', progress=progress):
         places = order[start:start + batch_size]
         ids, there = (x.to(teacher.device) for x in _padded([tokens[i] for i in places], teacher.pad_id))
         pairs = _pairs(teacher.model, layers, ids, there)

@@ -499,7 +499,7 @@ class _Buckets:
                 found.update(numbers[first:last].tolist())
         return sorted(found)
 
-# %% ../../nbs/measure/02_lexical.ipynb #ab9f5021
+# %% ../../nbs/measure/02_lexical.ipynb #20868349
 class ShingleIndex:
     """Texts by their shingles: finds the first one that a new text nearly repeats.
 
@@ -552,6 +552,12 @@ class ShingleIndex:
         near = (number for number in self._buckets.get(keys)
                 if _jaccard(own, self._runs(self._texts[number])) >= self.threshold)
         return next(near, -1)
+
+    def find_all(self, text: str) -> list[int]:
+        """Return the numbers of all kept texts that overlap this one enough; texts with the same shingles are one."""
+        _, own, keys = self._looked_up(text)
+        return [number for number in self._buckets.get(keys)
+                if _jaccard(own, self._runs(self._texts[number])) >= self.threshold]
 
     def add(self, text: str) -> None:
         """Add a text; one with the same shingles as an earlier one is counted and not kept."""

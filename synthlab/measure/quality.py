@@ -128,6 +128,8 @@ class Subject:
         What a user must know of a run.
     drawn_from : int or None
         Number of rows that these are a part of; None where they are all.
+    reviewed : Mapping or None
+        What people judged of a run (`measure.review`); None if they judged nothing.
     """
     name: str
     rows: list[dict[str, Any]]
@@ -137,6 +139,7 @@ class Subject:
     folder: str | os.PathLike = '.'
     notices: Sequence[str] = ()
     drawn_from: int | None = None
+    reviewed: Mapping[str, Any] | None = None
 
     def take(self, n: int | None = None, seed: int = 0) -> 'Subject':
         """Draw n of its rows, with the shares of the labels; None takes all."""
@@ -153,10 +156,11 @@ def run_subject(out: str | os.PathLike) -> Subject:
     with open_run(out) as run:
         # Prompts and calls, which a row has besides, would take most of the memory.
         rows = [{name: row[name] for name in _MEASURED if name in row} for row in run.rows()]
-        recipe, name, notices = run.recipe, Path(out).name, run.facts.get('notices', ())
+        recipe, name, facts = run.recipe, Path(out).name, run.facts
         counts = {'asked': recipe['n']} | run.counts()
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
-    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out, notices)
+    return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out,
+                   facts.get('notices', ()), reviewed=facts.get('reviewed'))
 
 # %% ../../nbs/measure/11_quality.ipynb #2b896cca
 def _weights(table: Table) -> list[float] | None:
@@ -333,6 +337,7 @@ def _record(subject: Subject, gold: Any, parts: tuple[Dataset | None, Dataset | 
     record = measure_rows(subject.rows, subject.task, *parts, shown, **facts, **settings)
     record['notices'] = list(subject.notices)
     if subject.drawn_from: record['sizes']['drawn_from'] = subject.drawn_from
+    if subject.reviewed: record['sections']['fidelity'].append(subject.reviewed['accuracy'])
     rows, test = Rows.of(subject.rows), Rows.of(parts[0])
     for measure in known_measures().values():
         if not measure.function: continue

@@ -201,7 +201,7 @@ def _map(confidence: Sequence[float], variability: Sequence[float]) -> Callable[
 # %% ../../nbs/measure/10_report.ipynb #213b900b
 _MOST_LINES, _MOST_PAIRS, _MOST_LABELS, _MOST_FOLDED = 30, 6, 24, 1000
 _NAMES = {'text': 'a row', 'other': 'closest to it', 'worst': 'closest texts'}
-_CORNERS = {'confusion': 'given ↓ predicted →'}
+_CORNERS = {'confusion': 'given ↓ predicted →', 'asked and human label': 'asked ↓ human →'}
 
 
 def _is_number(value: Any) -> bool:
@@ -372,7 +372,9 @@ def _drawings(entry: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[str]]
 def _metric_view(entry: Mapping[str, Any]) -> dict[str, Any]:
     "Everything the page says about one measure."
     words, details = meaning_of(entry['name']), entry.get('details') or {}
-    known = {'title': words['title'], 'meaning': words['meaning']}
+    # What must be known to read the value, such as how its rows were chosen.
+    note = (entry.get('settings') or {}).get('note')
+    known = {'title': words['title'], 'meaning': ' '.join(filter(None, [words['meaning'], note]))}
     if not _is_measured(entry): return known | {'skipped': entry.get('skipped') or 'it came out without a value'}
     gold = entry['gold'] if _is_measured(entry.get('gold') or {}) else None
     drawings, drawn = _drawings(entry)
@@ -382,7 +384,7 @@ def _metric_view(entry: Mapping[str, Any]) -> dict[str, Any]:
     shown = [b for b in blocks if b is first or b['kind'] == 'pairs' and len(b['items'][0]['texts']) > 1]
     for b in shown: b['title'] = f"{words['title']}: {b['title']}"
     settings = [('name', entry['name']), *((key, _exact(value)) for key,
-                                           value in (entry.get('settings') or {}).items())]
+                                           value in (entry.get('settings') or {}).items() if key != 'note')]
     if entry.get('interval'): settings.append(('interval', f"{100*entry.get('level', .95):g}%"))
     # the figures of the students to compare with open on demand: they would stand beside the same figures of ours
     opened = [] if entry['name'] in _RIVALS else drawings + shown
@@ -453,7 +455,9 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     def share(value: float) -> str: return number_text(value, 'share')
     what = 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked"
     lines = [(f"{_total(counts['accepted']):,}", what)]
-    for name in ('label_preservation', 'coverage'):
+    # People are better judges of labels than a classifier.
+    judged = 'human_accuracy' if 'human_accuracy' in found else 'label_preservation'
+    for name in (judged, 'coverage'):
         if name in found:
             lines.append((share(found[name]['value']), meaning_of(name)['headline'] + _judge(found[name])))
     copies = {name: 1 - entry['value'] for name, entry in found.items() if name.startswith('novelty_')}
@@ -682,10 +686,11 @@ def fragment(template: str, view: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(view)
 
 
-def page_html(template: str, view: Mapping[str, Any]) -> str:
-    """Fill the template of a whole page, with style and script inside; the view has `title` and `contents` among
+def page_html(template: str, view: Mapping[str, Any], styles: Sequence[str] = ('report.css',),
+              script: str = 'report.js') -> str:
+    """Fill the template of a whole page, with style sheets and script inside; the view has `title` and `contents` among
     others."""
-    css, js = (Markup(_resource(name)) for name in ('report.css', 'report.js'))
+    css, js = Markup('\n'.join(map(_resource, styles))), Markup(_resource(script))
     return fragment(template, {**view, 'css': css, 'js': js, 'css_hash': _hash(css), 'js_hash': _hash(js),
                                'version': __version__})
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FEW_ROWS', 'NULL_INPUT', 'calibration', 'calibration_error', 'accuracy', 'text_and_label', 'weight_column',
-           'soft_column', 'spread_labels', 'learnable', 'label_order', 'own_randomness', 'Student', 'Probe', 'ByRows',
-           't_interval', 'score_seeds', 'train_on', 'Cartography', 'cartography', 'PVI', 'pvi_bits', 'pvi', 'RECIPES',
-           'TrainConfig']
+           'soft_column', 'spread_labels', 'learnable', 'label_order', 'own_randomness', 'paired', 'Student', 'Probe',
+           'ByRows', 't_interval', 'score_seeds', 'train_on', 'Cartography', 'cartography', 'PVI', 'pvi_bits', 'pvi',
+           'RECIPES', 'TrainConfig']
 
-# %% ../../nbs/measure/08_students.ipynb #9889ae7f
+# %% ../../nbs/measure/08_students.ipynb #6d6156a9
 import contextlib
 import copy
 import math
@@ -16,13 +16,14 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from .classifiers import (
@@ -35,7 +36,7 @@ from .metric import Metric, bootstrap_interval, check_texts, equal_sizes, wilson
 from .labels import confusion
 from ..util import did_you_mean
 from ..tasks.task import Task
-from ..util import choose_device
+from ..util import choose_device, progress_bar
 
 # %% ../../nbs/measure/08_students.ipynb #994171dc
 _all_ = ['RECIPES', 'TrainConfig']
@@ -249,11 +250,10 @@ def _arguments(recipe: TrainConfig, rows: int, seed: int, device: torch.device, 
         remove_unused_columns=False, save_strategy='no',
         logging_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=False)
 
-# %% ../../nbs/measure/08_students.ipynb #3e4fb2ff
-def _bar(student: 'Student', total: int, what: str, unit: str) -> tqdm:
+# %% ../../nbs/measure/08_students.ipynb #5ef8708e
+def _bar(student: 'Student', total: int, what: str, unit: str) -> Any:
     "A progress bar that short work does not show."
-    return tqdm(total=total, desc=what, unit=unit, delay=0 if student.progress else 2, leave=False,
-                disable=student.progress is False)
+    return progress_bar(total=total, what=what, unit=unit, progress=student.progress)
 
 
 class _Epochs(TrainerCallback):
@@ -269,7 +269,7 @@ class _Epochs(TrainerCallback):
     def on_train_end(self, args, state, control, **_): self.bar.close()
 
     def on_epoch_end(self, args, state, control, **_):
-        student, patience = self.student, self.student.recipe.patience
+        student, patience = self.student, self.student.recipe_.patience
         if student.record: student._record(self.rows)
         if self.validation is None: return
         # on equal accuracy the higher likelihood wins: ties are common on few rows
@@ -279,11 +279,20 @@ class _Epochs(TrainerCallback):
         if found > self.best: self.best, self.weights = found, copy.deepcopy(student.model_.state_dict())
         if patience and self.waited >= patience: control.should_training_stop = True
 
-# %% ../../nbs/measure/08_students.ipynb #1152eda6
-_SETTINGS = ('model', 'kind', 'recipe', 'labels', 'seed', 'class_weights', 'record', 'task', 'device', 'dtype')
+# %% ../../nbs/measure/08_students.ipynb #d38ea17d
+_FIELDS = frozenset(field.name for field in fields(TrainConfig))
 
 
-class Student:
+def paired(rows: Any, labels: Any) -> Any:
+    "Rows of texts and their labels, as scikit-learn passes them; None for rows of any other form."
+    if labels is None or isinstance(rows, (str, Path, Mapping)) or hasattr(rows, 'columns'): return None
+    texts = list(rows)
+    if not texts or not all(isinstance(text, str) for text in texts): return None
+    if len(texts) != len(labels): raise CannotMeasure(f'{len(texts)} texts and {len(labels)} labels: one label for each text')
+    return {'text': texts, 'label': list(map(str, labels))}
+
+
+class Student(ClassifierMixin, BaseEstimator):
     """A small language model that learns labels from rows.
 
     Parameters
@@ -315,8 +324,10 @@ class Student:
 
     Attributes
     ----------
-    labels_ : tuple of str
+    labels_, classes_ : tuple of str, ndarray
         The labels in order.
+    recipe_ : TrainConfig
+        The recipe with all that was changed in it, before `fit` too.
     model_ : nn.Module
         The trained network.
     dynamics_ : ndarray
@@ -351,15 +362,53 @@ class Student:
                  class_weights: Mapping[str, float] | str | None = None,
                  record: bool = False, device: str = 'auto', dtype: str = 'auto', task: Task | None = None,
                  **overrides: Any):
-        if kind not in ('auto', 'encoder', 'seq2seq', 'decoder'):
-            raise ValueError(f'kind must be auto, encoder, seq2seq or decoder, got {kind!r}')
-        if dtype not in ('auto', 'float32', 'bfloat16'):
-            raise ValueError(f'dtype must be auto, float32 or bfloat16, got {dtype!r}')
-        self.model, self.kind, self.labels, self.seed, self.class_weights, self.record = (model, kind, labels, seed,
-            class_weights, record)
-        self.task, self.device, self.dtype, self.recipe_name = task, device, dtype, recipe if isinstance(recipe,
-            str) else 'own'
-        self.recipe = find_recipe(recipe, overrides | ({} if max_length is None else {'max_length': max_length}))
+        self.model, self.kind, self.recipe, self.labels, self.seed = model, kind, recipe, labels, seed
+        self.max_length, self.class_weights, self.record = max_length, class_weights, record
+        self.device, self.dtype, self.task = device, dtype, task
+        # A field of the recipe is a parameter like the others once it is given.
+        vars(self).update(overrides)
+        find_recipe(recipe, overrides)
+        self._check()
+
+    def _check(self) -> None:
+        "Refuse settings that mean nothing, before any work."
+        if self.kind not in ('auto', 'encoder', 'seq2seq', 'decoder'):
+            raise ValueError(f'kind must be auto, encoder, seq2seq or decoder, got {self.kind!r}')
+        if self.dtype not in ('auto', 'float32', 'bfloat16'):
+            raise ValueError(f'dtype must be auto, float32 or bfloat16, got {self.dtype!r}')
+        self.recipe_
+
+    @property
+    def recipe_(self) -> TrainConfig:
+        "The recipe with all that was changed in it."
+        changes = {name: value for name, value in vars(self).items() if name in _FIELDS}
+        return find_recipe(self.recipe, {name: value for name, value in changes.items()
+                                         if name != 'max_length' or value is not None})
+
+    @property
+    def recipe_name(self) -> str:
+        "The name of the recipe, or 'own'."
+        return self.recipe if isinstance(self.recipe, str) else 'own'
+
+    @property
+    def classes_(self) -> np.ndarray:
+        "The labels in order, shape (K,), under the name that scikit-learn looks for."
+        return np.array(self.labels_)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        "The settings by name, with the fields of the recipe that were given."
+        return super().get_params(deep) | {name: value for name, value in vars(self).items() if name in _FIELDS}
+
+    def set_params(self, **params: Any) -> Self:
+        "Change settings, or fields of the recipe; `fit` checks them."
+        super().set_params(**{name: value for name, value in params.items() if name not in _FIELDS})
+        vars(self).update({name: value for name, value in params.items() if name in _FIELDS})
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
 
     def __repr__(self):
         return (f'Student({Path(self.model).name if Path(self.model).is_absolute() else str(self.model)!r}, '
@@ -367,9 +416,10 @@ class Student:
 
     def clone(self, **changes: Any) -> 'Student':
         "An untrained student with the same settings, except for some changes such as `seed=1` or `epochs=1`."
-        other = Student(**{name: getattr(self, name) for name in _SETTINGS} | changes)
-        if 'recipe' not in changes: other.recipe_name = self.recipe_name
-        return other
+        kept = self.get_params(deep=False)
+        # Another recipe comes whole.
+        if 'recipe' in changes: kept = {name: value for name, value in kept.items() if name not in _FIELDS}
+        return type(self)(**kept | changes)
 
     def fit(self, rows: Any, validation: Any = None, weights: Sequence[float] | None = None) -> Self:
         """Train, from the pretrained weights each time.
@@ -377,9 +427,11 @@ class Student:
         Parameters
         ----------
         rows : DataFrame, Dataset, list of dict, or path
-            Rows with `text` and `label`, and perhaps `weight` and `soft_label`; a path is a run's folder or a file.
+            Rows with `text` and `label`, and perhaps `weight` and `soft_label`; a path is a run's folder or a file. Or,
+            as scikit-learn has it, a list of texts.
         validation : Dataset, list of dict, path or None
-            Rows on which each epoch is scored; the weights of the best epoch are kept.
+            Rows on which each epoch is scored; the weights of the best epoch are kept. After a list of texts, their
+            labels.
         weights : sequence of float or None
             Weight of each row, not negative; only ratios count. None takes the column `weight`, if there is one.
 
@@ -395,6 +447,8 @@ class Student:
         ValueError
             If the model cannot be loaded, or the weights are unusable.
         """
+        self._check()
+        if (pairs := paired(rows, validation)) is not None: rows, validation = pairs, None
         start, (texts, labels, weights, n) = time.perf_counter(), _lessons(rows, weights)
         self.labels_, self.n_, self.validation_, self.seconds_ = label_order(labels, self.labels), n, [], None
         # the new head, the order of rows and dropout draw from the student's seed
@@ -410,11 +464,11 @@ class Student:
     def _open(self, texts: list[str], labels: list[str], validation: Any, weights: Sequence[float]
               | None) -> tuple[list[dict], list[dict] | None]:
         "Load the network, and make rows of token ids."
-        self.reader_, config = load_reader(self.model, self.labels_, self.kind, self.recipe.max_length, self.task)
+        self.reader_, config = load_reader(self.model, self.labels_, self.kind, self.recipe_.max_length, self.task)
         train = self._rows(texts, labels, weights)
         held_out = None if validation is None else self._rows(*text_and_label(validation, 'validation rows'))
         self.dynamics_, self.correct_ = np.empty((0, self.n_)), np.empty((0, self.n_), dtype=bool)
-        self.model_ = load_network(self.model, config, self.reader_, self.recipe, self.device,
+        self.model_ = load_network(self.model, config, self.reader_, self.recipe_, self.device,
                                    max(len(row['input_ids']) for row in train))
         return train, held_out
 
@@ -430,7 +484,7 @@ class Student:
     def _train(self, rows: list[dict], epochs: _Epochs) -> None:
         "Run transformers' Trainer over the rows."
         with tempfile.TemporaryDirectory() as folder:
-            arguments = _arguments(self.recipe, len(rows), self.seed, self.model_.device, folder)
+            arguments = _arguments(self.recipe_, len(rows), self.seed, self.model_.device, folder)
             trainer = _Trainer(self.model_, arguments, data_collator=list, train_dataset=rows, callbacks=[epochs])
             trainer.student = self
             trainer.remove_callback(PrinterCallback)
@@ -476,9 +530,9 @@ class Student:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probability of each label for n texts, shape (n, K), columns in the order of `labels_`.
 
-        Raises ValueError if the student is not trained, CannotMeasure if its scores are not finite.
+        Raises NotFittedError if the student is not trained, CannotMeasure if its scores are not finite.
         """
-        if getattr(self, 'seconds_', None) is None: raise ValueError(f'{self} is not trained: call fit(rows) first')
+        if getattr(self, 'seconds_', None) is None: raise NotFittedError(f'{self} is not trained: call fit(rows) first')
         texts = check_texts(texts, 0)
         return self._probs(self.reader_.tokens(texts)) if texts else np.empty((0, len(self.labels_)))
 
@@ -486,11 +540,15 @@ class Student:
         "Likeliest label of each text."
         return [self.labels_[k] for k in self.predict_proba(texts).argmax(1)]
 
-    def score(self, rows: Any) -> Metric:
-        "Accuracy on real rows, see `accuracy`; the settings name model, recipe, seed and number of training rows."
+    def score(self, rows: Any, labels: Sequence[str] | None = None) -> Metric:
+        """Accuracy on real rows, or on texts with their labels, see `accuracy`.
+
+        The settings name model, recipe, seed and number of training rows.
+        """
+        if (pairs := paired(rows, labels)) is not None: rows = pairs
         texts, labels = text_and_label(rows, 'test rows')
         about = {'model': Path(str(self.model)).name, 'recipe': self.recipe_name, 'seed': self.seed,
-                 'trained_on': getattr(self, 'n_', 0), **asdict(self.recipe)}
+                 'trained_on': getattr(self, 'n_', 0), **asdict(self.recipe_)}
         return accuracy(self.predict_proba(texts), labels, self.labels_, about)
 
 # %% ../../nbs/measure/08_students.ipynb #aef114a1

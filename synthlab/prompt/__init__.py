@@ -9,7 +9,7 @@ _HOMES = {
     'prompts': ['FewShotPrompts', 'Prompts', 'RowPlace', 'RowPrompt'],
     'records': ['Extraction', 'NewTexts', 'NoRecord', 'Record', 'edited', 'extract', 'read_records', 'recombine',
         'write_request'],
-    'seeds': ['SeedBank', 'StepCounts', 'read_seeds'],
+    'seeds': ['SeedBank', 'StepCounts', 'passage_order', 'read_seeds'],
     'targeted': ['Attempt', 'TargetedPrompts'],
     'tree': ['ContextTree', 'TreeBank', 'make_bank'],
     'values': ['AskedValues', 'ask_values', 'draw_records'],

@@ -24,6 +24,7 @@ from .records import recombine as recombine
 from .records import write_request as write_request
 from .seeds import SeedBank as SeedBank
 from .seeds import StepCounts as StepCounts
+from .seeds import passage_order as passage_order
 from .seeds import read_seeds as read_seeds
 from .targeted import Attempt as Attempt
 from .targeted import TargetedPrompts as TargetedPrompts

@@ -227,7 +227,7 @@ class Simple(Prompting):
         from synthlab.prompt.attributes import SimplePrompts
         return SimplePrompts()
 
-# %% ../../nbs/prompt/10_choices.ipynb #35e69c98
+# %% ../../nbs/prompt/10_choices.ipynb #0aca45cf
 @register('prompt')
 @dataclass(frozen=True)
 class Targeted(Prompting):
@@ -258,7 +258,11 @@ class Targeted(Prompting):
     contexts_from : str
         File of contexts (a column context, or .txt with one in each line); empty asks the teacher.
     seeds_from : str
-        File of seeds, such as a corpus of your own or the edited seeds.jsonl of a run; empty asks the teacher.
+        File of seeds, such as a corpus of your own or the edited seeds.jsonl of a run; or documents, a folder of plain
+        text, Markdown and PDF or one of its files, whose passages become the seeds (extra "documents"); empty asks the
+        teacher.
+    passage_words : int
+        Most words of a passage of documents; 0 takes 100, or as many as the task's own table has room for.
     seed_use : str
         How a text uses its seed: "verbatim" (it holds it word for word) or "meaning" (it is about it). A task with a
         table of its own says so there (contain).
@@ -286,6 +290,7 @@ class Targeted(Prompting):
     explain: bool = option(False)
     contexts_from: str = option('')
     seeds_from: str = option('')
+    passage_words: int = option(0, least=0)
     seed_use: str = option('verbatim', among=('verbatim', 'meaning'))
     contexts_by: str = option('list', among=('list', 'tree'))
     tree_depth: int = option(2, least=1, most=4)
@@ -297,6 +302,9 @@ class Targeted(Prompting):
         if self.seeds_from and self.contexts_from:
             raise ValueError(f'seeds_from = {self.seeds_from!r} brings seeds, so contexts_from = '
                              f'{self.contexts_from!r} is of no use: take one of the two back')
+        if self.passage_words and not self.seeds_from:
+            raise ValueError(f'passage_words = {self.passage_words} is for documents: name some (seeds_from), or leave '
+                             'passage_words out')
         if self.contexts_by != 'tree': return
         if given := self.contexts_from or self.seeds_from:
             raise ValueError(f'{given!r} brings the contexts, so contexts_by = "tree" is of no use: take one of the '
@@ -321,20 +329,34 @@ class Targeted(Prompting):
     @property
     def files(self) -> dict[str, str]:
         """Files that rows depend on, by what is in them."""
-        return {name: path for name, path in (('contexts', self.contexts_from), ('seeds', self.seeds_from)) if path}
+        from synthlab.tasks.documents import is_documents
+        seeds = '' if is_documents(self.seeds_from) else self.seeds_from
+        return {name: path for name, path in (('contexts', self.contexts_from), ('seeds', seeds)) if path}
+
+    def _strategy(self, task: Task) -> Any:
+        "The strategy of a task, for a base model."
+        from synthlab.tasks.strategies import find_strategy
+        return find_strategy(task).for_chat(False, verbatim=self.seed_use == 'verbatim')
+
+    def passages(self, task: Task) -> Any:
+        """Read the documents as seeds of a task (`PassageSeeds`); None if seeds come from elsewhere."""
+        from synthlab.tasks.documents import is_documents, passage_seeds
+        if not is_documents(self.seeds_from): return None
+        return passage_seeds(self.seeds_from, self._strategy(task), self.passage_words)
 
     def prompts(self, task, pool, plan=None, records=None):
         from synthlab.prompt.seeds import read_contexts, read_seeds
         from synthlab.prompt.targeted import TargetedPrompts
         from synthlab.prompt.tree import ContextTree
-        from synthlab.tasks.strategies import find_strategy
         if task.targen and self.seed_use != 'verbatim':
             raise ValueError(f'seed_use = "{self.seed_use}" is for tasks without a table [targen], and {task.name!r} '
                              'has one: list there, under contain, the parts of a seed that must occur word for word')
-        strategy = find_strategy(task).for_chat(False, verbatim=self.seed_use == 'verbatim')
         contexts = read_contexts(self.contexts_from) if self.contexts_from else self.contexts
         if self.contexts_by == 'tree': contexts = ContextTree(self.contexts, self.tree_depth, self.tree_values)
-        seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
+        if found := self.passages(task): strategy, seeds = found.strategy, found.seeds
+        else:
+            strategy = self._strategy(task)
+            seeds = tuple(read_seeds(self.seeds_from, strategy)) if self.seeds_from else ()
         return TargetedPrompts(strategy, contexts, self.context_batch, self.seeds_per_call, seeds, self.labels_per_seed,
                                self.retries, self.explain, self.form)
 

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['LONGEST_CONTEXT', 'LEAST_NEW', 'size_of', 'token_length', 'room_for', 'contexts_request', 'seeds_request',
-           'StepCounts', 'unasked', 'SeedBank', 'write_seeds', 'write_contexts', 'read_contexts', 'read_seeds']
+           'StepCounts', 'unasked', 'passage_order', 'SeedBank', 'write_seeds', 'write_contexts', 'read_contexts',
+           'read_seeds']
 
-# %% ../../nbs/prompt/06_seeds.ipynb #dbd9b538
+# %% ../../nbs/prompt/06_seeds.ipynb #2541fe8a
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,7 +176,39 @@ def _check_seeds(seeds: Sequence[InstanceSeed], strategy: Strategy) -> None:
                             f"{strategy.task.name} has {', '.join(schema.model_fields)}")
         known.add(seed.key)
 
-# %% ../../nbs/prompt/06_seeds.ipynb #e6ca781f
+# %% ../../nbs/prompt/06_seeds.ipynb #65df8737
+def passage_order(seeds: Sequence[InstanceSeed], seed: int = 0, turn: int = 0) -> list[InstanceSeed]:
+    """Order passages so that the files take turns.
+
+    Parameters
+    ----------
+    seeds : sequence of InstanceSeed
+        Seeds with a source, in any order.
+    seed : int
+        Random seed of the run.
+    turn : int
+        How often all of them have been used before.
+
+    Returns
+    -------
+    list of InstanceSeed
+        The same seeds, in an order that depends on both numbers.
+    """
+    rng, files = np.random.default_rng(derive_seed(seed, 'passages', turn)), {}
+    for one in sorted(seeds, key=lambda one: (one.source['source_file'], one.text)):
+        files.setdefault(one.source['source_file'], []).append(one)
+    waiting, order = [[file[n] for n in rng.permutation(len(file))] for file in files.values()], []
+    while waiting:
+        order += [waiting[n].pop() for n in rng.permutation(len(waiting))]
+        waiting = [file for file in waiting if file]
+    return order
+
+
+def _parts_of(seed: InstanceSeed, strategy: Strategy) -> InstanceSeed:
+    "A passage with the parts that a strategy knows."
+    return replace(seed, parts={name: seed.parts[name] for name in strategy.spec.seed})
+
+# %% ../../nbs/prompt/06_seeds.ipynb #740fe582
 # Share of new seeds among those asked for below which the bank gives up.
 LEAST_NEW = .05
 # Calls in a row without a new context after which no more are made.
@@ -223,6 +256,9 @@ class SeedBank:
         if not asks: _check_contexts(contexts)
         _check_seeds(seeds, strategy)
         strategy = strategy if strategy.chat == is_chat(teacher) else strategy.for_chat(is_chat(teacher))
+        # Seeds with a source are passages, and can be used again; a chat model is given the passage alone.
+        self.again = any(one.source for one in seeds)
+        if self.again: seeds = passage_order([_parts_of(one, strategy) for one in seeds], seed)
         self.strategy, self.teacher, self.context_batch, self.seed = strategy, teacher, context_batch, seed
         self.per_call = max(1, min(seeds_per_call, _MOST_CHARACTERS//size_of(strategy.seed_schema())))
         self.given, self.wanted, self.seeds = bool(seeds), contexts if asks and not seeds else 0, list(seeds)
@@ -235,6 +271,7 @@ class SeedBank:
         # Replies to the calls under way by number; None for those that are not there yet.
         self.under_way: dict[int, Reply | None] = {}
         self._keys, self._by_context, self._asked, self._order = {one.key for one in seeds}, {}, Counter(), None
+        self._turns: dict[int, list[InstanceSeed]] = {0: self.seeds} if self.again else {}
 
     def __repr__(self) -> str: return f'SeedBank({len(self.contexts)} contexts, {len(self.seeds)} seeds)'
 
@@ -374,13 +411,21 @@ class SeedBank:
         return [contexts_request(self.strategy, min(self.context_batch, self.wanted - start), [_SAMPLE]*start, number,
                                  self.seed, tokens) for number, start in enumerate(batches)]
 
+    def seed_at(self, place: int) -> InstanceSeed | None:
+        """The seed of a place, from 0; None if there is none. Passages come again when all have been used."""
+        if not self.again: return self.seeds[place] if place < len(self.seeds) else None
+        turn, place = divmod(place, len(self.seeds))
+        if turn not in self._turns: self._turns[turn] = passage_order(self.seeds, self.seed, turn)
+        return self._turns[turn][place]
+
     def draft(self) -> InstanceSeed:
-        """A seed of sample text, half as long as one may be."""
+        """A seed of sample text, half as long as one may be; the longest of the passages, where seeds are passages."""
+        if self.again: return max(self.seeds, key=lambda one: len(one.text))
         bounds = {name: schema.get('maxLength', 200) for name,
                   schema in self.strategy.seed_schema().model_json_schema()['properties'].items()}
         return InstanceSeed({name: ('word '*100000)[:max(1, bound//2)] for name, bound in bounds.items()}, _SAMPLE)
 
-# %% ../../nbs/prompt/06_seeds.ipynb #fd5b58a3
+# %% ../../nbs/prompt/06_seeds.ipynb #f3bfb81f
 def _seed_id(seed: InstanceSeed) -> str:
     "The id of a seed with this content: 16 hexadecimal digits."
     return row_id(seed.context, *map(str, seed.parts.items()))
@@ -394,7 +439,7 @@ def _write_lines(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
 
 def write_seeds(seeds: Iterable[InstanceSeed], path: str | Path) -> None:
     """Write seeds to a JSONL file."""
-    _write_lines(({'id': _seed_id(seed), 'context': seed.context, **seed.parts, 'origin': seed.origin}
+    _write_lines(({'id': _seed_id(seed), 'context': seed.context, **seed.parts, 'origin': seed.origin, **seed.source}
                   for seed in seeds), path)
 
 

@@ -87,13 +87,14 @@ def instance_request(strategy: Strategy, job: Job, explain: bool = False, sampli
     return Request(_instance_messages(strategy, job, explain), sampling, schema, job.number,
                    derive_seed(seed, 'group', job.number, 'tokens') % 2**31, name=job.number)
 
-# %% ../../nbs/prompt/07_targeted.ipynb #7e270002
+# %% ../../nbs/prompt/07_targeted.ipynb #595d1f08
 def begin_fault(strategy: Strategy, explain: bool = False) -> str:
     """Why a row cannot go on from its seed as plain text; empty if it can."""
     if strategy.chat: return 'the teacher is a chat model, which answers and does not go on: take a local base model'
     if explain: return 'an explanation (explain) is a second part of the answer, which needs JSON'
     if strategy.task.targen or type(strategy) is not Strategy:
         return f'the task {strategy.task.name!r} says itself, in its table [targen], how a seed becomes a row'
+    if strategy.passage: return 'its seeds are passages of documents, which texts do not begin with'
     if len(strategy.spec.contain) != 1:
         return 'no part of the seed stands word for word in the text: take seed_use = "verbatim"'
     return ''

@@ -7,6 +7,7 @@ _HOMES = {
     'generate': ['Generation', 'GroupResult', 'Screen'],
     'notices': ['run_notices'],
     'prepare': ['Prepared'],
+    'preview': ['Preview', 'Prompted', 'Range', 'Sample', 'Taken'],
     'produce': ['PromptSize', 'Replay', 'Resolved', 'Result', 'check', 'estimate', 'export_run', 'make_config',
         'prompt_sizes', 'push_run', 'replay'],
     'recipe': ['Recipe', 'leave_one_out', 'load_recipe'],

@@ -5,6 +5,11 @@ from .generate import GroupResult as GroupResult
 from .generate import Screen as Screen
 from .notices import run_notices as run_notices
 from .prepare import Prepared as Prepared
+from .preview import Preview as Preview
+from .preview import Prompted as Prompted
+from .preview import Range as Range
+from .preview import Sample as Sample
+from .preview import Taken as Taken
 from .produce import PromptSize as PromptSize
 from .produce import Replay as Replay
 from .produce import Resolved as Resolved

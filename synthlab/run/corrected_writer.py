@@ -165,8 +165,8 @@ class CorrectedWriter:
                 f'it the label '
                 '(--blind), or keep the labels and mark the rows (--policy flag)')
 
-    def _settle(self, calls: MutableMapping, spending: Budget) -> None:
-        "Find how the corrector can be asked, and say if it is not as was meant."
+    def settle_asking(self, calls: MutableMapping, spending: Budget) -> None:
+        """Find how the corrector can be asked, and say if it is not as was meant."""
         self.correction, why = self.correction.settled(self.teacher, self.strategy, calls, spending, self.config.seed)
         if why: warnings.warn(why)
 
@@ -191,7 +191,7 @@ class CorrectedWriter:
     def write(self, numbers: Iterable[int], calls: MutableMapping, spending: Budget) -> Iterator[tuple[int, list[dict]
         | None]]:
         """Make the corrected rows of groups, block by block; None for groups that the budget did not reach."""
-        self._settle(calls, spending)
+        self.settle_asking(calls, spending)
         numbers, before, done = iter(numbers), spending.spent, 0
         calls_each = 1 + self.correction.votes*getattr(self.writer, 'size', 1)
         def size(): return _block_size(spending, before, done, calls_each, self._most(spending, done))

@@ -147,6 +147,10 @@ class Generation:
 
     def __next__(self) -> GroupResult: return next(self._groups)
 
+    def only(self, numbers: range) -> Iterator[GroupResult]:
+        """Write these groups of a round whose labels are settled (`writer.extend`), and no others."""
+        return self._round(numbers)
+
     def close(self):
         """End the run here, if it goes on; what decoding has taken is given back at once."""
         self._groups.close()

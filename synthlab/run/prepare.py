@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['FEWEST', 'prompts_needed', 'random_plan', 'draft_records', 'by_label', 'file_hash', 'examples_of', 'check_fields',
            'check_grammar', 'check_source', 'shortener', 'extraction_requests', 'bare_labels', 'further_plan', 'joined',
-           'lack', 'Prepared', 'make_plan', 'prepare']
+           'lack', 'passages_of', 'document_doubts', 'with_documents', 'keep_documents', 'document_counts', 'Prepared',
+           'make_plan', 'prepare']
 
-# %% ../../nbs/run/08_prepare.ipynb #aea98f63
+# %% ../../nbs/run/08_prepare.ipynb #90c76509
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,10 @@ from ..prompt.attributes import records_needed
 from synthlab.prompt.records import (
     Extraction, Record, attribute_list, extract, extract_requests, extraction_sampling, make_record, read_records,
     recombine)
+from ..prompt.seeds import write_seeds
 from ..prompt.values import draw_records
+from ..store.runs import KEPT_DOCUMENTS
+from ..tasks.documents import PassageSeeds
 from ..teacher.asking import is_chat
 from ..teacher.budget import Budget
 from .rows import shorten
@@ -66,7 +70,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
-# %% ../../nbs/run/08_prepare.ipynb #3b1979fd
+# %% ../../nbs/run/08_prepare.ipynb #cf06485f
 def file_hash(path: str | Path, what: str = 'records') -> str:
     """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
@@ -90,6 +94,7 @@ def check_fields(stages: Stages, task: Task) -> None:
         raise ValueError(f"correct = \"{stages.correct.choice}\" knows labels of single texts, and rows of "
                          f"{task.name!r} have the fields {', '.join(task.fields)}: take correct = \"self-correction\" "
                          'or "none"')
+    passages_of(stages, task)
     if len(task.fields) > 1 and not isinstance(stages.prompt, Targeted):
         raise ValueError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and the prompt "
                          f"{stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")
@@ -165,6 +170,68 @@ def lack(extraction: Extraction, labels: Iterable[str]) -> str:
     return (f"no attributes came of the examples of {', '.join(map(repr, bare))}: {told}. Give more real rows, take "
             'another seed, or show the examples instead (prompt = "few-shot", --prompt few-shot): in another folder, '
             'or with --overwrite')
+
+# %% ../../nbs/run/08_prepare.ipynb #ed2e741d
+def passages_of(stages: Stages, task: Task) -> PassageSeeds | None:
+    """Read the documents that a recipe names as seeds; None if it names none."""
+    found = getattr(stages.prompt, 'passages', None)
+    return found(task) if found else None
+
+
+def document_doubts(found: PassageSeeds | None, n: int) -> list[str]:
+    """Say what was left out of the documents of a run, and whether n rows are more than there are passages."""
+    if found is None: return []
+    there = f"{len(found.seeds):,} passage{'s'*(len(found.seeds) > 1)}"
+    again = f'{there} for {n:,} rows: when all have been used they are used again, and rows of one passage are alike'
+    return [f'documents: {doubt}' for doubt in found.doubts] + [again]*(n > len(found.seeds))
+
+
+def _changed(found: PassageSeeds, kept: PassageSeeds) -> str:
+    "The files whose passages differ from those that a run has kept."
+    def by_file(seeds):
+        files = {}
+        for seed in seeds.seeds: files.setdefault(seed.source['source_file'], []).append(seed)
+        return files
+    there, now = by_file(kept), by_file(found)
+    return ', '.join(f"{name} ({'new' if name not in there else 'gone' if name not in now else 'changed'})"
+                     for name in {**there, **now} if there.get(name) != now.get(name))
+
+
+def with_documents(stages: Stages, task: Task, recipe: Mapping[str, Any], folder: str | Path | None = None) -> Stages:
+    """Return the stages of a run with the passages that it has kept, if its documents are gone.
+
+    Raises ValueError if the documents are not those that the run began with.
+    """
+    if 'documents' not in recipe: return stages
+    place, kept = stages.prompt.seeds_from, Path(folder or '.')/KEPT_DOCUMENTS
+    own = replace(stages, prompt=replace(stages.prompt, seeds_from=str(kept))) if folder and kept.is_file() else None
+    if Path(place).exists(): found = passages_of(stages, task)
+    elif own: stages, found = own, passages_of(own, task)
+    else: raise ValueError(f'the documents {place!r} of the run are gone, and {KEPT_DOCUMENTS} is not in its folder: '
+                           'bring them back')
+    if found and found.fingerprint == recipe['documents']: return stages
+    told = f' ({_changed(found, passages_of(own, task))})' if own and found and stages is not own else ''
+    raise ValueError(f'the documents in {stages.prompt.seeds_from} are not those that the run began with{told}: bring '
+                     'the old ones back, or start a run in another folder')
+
+
+def keep_documents(stages: Stages, task: Task, folder: Path) -> list[str] | None:
+    """Write the passages of a run down in its folder; returns what was left out, or None if nothing was written."""
+    kept = folder/KEPT_DOCUMENTS
+    found = passages_of(stages, task) if Path(getattr(stages.prompt, 'seeds_from', '')) != kept else None
+    if found is None: return None
+    write_seeds(found.seeds, kept)
+    return list(found.doubts)
+
+
+def document_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Count by file how many passages have been used, and the rows that were written from them."""
+    used: dict[str, set] = {}
+    counts = Counter()
+    for row in rows:
+        used.setdefault(row['source_file'], set()).add(row['source_place'])
+        counts[row['source_file']] += 1
+    return {name: [len(places), counts[name]] for name, places in sorted(used.items())}
 
 # %% ../../nbs/run/08_prepare.ipynb #28f776bb
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['make_teacher', 'examples_hash', 'source_name', 'make_pool', 'keep_pool', 'describe_teacher', 'idle_options',
-           'refuse_idle', 'make_config', 'doubts', 'Resolved', 'find_teacher', 'read_request', 'find_copies', 'begin',
-           'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts', 'check', 'code_without_words', 'derivation',
-           'prompts_name', 'make_budget', 'lost_before', 'spent_before', 'store_rows', 'show_progress', 'Result',
-           'prepare_run', 'judge_run', 'votes_of', 'logprobs_of', 'balance_run', 'align_run', 'corrected_labels',
-           'grouping', 'note_findings', 'produce', 'Replay', 'recall', 'replay', 'calls_ahead', 'estimate',
+           'refuse_idle', 'make_config', 'doubts', 'texts_end', 'filter_doubts', 'Resolved', 'find_teacher',
+           'read_request', 'find_copies', 'begin', 'resolved', 'PromptSize', 'prompt_sizes', 'refuse_long_prompts',
+           'check', 'code_without_words', 'derivation', 'prompts_name', 'make_budget', 'lost_before', 'spent_before',
+           'store_rows', 'show_progress', 'Result', 'prepare_run', 'judge_run', 'votes_of', 'logprobs_of',
+           'balance_run', 'align_run', 'corrected_labels', 'grouping', 'note_findings', 'faults_told', 'begin_session',
+           'note_grouping', 'produce', 'Replay', 'recall', 'replay', 'NoticedCalls', 'calls_ahead', 'estimate',
            'export_run', 'push_run']
 
-# %% ../../nbs/run/09_produce.ipynb #030d2942
+# %% ../../nbs/run/09_produce.ipynb #91fdb557
 import ast
 import contextlib
 import copy
@@ -33,49 +34,51 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tomli_w
-from tqdm.auto import tqdm
 
-from .. import __version__, answers, util
+from .. import __version__, answers, filters, util
 from ..align.weights import balanced_weights
 from ..correct import questions as correction
 from ..correct.evidence import log_odds, places
+from ..correct.transitions import Share, transition_matrix
 from ..decode import choices as corrsynth
-from ..prompt import (
-    attributes as attribute_prompts, records as attributes, values as attrprompt, targeted as instances, verbalized,
-    prompts as prompting, seeds, tree)
-from . import corrected_writer, generate as generation, rows, screening, targeted_writer, writers
-from ..tasks import gold as data, entailment, passages, strategy as specs, task as tasks, wordtasks
-from ..teacher import requests
-from ..prompt.records import read_records, write_records
-from ..teacher.asking import FutileError, TeacherError, hearing_waits, misfit
-from ..teacher.budget import Budget, Estimate, Prices, Usage
-from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
-from ..tasks.gold import demonstration_pool, load_gold, read_table, text_doubts
 from ..decode.loop import Sampling
 from ..embeddings import EmbedderError
-from .writers import GroupWriter, check_teacher
-from .generate import Generation, Screen, generate, usual_sampling
-from ..store.export import dataset_card, push_to_hub, write_csv, write_jsonl, write_parquet
-from .prepare import (
-    Prepared, by_label, check_fields, check_grammar, check_source, draft_records, examples_of, extraction_requests,
-    file_hash, make_plan, prepare, prompts_needed, random_plan, shortener)
-from ..store.runs import (
-    KEPT, KEPT_COPIES, KEPT_GOLD, LEFT_OUT, LESS_SURE, Run, RunError, RunReader, asked_rows, open_run, plain_recipe,
-    shortfall, texts_wanted)
-from .screening import make_screen, read_copies, texts_hash
+from ..measure.parts import check_share, validation_rows
+from ..measure.review import restore_reviews
+from ..prompt import (
+    attributes as attribute_prompts, prompts as prompting, records as attributes, seeds, targeted as instances, tree,
+    values as attrprompt, verbalized)
 from ..prompt.choices import Attributes
-from ..teacher.asking import is_chat
+from ..prompt.records import read_records, write_records
+from . import corrected_writer, generate as generation, rows, screening, targeted_writer, writers
+from .corrected_writer import LONG_CORRECTIONS, CorrectedWriter, refuse_futile
+from .generate import Generation, Screen, generate, usual_sampling
+from .notices import run_notices, untrained_teacher
+from .prepare import (
+    Prepared, by_label, check_fields, check_grammar, check_source, document_counts, document_doubts, draft_records,
+    examples_of, extraction_requests, file_hash, keep_documents, make_plan, passages_of, prepare, prompts_needed,
+    random_plan, shortener, with_documents)
+from .screening import make_screen, read_copies, texts_hash
 from .stages import Stages
-from ..tasks.superglue import read_gold, text_pairs, write_official
+from .writers import GroupWriter, check_teacher
+from ..store.export import (
+    class_features, dataset_card, part_file, push_to_hub, write_csv, write_jsonl, write_parquet)
+from ..store.runs import (
+    KEPT, KEPT_COPIES, KEPT_DOCUMENTS, KEPT_GOLD, LEFT_OUT, LESS_SURE, Run, RunError, RunReader, asked_rows, open_run,
+    plain_recipe, shortfall, texts_wanted)
+from ..system import memory_given_back
+from ..tasks import entailment, gold as data, passages, strategy as specs, task as tasks, wordtasks
+from ..tasks.gold import demonstration_pool, load_gold, read_table, text_doubts
 from ..tasks.strategies import find_strategy
 from ..tasks.strategy import kind_of
-from ..system import memory_given_back
+from ..tasks.superglue import read_gold, text_pairs, write_official
 from ..tasks.task import Task, load_task, task_doubts, task_names
+from ..teacher import requests
+from ..teacher.asking import FutileError, TeacherError, hearing_waits, is_chat, misfit
+from ..teacher.budget import Budget, Estimate, Prices, Usage
 from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
-from ..correct.transitions import Share, transition_matrix
-from .notices import run_notices, untrained_teacher
-from ..util import join_reasons, prompt_hash, same_text, told_counts
+from ..util import join_reasons, progress_bar, prompt_hash, same_text, told_counts
 
 # %% ../../nbs/run/09_produce.ipynb #4d8be110
 def make_teacher(recipe: Mapping[str, Any]) -> Any:
@@ -158,7 +161,7 @@ def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     found = [f'{name}: {idle[name]}' for name in given if name in idle]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
-# %% ../../nbs/run/09_produce.ipynb #864af01e
+# %% ../../nbs/run/09_produce.ipynb #e13fed72
 def _language(task: Task) -> str | None:
     "Language of the rows, for the card: known of built-in tasks only."
     return 'en' if task.name in task_names() and task == load_task(task.name) else None
@@ -234,12 +237,18 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
                                stages.needs_real) if pool is None else pool, sampling or usual_sampling(task, teacher)
     if stages.plans or stages.align.choice != 'none':
         if fault := _scarce(stages, task, pool, gold is None): warnings.warn(fault)
-    for doubt in doubts(task, pool, gold, copies or ()): warnings.warn(doubt)
+    end = texts_end(stages, sampling.max_new_tokens)
+    stages.filters.refuse(end)
+    documents = passages_of(stages, task)
+    for doubt in [*doubts(task, pool, gold, copies or ()), *filter_doubts(stages, pool, end),
+                  *document_doubts(documents, n)]:
+        warnings.warn(doubt)
     told = {'duplicates': None if duplicates == 'exact' else duplicates, 'decontaminate': source_name(decontaminate),
             'decontaminated': None if decontaminate is None else texts_hash(copies),
             'candidate_tokens': candidate_tokens,
-            'made_by': made_by, 'language': _language(task),
+            'made_by': made_by, 'language': stages.filters.language or _language(task),
             **{what: file_hash(path, what) for what, path in getattr(stages.prompt, 'files', {}).items()},
+            'documents': documents and documents.fingerprint,
             'corrector': None if corrector is None else describe_teacher(corrector)}
     return plain_recipe({
         'synthlab': __version__, 'n': n, 'seed': seed, 'proportions': proportions, 'budget': budget,
@@ -247,7 +256,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
         'sampling': asdict(sampling), 'teacher': describe_teacher(teacher), 'machine': dict(machine or {}),
         'task': task.model_dump(mode='json')})
 
-# %% ../../nbs/run/09_produce.ipynb #1a23dc14
+# %% ../../nbs/run/09_produce.ipynb #9d92e337
 def doubts(task: Task, pool: Mapping[str, Sequence[dict]], gold: Any = None, copies: Sequence[str] = ()) -> list[str]:
     """Say what is odd about a request that can be carried out, with what to do."""
     entries = [(row['text'], label) for label, rows in pool.items() for row in rows]
@@ -260,6 +269,22 @@ def doubts(task: Task, pool: Mapping[str, Sequence[dict]], gold: Any = None, cop
     return [*task_doubts(task), *text_doubts(texts, labels, what), *([leak] if shown else [])]
 
 
+def texts_end(stages: Stages, max_new_tokens: int) -> int | None:
+    "Tokens after which a text ends; None where the request does not say it: rows of targeted prompts, texts in JSON."
+    return None if stages.prompt.choice in ('targeted', 'verbalized') else max_new_tokens
+
+
+def filter_doubts(stages: Stages, pool: Mapping[str, Sequence[dict]], end: int | None, most: int = 200) -> list[str]:
+    """Say that filters will reject most texts: those of `end` tokens, or those that are like the examples."""
+    asked, texts = stages.filters, [row['text'] for rows in pool.values() for row in rows][:most]
+    found = Counter(reason for text in texts for check in asked.checks if (reason := check.fault(text)))
+    doubt = end and filters.length_doubt(asked.min_words, end)
+    if (bad := found.total()) and bad >= len(texts)/2:
+        return [f'{bad} of {len(texts)} examples would be rejected themselves ({told_counts(found, 2)}), and the '
+                'teacher writes what is like them: change the filter, or the examples']
+    return [doubt] if doubt else []
+
+
 def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) -> str:
     "What to say where there are few real rows to learn from; empty where there are enough."
     if by_hand:
@@ -269,7 +294,7 @@ def _scarce(stages: Stages, task: Task, pool: Mapping[str, Any], by_hand: bool) 
     return few and (f'few real rows to learn from: {told_counts(few)}. With fewer than 20 of a label, the weights and '
                     'picks follow the accidents of those')
 
-# %% ../../nbs/run/09_produce.ipynb #7e59d5d2
+# %% ../../nbs/run/09_produce.ipynb #c3b5a670
 class Resolved(NamedTuple):
     """What a recipe asks for, as objects.
 
@@ -310,7 +335,8 @@ class Resolved(NamedTuple):
         embedder : Embedder or None
             For texts that mean the same; None takes all-MiniLM-L6-v2.
         """
-        return make_screen(self.recipe.get('duplicates', 'exact'), self.copies, embedder)
+        asked = self.stages.filters
+        return make_screen(self.recipe.get('duplicates', asked.duplicates), self.copies, embedder, asked)
 
     @property
     def wrap(self) -> Callable | None:
@@ -328,7 +354,7 @@ def find_teacher(recipe: Mapping[str, Any], role: str = 'teacher', given: Any = 
     if found != asked: raise ValueError(f'the recipe asks for the {role} {asked}, and this one is {found}')
     return teacher
 
-# %% ../../nbs/run/09_produce.ipynb #2ba95d4e
+# %% ../../nbs/run/09_produce.ipynb #07a22107
 def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
                  pool: Mapping[str, Any] | None = None, copies: Sequence[str] | None = None,
                  folder: str | Path | None = None) -> Resolved:
@@ -340,6 +366,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
         raise ValueError(f"a recipe needs {', '.join(missing)}: make one with make_config(stages, task, teacher, n)")
     stages, task, teacher = Stages.from_table(recipe['method']), Task(**recipe['task']), find_teacher(recipe,
         given=teacher)
+    stages = with_documents(stages, task, recipe, folder)
     teacher = _with_rows(teacher, recipe.get('machine', {}).get('max_rows'))
     corrector = find_teacher(recipe, 'corrector', corrector) if 'corrector' in recipe else teacher
     for what, path in getattr(stages.prompt, 'files', {}).items():
@@ -348,6 +375,7 @@ def read_request(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any 
                              f'start a run in another folder')
     wanted = {label: rows for label, rows in asked_rows(recipe | {'n': texts_wanted(recipe)}).items() if rows}
     check_fields(stages, task)
+    stages.filters.refuse(texts_end(stages, recipe['sampling']['max_new_tokens']))
     asking = stages.correct.asking(corrector)
     check_grammar(stages, teacher, *([corrector] if asking and asking.asks else []))
     check_source(stages, task, wanted)
@@ -512,13 +540,14 @@ def check(recipe: Mapping[str, Any], teacher: Any = None, corrector: Any = None,
     make_budget(recipe)
     return asked
 
-# %% ../../nbs/run/09_produce.ipynb #3b1636a3
-_DERIVING = (util, answers, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
-             attribute_prompts, verbalized, specs, entailment, passages, wordtasks, seeds, tree, instances, correction, screening,
-             writers,
-             targeted_writer, corrected_writer)
+# %% ../../nbs/run/09_produce.ipynb #001132e2
+_DERIVING = (
+    util, answers, filters, rows, tasks, data, requests, prompting, corrsynth, generation, attributes, attrprompt,
+    attribute_prompts, verbalized, specs, entailment, passages, wordtasks, seeds, tree, instances, correction,
+    screening, writers, targeted_writer, corrected_writer)
 
 
+@cache
 def code_without_words(source: str) -> str:
     """Reduce Python code to what it does: comments, layout and docstrings do not count."""
     tree = ast.parse(source)
@@ -575,7 +604,7 @@ def _prompts_of(prompt: Any, *teachers: Any) -> str:
     own = 'tree' if getattr(prompt, 'contexts_by', '') == 'tree' else getattr(prompt, 'choice', '')
     return ' '.join(sorted({prompts_name(is_chat(teacher), own) for teacher in teachers if teacher is not None}))
 
-# %% ../../nbs/run/09_produce.ipynb #b8de5a37
+# %% ../../nbs/run/09_produce.ipynb #d248f1cc
 def make_budget(recipe: Mapping[str, Any], spent: Usage | None = None, lost: Usage | None = None) -> Budget:
     """Make the budget of a run; `lost` are calls that were in flight when an earlier session ended."""
     machine, who = recipe.get('machine', {}), recipe['teacher']
@@ -589,7 +618,7 @@ def _prices_of(recipe: Mapping[str, Any]) -> Prices:
 
 
 def lost_before(lost: Mapping[str, int], recipe: Mapping[str, Any]) -> Usage:
-    """Count the most that calls have taken which were in flight when a session ended, as `RunReader.lost` returns them."""
+    """Count the most that calls in flight have taken when a session ended, as `RunReader.lost` returns them."""
     cost = _prices_of(recipe).cost(recipe['teacher']['name'], lost['prompt_tokens'], lost['completion_tokens'])
     return Usage(**lost, cost=cost) if lost['calls'] else Usage()
 
@@ -603,7 +632,7 @@ def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited
     return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written,
                  unknown_tokens=own['unknown_tokens'], cost=cost)
 
-# %% ../../nbs/run/09_produce.ipynb #ba475bc3
+# %% ../../nbs/run/09_produce.ipynb #ede17410
 def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
     """Hand groups on and write their rows into the run."""
     waiting, last = {}, time.monotonic()
@@ -620,14 +649,14 @@ def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
 def show_progress(groups: Iterable, total: int, before: int) -> Iterable:
     """Hand on groups, and show a bar of accepted rows on standard error: `before` of `total` are there already."""
     tokens, start = 0, time.monotonic()
-    with tqdm(total=total, initial=before, unit='row', delay=2) as bar:
+    with progress_bar(total=total, initial=before, unit='row', keep=True) as bar:
         for group in groups:
             tokens += sum(row.get('tokens') or 0 for row in group.rows)
             bar.set_postfix_str(f'{tokens/(time.monotonic() - start + 1e-9):.0f} tokens/s', refresh=False)
             bar.update(sum(row['status'] == 'accepted' for row in group.rows))
             yield group
 
-# %% ../../nbs/run/09_produce.ipynb #d66f9b31
+# %% ../../nbs/run/09_produce.ipynb #1f6066af
 @dataclass(frozen=True)
 class Result:
     """What came of a request.
@@ -656,6 +685,8 @@ class Result:
         What alignment found: `mmd_uniform`, `mmd`, `ess` and `real`.
     steps : dict or None
         What the steps before the rows have brought: contexts and seeds.
+    sources : dict or None
+        Documents that rows were written from, by name: passages used, and rows.
     corrected : dict or None
         What self-correction has changed: `counts` from label to label, `flip_rates`, `reasons` for no verdict.
     notices : sequence of str
@@ -674,6 +705,7 @@ class Result:
     seconds: float = 0.
     aligned: dict[str, float] | None = None
     steps: dict[str, Any] | None = None
+    sources: dict[str, Any] | None = None
     corrected: dict[str, Any] | None = None
     notices: Sequence[str] = ()
 
@@ -844,7 +876,36 @@ def _waits_told(run: Run) -> Iterator[None]:
     finally:
         if run.facts.get('waiting'): run.note(waiting='')
 
-# %% ../../nbs/run/09_produce.ipynb #014ac7dc
+
+@contextlib.contextmanager
+def faults_told(run: Run) -> Iterator[None]:
+    """Keep in a run why a session waits or cannot go on, and forget failed calls where all failed."""
+    with _waits_told(run), _futile_calls_forgotten(run): yield
+
+# %% ../../nbs/run/09_produce.ipynb #dd6e7a0f
+@contextlib.contextmanager
+def begin_session(asked: Resolved, out: str | Path, overwrite: bool = False, fork: str | Path | None = None,
+                  retry_failed: bool = False) -> Iterator[tuple[Run, Budget]]:
+    """Open the folder of a request: its run, and the budget with what earlier sessions have spent."""
+    recipe = asked.recipe
+    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices)),
+                                  _prompts_of(asked.stages.prompt, asked.teacher, asked.corrector)) as run:
+        if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
+        if recipe.get('decontaminate') == KEPT:
+            write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
+        if (left_out := keep_documents(asked.stages, asked.task, run.path)) is not None: run.note(documents=left_out)
+        if retry_failed: run.forget_failed()
+        spent = spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
+                             run.facts.get('inherited', {}))
+        yield run, make_budget(recipe, spent, lost_before(run.lost(), recipe))
+
+
+def note_grouping(run: Run, writer: Any) -> None:
+    """Keep in a run how many labels a group has, where it does not have all."""
+    if isinstance(writer, GroupWriter | CorrectedWriter) and writer.config.parts > 1:
+        run.note(labels_per_group=writer.config.labels_per_group)
+
+
 def _weigh_rows(run: Run, asked: Resolved, embedder: Any) -> None:
     "Look at all rows together: label evidence, then alignment; what is done already is not done again."
     with _told_apart(run):
@@ -863,8 +924,7 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
         with _told_apart(run):
             generation = begin(asked._replace(recipe=run.recipe), prepared=prepared, done=run.groups, calls=run.calls,
                                spending=spending, embedder=embedder, labels_per_group=grouping(run, asked))
-        if isinstance(generation.writer, GroupWriter | CorrectedWriter) and generation.writer.config.parts > 1:
-            run.note(labels_per_group=generation.writer.config.labels_per_group)
+        note_grouping(run, generation.writer)
         try:
             for _ in watch(store_rows(_written(generation, session), run), texts_wanted(run.recipe),
                            sum(run.counts()['accepted'].values())):
@@ -878,10 +938,13 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
         complete = not generation.stopped and not (generation.shortfall and run.counts()['failed'])
         if complete and asked.wrap: _refuse_unchecked(run, asked)
     if complete and run.counts()['accepted']: _weigh_rows(run, asked, embedder)
+    if 'documents' in run.recipe: run.note(sources=document_counts(run.rows()))
+    # Rows may have been made anew, and people judge only once.
+    restore_reviews(run)
     run.note(notices=run_notices(run))
     run.finish(spending.spent, complete=complete)
 
-# %% ../../nbs/run/09_produce.ipynb #fe569556
+# %% ../../nbs/run/09_produce.ipynb #d2eb6ad0
 def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any = None, overwrite: bool = False,
             fork: str | Path | None = None, watch: Callable | None = None, retry_failed: bool = False,
             embedder: Any = None, corrector: Any = None) -> Result:
@@ -925,24 +988,18 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with memory_given_back(), Run(out, recipe, overwrite, fork, derivation(*map(type, asked.stages.choices)),
-                                  _prompts_of(asked.stages.prompt, asked.teacher, asked.corrector)) as run:
-        if recipe.get('gold') == KEPT: keep_pool(asked.pool, run.path)
-        if recipe.get('decontaminate') == KEPT:
-            write_jsonl(({'text': text} for text in asked.copies), run.path/KEPT_COPIES)
-        if retry_failed: run.forget_failed()
-        spending = make_budget(recipe, spent_before(run.calls.totals() | {'bounds': run.calls.unknown_bounds()}, recipe,
-                                                    run.facts.get('inherited', {})), lost_before(run.lost(), recipe))
+    with begin_session(asked, out, overwrite, fork, retry_failed) as (run, spending):
         if not run.finished:
             # Before the first row, so that nobody waits for rows that make no sense.
             if not len(run.groups) and (doubt := untrained_teacher(run)): warnings.warn(doubt)
-            with _waits_told(run), _futile_calls_forgotten(run):
+            with faults_told(run):
                 _write_rows(run, asked, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,
                       spending.lost, **session, seconds=time.monotonic() - start,
                         aligned=run.facts.get('aligned'), steps=run.facts.get('steps'),
+                        sources=run.facts.get('sources'),
                         corrected=run.facts.get('corrected'), notices=run.facts.get('notices', ()))
 
 # %% ../../nbs/run/09_produce.ipynb #343a6a16
@@ -972,7 +1029,7 @@ class Replay:
         """Whether all texts that there are agree."""
         return all(text in (None, self.row['text']) for text in (self.stored, self.fresh))
 
-# %% ../../nbs/run/09_produce.ipynb #093d1ac1
+# %% ../../nbs/run/09_produce.ipynb #bed60883
 def recall(run: RunReader) -> Prepared:
     """Read what was settled before the first text of a run."""
     path = run.path/'attributes.jsonl'
@@ -1011,6 +1068,7 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         # Whom nothing is asked.
         row, recipe = run.row(row_id), {part: value for part, value in run.recipe.items() if part != 'corrector'}
         if not fresh: recipe = _without_key(recipe)
+        recipe = _with_kept_passages(recipe, out)
         asked = read_request(recipe, teacher, folder=out)
         writer = begin(asked, prepared=recall(run), labels_per_group=grouping(run, asked)).writer
         # What was written, before labels were looked at.
@@ -1022,11 +1080,18 @@ def replay(out: str | Path, row_id: str, teacher: Any = None, fresh: bool | None
         'next_logits')) else None
     return Replay(row, writer.prompt(writer.item(row['group']), row['member']), stored, made)
 
-# %% ../../nbs/run/09_produce.ipynb #ac0822d7
+# %% ../../nbs/run/09_produce.ipynb #549c482b
 def _without_key(recipe: Mapping[str, Any]) -> dict[str, Any]:
     "The recipe with no key for its server, of which nothing is asked."
     machine = recipe.get('machine', {})
     return {**recipe, 'machine': {**machine, 'chat': {**machine.get('chat', {}), 'key_variable': ''}}}
+
+
+def _with_kept_passages(recipe: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
+    "The recipe with the passages that the run has kept, whatever has become of the documents."
+    if 'documents' not in recipe or not (kept := Path(out)/KEPT_DOCUMENTS).is_file(): return dict(recipe)
+    method = recipe['method']
+    return {**recipe, 'method': {**method, 'prompt': {**method['prompt'], 'seeds_from': str(kept)}}}
 
 
 def _nothing() -> Budget:
@@ -1034,7 +1099,7 @@ def _nothing() -> Budget:
     return Budget(max_calls=1, spent=Usage(calls=1))
 
 
-class _Noticed(dict):
+class NoticedCalls(dict):
     "The calls of a run that were looked up: a store that notices them."
 
     def __init__(self, calls: Mapping[str, dict]):
@@ -1081,7 +1146,7 @@ def calls_ahead(out: str | Path, teacher: Any = None, corrector: Any = None) -> 
     `prompt_tokens` and `completion_tokens`; for the other arguments see `produce`.
     """
     with open_run(out) as run:
-        asked, used, later = read_request(run.recipe, teacher, corrector, folder=out), *map(_Noticed, [run.calls]*2)
+        asked, used, later = read_request(run.recipe, teacher, corrector, folder=out), *map(NoticedCalls, [run.calls]*2)
         done = {number: list(map(_before_alignment, run.groups[number])) for number in run.groups}
         generation = begin(asked, prepared=recall(run), done=done, calls=later, spending=_nothing())
         with warnings.catch_warnings(), contextlib.closing(generation):
@@ -1196,9 +1261,32 @@ def _estimate_extraction(asked: Resolved, plan: Mapping[str, Any] | None, seed: 
         ()))][:needed[label]] for label in wanted}
     return teacher.estimate(extraction_requests(task, teacher, examples_of(pool, entries), seed), calls, prices)
 
-# %% ../../nbs/run/09_produce.ipynb #7583aafe
-def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None) -> list[Path]:
-    """Write the accepted rows of a run as a file, with card and recipe beside it.
+# %% ../../nbs/run/09_produce.ipynb #accf7eb0
+def _as_text(rows: Iterable[Mapping[str, Any]], task: Task, path: Path) -> None:
+    "Write rows as pairs of texts."
+    write_jsonl(text_pairs(rows, task, instruction=True), path)
+
+
+# Each takes a function that returns the rows anew, the task and a path.
+_FORMS = {'parquet': lambda rows, task, path: write_parquet(rows, path, task.label_names),
+          'jsonl': lambda rows, task, path: write_jsonl(rows(), path),
+          'csv': lambda rows, task, path: write_csv(rows, path),
+          'text-to-text': lambda rows, task, path: _as_text(rows(), task, path),
+          'superglue': lambda rows, task, path: write_official(rows(), task, path)}
+
+
+def _in_parts(run: RunReader, validation: float, seed: int) -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
+    "For each part a function that returns its rows."
+    found = [(row['text'], row['label'], row.get('group')) for row in run.rows()]
+    texts, labels, groups = zip(*found) if found else ((), (), ())
+    taken = validation_rows(texts, labels, groups, validation, seed).tolist()
+    def of(wanted): return lambda: (row for row, own in zip(run.rows(), taken) if own == wanted)
+    return {'train': of(False), 'validation': of(True)}
+
+
+def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None = None,
+               validation: float | None = None, seed: int = 0) -> list[Path]:
+    """Write the accepted rows of a run as a file, or one for each of two parts, with card and recipe beside.
 
     Parameters
     ----------
@@ -1209,6 +1297,11 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
         (the official columns, for tasks of SuperGLUE).
     folder : path or None
         Where to write; None is the folder `export` in the run.
+    validation : float or None
+        Share of each label's rows for a part to validate on: files `train` and `validation`, with no near copies
+        across them. None writes one file.
+    seed : int
+        Seed of the draw of that part.
 
     Returns
     -------
@@ -1218,32 +1311,35 @@ def export_run(out: str | Path, form: str = 'parquet', folder: str | Path | None
     Raises
     ------
     ValueError
-        If there is no such form.
+        If there is no such form, or no validation rows can be spared.
     RunError
         If the folder holds no run.
     """
-    def task(run): return Task(**run.recipe['task'])
-    def as_text(run, path): write_jsonl(text_pairs(run.rows(), task(run), instruction=True), path)
-    forms = {'parquet': lambda run, path: write_parquet(run.rows, path),
-             'jsonl': lambda run, path: write_jsonl(run.rows(), path),
-             'csv': lambda run, path: write_csv(run.rows, path), 'text-to-text': as_text,
-             'superglue': lambda run, path: write_official(run.rows(), task(run), path)}
-    if form not in forms: raise ValueError(f"no form {form!r}; there are {', '.join(forms)}")
+    if form not in _FORMS: raise ValueError(f"no form {form!r}; there are {', '.join(_FORMS)}")
+    if validation is not None: check_share(validation)
     with open_run(out) as run:
-        place = Path(folder or Path(out)/'export')
-        remedy = 'give a folder that can, on a disk with room (--to; in Python folder=...)'
-        names = {'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}
-        paths = [place/names.get(form, f'dataset.{form}'), place/'README.md', place/'recipe.toml']
-        card = dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, paths[0].name)
-        texts = [str(card), tomli_w.dumps(run.recipe)]
-        with util.writing_to(place, remedy):
+        place, task = Path(folder or Path(out)/'export'), Task(**run.recipe['task'])
+        parts = {} if validation is None else _in_parts(run, validation, seed)
+        name = {'text-to-text': 'text-to-text.jsonl', 'superglue': 'superglue.parquet'}.get(form, f'dataset.{form}')
+        files = {place/part_file(name, part): rows for part, rows in parts.items()} or {place/name: run.rows}
+        with util.writing_to(place, 'give a folder that can, on a disk with room (--to; in Python folder=...)'):
             place.mkdir(parents=True, exist_ok=True)
-            forms[form](run, paths[0])
-            for path, text in zip(paths[1:], texts): path.write_text(text, encoding='utf-8', newline='\n')
-    return paths
+            for path, rows in files.items(): _FORMS[form](rows, task, path)
+            counts = {part: Counter(row['label'] for row in rows()) for part, rows in parts.items()}
+            return [*files, *_write_beside(run, place, name, class_features(next(iter(files))), counts)]
 
 
-def push_run(out: str | Path, repo: str, private: bool = True, endpoint: str | None = None) -> str:
+def _write_beside(run: RunReader, place: Path, name: str, features: Any, parts: Mapping[str, Mapping]) -> list[Path]:
+    "Write the card and the recipe."
+    card = dataset_card(run.recipe, run.counts(), run.samples(), run.calls.totals(), run.facts, name, features,
+                        parts or None)
+    texts = {place/'README.md': str(card), place/'recipe.toml': tomli_w.dumps(run.recipe)}
+    for path, text in texts.items(): path.write_text(text, encoding='utf-8', newline='\n')
+    return list(texts)
+
+
+def push_run(out: str | Path, repo: str, private: bool = True, endpoint: str | None = None,
+             validation: float | None = None, seed: int = 0) -> str:
     """Send the accepted rows of a run to the Hugging Face Hub, with card and recipe; the token is taken from
     `HF_TOKEN`.
 
@@ -1257,6 +1353,10 @@ def push_run(out: str | Path, repo: str, private: bool = True, endpoint: str | N
         Whether nobody else may see it.
     endpoint : str or None
         Address of the Hub; None for the public one.
+    validation : float or None
+        Share of each label's rows for a part to validate on, as in `export_run`; None sends one file.
+    seed : int
+        Seed of the draw of that part.
 
     Returns
     -------
@@ -1264,5 +1364,5 @@ def push_run(out: str | Path, repo: str, private: bool = True, endpoint: str | N
         Address of the commit.
     """
     with tempfile.TemporaryDirectory() as folder:
-        export_run(out, 'parquet', folder)
+        export_run(out, 'parquet', folder, validation, seed)
         return push_to_hub(folder, repo, private, endpoint)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'read_table', 'explained', 'added_stages', 'Recipe', 'leave_one_out', 'load_recipe', 'unknown_keyword',
-           'new_folder', 'check_place', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares', 'generate']
+           'new_folder', 'check_place', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares',
+           'checked_request', 'generate']
 
-# %% ../../nbs/run/10_recipe.ipynb #50b31db9
+# %% ../../nbs/run/10_recipe.ipynb #52162c64
 import inspect
 import operator
 import re
@@ -19,16 +20,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import tomli_w
-from datasets import Dataset
 
 from ..correct.choices import Correction, Evidence
 from ..decode.choices import CFG, CorrSynth
 from .generate import choose_sampling
-from .produce import check, make_pool, make_teacher, produce, refuse_idle, make_config
+from .produce import Resolved, check, make_pool, make_teacher, produce, refuse_idle, make_config
 from ..store.runs import plain_recipe
+from ..measure.dataset import LabelledDataset
 from ..decode.sampling import Sampling
+from ..filters import Filters
 from .screening import read_copies
 from ..align.choices import MMDAlignment
 from ..choice import CHOICES, choice_name, meanings, who_has
@@ -46,11 +47,11 @@ def read_table(path: str | Path) -> dict[str, Any]:
                             f"{', '.join(PRESETS)}")
     return table['method'] if 'method' in table and 'task' in table else table
 
-# %% ../../nbs/run/10_recipe.ipynb #38ac0425
+# %% ../../nbs/run/10_recipe.ipynb #04901a4a
 def _comment(stages: Stages, stage: str, option: str) -> str:
     "What a recipe file says behind an option: the choices that there are, or a sentence of the docstring."
     if option == 'choice': return f"one of {', '.join(CHOICES[stage])}"
-    text = meanings(type(getattr(stages, stage))).get(option, '')
+    text = meanings(type(stages.filters if stage == 'filter' else getattr(stages, stage))).get(option, '')
     return textwrap.shorten(re.split(r'\. |\.$|, see `', text)[0], 200, placeholder=' ...')
 
 
@@ -63,7 +64,7 @@ def explained(text: str, stages: Stages) -> str:
         lines.append(f'{line:32}# {comment}' if comment else line)
     return '\n'.join(lines) + '\n'
 
-# %% ../../nbs/run/10_recipe.ipynb #0a76fc2c
+# %% ../../nbs/run/10_recipe.ipynb #fd1250a7
 def added_stages(stages: Stages) -> list[str]:
     """Name the stages in which a recipe does more than FewGen."""
     return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none',
@@ -80,6 +81,8 @@ class Recipe(Stages):
         The choices, see `choice.CHOICES`.
     name : str
         Name in rows, reports and file names; empty for that of the way of drawing tokens.
+    filters : Filters or Mapping
+        Texts to keep out, such as `Filters(pii='reject', min_words=4)`; the table `[filter]` of a recipe file.
 
     Raises
     ------
@@ -310,17 +313,20 @@ class Recipe(Stages):
                  top_p: float | None = None, top_k: int | None = None, max_new_tokens: int | None = None,
                  sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
                  max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
-                 duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
+                 duplicates: str = 'exact', decontaminate: Any = None,
+                 filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
                  fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
                  dtype: str | None = None, max_rows: int | None = None, embedder: Any = None,
-                 **unknown: Any) -> Dataset:
+                 **unknown: Any) -> LabelledDataset:
         """Write a dataset; what an earlier call with the same request has done is not done again.
 
         Parameters
         ----------
         task, gold, n, teacher, corrector, seed, proportions, temperature, top_p, top_k, max_new_tokens, sampling
             As for `generate`, which lists them.
-        max_calls, max_tokens, max_cost, prices, budget, duplicates, decontaminate, overwrite, fork, retry_failed
+        max_calls, max_tokens, max_cost, prices, budget, duplicates, decontaminate, filters
+            As for `generate`.
+        overwrite, fork, retry_failed
             As for `generate`.
         device, dtype, max_rows, embedder
             As for `generate`, which lists them.
@@ -331,7 +337,7 @@ class Recipe(Stages):
 
         Returns
         -------
-        Dataset
+        LabelledDataset
             The accepted rows.
 
         Raises
@@ -347,8 +353,28 @@ class Recipe(Stages):
             task, n, self, gold=gold, out=out, teacher=teacher, corrector=corrector, seed=seed, proportions=proportions,
             temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, sampling=sampling,
             max_calls=max_calls, max_tokens=max_tokens, max_cost=max_cost, prices=prices, budget=budget,
-            duplicates=duplicates, decontaminate=decontaminate, overwrite=overwrite, fork=fork,
+            duplicates=duplicates, decontaminate=decontaminate, filters=filters, overwrite=overwrite, fork=fork,
             retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, **unknown)
+
+    def preview(self, task: str | Path | Task, gold: Any = None, n: int = 100, rows: int = 5,
+                out: str | Path | None = None, **options: Any) -> Any:
+        """Look at the prompts, a few rows and the likely cost of a dataset before it is written.
+
+        Parameters
+        ----------
+        task, gold, n, rows, out
+            As for `preview`, which describes them.
+        **options
+            Further keywords of `generate`.
+
+        Returns
+        -------
+        Preview
+            Prompts, rows, and what all n rows will take.
+        """
+        # That notebook comes later: it is built on this one.
+        from synthlab import preview
+        return preview(task, n, self, rows=rows, out=out, gold=gold, **options)
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {name: getattr(Recipe, name) for name in ('fewgen', 'masked', 'cfg',
@@ -496,16 +522,52 @@ def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str
     check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
-# %% ../../nbs/run/10_recipe.ipynb #d98d4c0f
+# %% ../../nbs/run/10_recipe.ipynb #cdfd9910
+def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork: Any, teacher: Any, corrector: Any,
+                    seed: int, proportions: Any, temperature: Any, top_p: Any, top_k: Any, max_new_tokens: Any,
+                    sampling: Any, max_calls: Any, max_tokens: Any, max_cost: Any, prices: Any, budget: Any,
+                    duplicates: str, decontaminate: Any, filters: Any, device: Any, dtype: Any, max_rows: Any,
+                    embedder: Any, unknown: Mapping[str, Any], **others: Any) -> Resolved:
+    """Make what `produce` takes out of the arguments of `generate`; whatever can be refused is refused here."""
+    if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
+    task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if filters is not None: recipe = recipe.having(filters=Filters.from_table(filters))
+    if filters is not None and 'exact' != duplicates != recipe.filters.duplicates != 'exact':
+        raise ValueError(f'duplicates is {duplicates!r}, and {recipe.filters.duplicates!r} in filters: say it in one '
+                         'place')
+    n, seed, proportions = whole('n', n), whole('seed', seed), read_shares(proportions, task)
+    if budget is not None: check_number('budget', budget, least=1, whole=True)
+    if sampling is not None and not isinstance(sampling, Sampling):
+        raise ValueError(f'sampling must be a Sampling, as in Sampling(temperature=.8), got {sampling!r}')
+    for name, place in (('out', out), ('fork', fork)): check_place(name, place)
+    refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
+                embedder=None if 'meaning' in (duplicates, recipe.filters.duplicates) else embedder)
+    if isinstance(embedder, str) or embedder is not None and not hasattr(embedder, 'encode'):
+        raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
+    pool = make_pool(gold, task, recipe.needs_real)
+    copies = [] if decontaminate is None else read_copies(decontaminate, task)
+    teacher = find_teacher_of(teacher, device, dtype)
+    if corrector is not None: corrector = find_teacher_of(corrector)
+    limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
+    drawn = choose_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
+                            max_new_tokens=max_new_tokens)
+    request = make_config(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
+                           proportions=proportions, machine=machine_of(teacher, max_rows, limits, prices, device),
+                           corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
+    return check(request, teacher, corrector, pool, copies)
+
+# %% ../../nbs/run/10_recipe.ipynb #f3510c39
 def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None,
              out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None, seed: int = 0,
              proportions: Mapping[str, float] | None = None, temperature: float | None = None,
              top_p: float | None = None, top_k: int | None = None, max_new_tokens: int | None = None,
              sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
              max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
-             duplicates: str = 'exact', decontaminate: Any = None, overwrite: bool = False,
+             duplicates: str = 'exact', decontaminate: Any = None,
+             filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
              fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
-             dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, **unknown: Any) -> Dataset:
+             dtype: str | None = None, max_rows: int | None = None, embedder: Any = None,
+             **unknown: Any) -> LabelledDataset:
     """Write a labelled dataset.
 
     Parameters
@@ -553,6 +615,9 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
         words), "meaning" (nearly the same embedding), or "keep" for none.
     decontaminate : path, DataFrame, Dataset, list, or None
         Real rows that no row may copy, such as your test rows.
+    filters : Filters, Mapping or None
+        Texts to keep out by what each is, such as `{'pii': 'reject', 'min_words': 4, 'language': 'en'}`; None takes
+        those of the recipe.
     overwrite : bool
         Whether to remove a run that is in the folder and start again.
     fork : path or None
@@ -570,8 +635,8 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
 
     Returns
     -------
-    Dataset
-        The accepted rows.
+    LabelledDataset
+        The accepted rows: a `datasets.Dataset` with the folder of the run, which a notebook shows as a table.
 
     Raises
     ------
@@ -588,29 +653,8 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     >>> sorted(rows['label'])
     ['Business', 'Sci/Tech', 'Sports', 'World']
     """
-    if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
-    task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    n, seed, proportions = whole('n', n), whole('seed', seed), read_shares(proportions, task)
-    if budget is not None: check_number('budget', budget, least=1, whole=True)
-    if sampling is not None and not isinstance(sampling, Sampling):
-        raise ValueError(f'sampling must be a Sampling, as in Sampling(temperature=.8), got {sampling!r}')
-    for name, place in (('out', out), ('fork', fork)): check_place(name, place)
-    refuse_idle(recipe, task, gold=gold, corrector=corrector, max_new_tokens=max_new_tokens,
-                embedder=None if duplicates == 'meaning' else embedder)
-    if isinstance(embedder, str) or embedder is not None and not hasattr(embedder, 'encode'):
-        raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
-    pool = make_pool(gold, task, recipe.needs_real)
-    copies = [] if decontaminate is None else read_copies(decontaminate, task)
-    teacher = find_teacher_of(teacher, device, dtype)
-    if corrector is not None: corrector = find_teacher_of(corrector)
-    limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}
-    drawn = choose_sampling(task, teacher, sampling, temperature=temperature, top_p=top_p, top_k=top_k,
-                            max_new_tokens=max_new_tokens)
-    request = make_config(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
-                           proportions=proportions, machine=machine_of(teacher, max_rows, limits, prices, device),
-                           corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
-    asked = check(request, teacher, corrector, pool, copies)
-    if out is None: print(f"Writing to {(out := new_folder(f'{task.name}-{recipe.name}'))}")
+    asked = checked_request(**locals())
+    if out is None: print(f"Writing to {(out := new_folder(f'{asked.task.name}-{asked.stages.name}'))}")
     done = produce(asked, out, overwrite=overwrite, fork=fork, retry_failed=retry_failed, embedder=embedder)
     for notice in done.notices: warnings.warn(notice)
-    return Dataset(pq.read_table(done.out/'dataset.parquet'))
+    return LabelledDataset.of_run(done.out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NearRepeats', 'SameMeaning', 'Copies', 'read_copies', 'texts_hash', 'make_screen']
 
-# %% ../../nbs/run/07_screening.ipynb #1ba0ac2d
+# %% ../../nbs/run/07_screening.ipynb #75e338d3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..embeddings import Embedder
+from ..filters import Filters
 from ..inputs import as_texts
 from ..measure.lexical import ShingleIndex
 from .generate import Repeats, Screen
@@ -106,7 +107,7 @@ class Copies:
     def add(self, text: str) -> None:
         """Do nothing: only the given texts count."""
 
-# %% ../../nbs/run/07_screening.ipynb #73bb656e
+# %% ../../nbs/run/07_screening.ipynb #3c784783
 def read_copies(rows: Any, task: Task) -> list[str]:
     """Read the texts that no row may copy: of a file, a frame, a Dataset or its part "test", dictionaries, or texts
     alone.
@@ -134,16 +135,18 @@ def texts_hash(texts: Sequence[str]) -> str:
     return prompt_hash('\n'.join(sorted(map(same_text, texts))))
 
 
-def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder: Embedder | None = None) -> Screen:
+def make_screen(duplicates: str = 'exact', copies: Sequence[str] = (), embedder: Embedder | None = None,
+                filters: Filters = Filters()) -> Screen:
     """Make the screen that a run asks for, without rows yet; ValueError for another value of `duplicates`.
 
     "exact" rejects texts equal to an earlier row except for case and spaces; "words" also near copies of one; "meaning"
     also
     texts whose embedding is close to an earlier row's; "keep" none. `copies` may not be copied, not even nearly.
+    `filters` judge single texts, before any is compared; their own `duplicates` does not count here.
     """
     kinds = {'keep': [], 'exact': [Repeats], 'words': [Repeats, NearRepeats],
              'meaning': [Repeats, lambda: SameMeaning(embedder=embedder)]}
     if duplicates not in kinds:
         near = did_you_mean(duplicates, kinds)
         raise ValueError(f'duplicates must be one of {", ".join(kinds)}, got {duplicates!r}{near}')
-    return Screen(*(make() for make in kinds[duplicates]), *([Copies(copies)] if copies else []))
+    return Screen(*filters.checks, *(make() for make in kinds[duplicates]), *([Copies(copies)] if copies else []))

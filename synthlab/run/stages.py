@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['misfit', 'Stages']
 
-# %% ../../nbs/run/06_stages.ipynb #75a0bb32
+# %% ../../nbs/run/06_stages.ipynb #ec0fa8c0
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..align.choices import NoAlignment
 from ..choice import CHOICES, choice_name, make_choice, option_names, who_has
 from ..correct.choices import NoCorrection
 from ..decode.choices import FewGen
+from ..filters import Filters
 from ..prompt.choices import FewShot
 from ..select.choices import RandomSelection
 from ..util import did_you_mean
@@ -37,7 +38,7 @@ def misfit(select: Any, prompt: Any, decode: Any, correct: Any = NoCorrection())
                 'show_explanation = false, or prompt = "targeted" with explain = true and select = "none"')
     return ''
 
-# %% ../../nbs/run/06_stages.ipynb #f60ab141
+# %% ../../nbs/run/06_stages.ipynb #40b872c5
 @dataclass(frozen=True)
 class Stages:
     """A choice for each stage of the pipeline.
@@ -48,6 +49,8 @@ class Stages:
         The choices, see `CHOICES`.
     name : str
         Name in rows, reports and file names; empty for that of the way of drawing tokens.
+    filters : Filters or Mapping
+        Texts to keep out.
 
     Raises
     ------
@@ -61,8 +64,10 @@ class Stages:
     correct: Any = field(default_factory=NoCorrection)
     align: Any = field(default_factory=NoAlignment)
     name: str = ''
+    filters: Filters = field(default_factory=Filters)
 
     def __post_init__(self):
+        object.__setattr__(self, 'filters', Filters.from_table(self.filters))
         for stage in CHOICES: choice_name(stage, getattr(self, stage))
         if not isinstance(self.name, str): raise ValueError(f'name must be a string, got {self.name!r}')
         if fault := misfit(self.select, self.prompt, self.decode, self.correct): raise ValueError(fault)
@@ -87,7 +92,8 @@ class Stages:
     def table(self) -> dict[str, Any]:
         """The choices and their options, as a TOML file holds them."""
         return {'name': self.name} | {stage: {'choice': choice_name(stage, choice), **asdict(choice)}
-                                      for stage in CHOICES for choice in [getattr(self, stage)]}
+                                      for stage in CHOICES for choice in [getattr(self, stage)]} | (
+            {'filter': self.filters.table} if self.filters.table else {})
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], folder: Path | None = None) -> 'Stages':
@@ -96,7 +102,7 @@ class Stages:
         Parameters
         ----------
         table : Mapping
-            `name`, and a table for each stage.
+            `name`, a table for each stage, and `filter`.
         folder : Path or None
             Folder of the recipe file, where classes of your own may be.
 
@@ -111,10 +117,12 @@ class Stages:
         if 'labels' in table or 'instruction' in table:
             raise ValueError('this is a task, and no recipe: it goes where the task is named, as in '
                              'synthlab generate my-task.toml --recipe corrsynth')
-        if wrong := [key for key in table if key not in ('name', *CHOICES)]:
-            raise ValueError(f"a recipe has no stage {wrong[0]!r}{did_you_mean(wrong[0], CHOICES)}; it has name, "
-                             f"{', '.join(CHOICES)}")
-        return cls(**{key: value if key == 'name' else make_choice(key, value, folder) for key, value in table.items()})
+        if wrong := [key for key in table if key not in ('name', 'filter', *CHOICES)]:
+            near = did_you_mean(wrong[0], [*CHOICES, 'filter'])
+            raise ValueError(f"a recipe has no stage {wrong[0]!r}{near}; it has name, {', '.join(CHOICES)} and filter")
+        made = {key: make_choice(key, value, folder) for key, value in table.items() if key in CHOICES}
+        return cls(**made, **{'name': table['name']} if 'name' in table else {},
+                   filters=Filters.from_table(table.get('filter')))
 
     def having(self, **options: Any) -> 'Stages':
         """Change options, or whole stages, by name; an option that two stages have is changed in both.
@@ -122,7 +130,7 @@ class Stages:
         Parameters
         ----------
         **options
-            Names of options with their values; names of stages with a choice, or its name.
+            Names of options with their values; names of stages with a choice, or its name; `filters`.
 
         Returns
         -------
@@ -139,13 +147,13 @@ class Stages:
             named = isinstance(options[stage], str)
             chosen[stage] = make_choice(stage, {'choice': options[stage]}) if named else options[stage]
             choice_name(stage, chosen[stage])
-        others, known = {name: value for name, value in options.items() if name not in (*CHOICES, 'name')}, [name
-            for choice in chosen.values() for name in option_names(type(choice))]
+        others = {name: value for name, value in options.items() if name not in (*CHOICES, 'name', 'filters')}
+        known = [name for choice in chosen.values() for name in option_names(type(choice))]
         if wrong := [name for name in others if name not in known]:
             users = f"it is one of {' or '.join(who_has(wrong[0]))}; " if who_has(wrong[0]) else ''
             raise ValueError(f"the recipe {self.name} has no option {wrong[0]!r}{did_you_mean(wrong[0], known)}; "
                              f"{users}its options are {', '.join(dict.fromkeys(known))}")
-        changed = {stage: replace(choice, **{name: value for name, value in others.items()
-                                             if name in option_names(type(choice))}) for stage,
-                                             choice in chosen.items()}
-        return replace(self, **changed, name=options.get('name', self.name))
+        def own(choice): return {name: value for name, value in others.items() if name in option_names(type(choice))}
+        changed = {stage: replace(choice, **own(choice)) for stage, choice in chosen.items()}
+        return replace(self, **changed, name=options.get('name', self.name),
+                       filters=options.get('filters', self.filters))

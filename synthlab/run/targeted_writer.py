@@ -59,7 +59,7 @@ def shown_prompt(request: Request) -> str:
     begun = [{'role': 'assistant', 'content': request.begin}] if request.begin else []
     return json.dumps([*map(dict, request.messages), *begun], ensure_ascii=False)
 
-# %% ../../nbs/run/03_targeted_writer.ipynb #a35594c3
+# %% ../../nbs/run/03_targeted_writer.ipynb #8a7cbf29
 _NO_SEED = 'no seed: '
 # Columns of decoders with logits.
 _NO_LOGITS = dict.fromkeys(('steps', 'mask_share', 'kl', 'live_contrast'))
@@ -91,11 +91,15 @@ class TargetedWriter(TextWriter):
     def extend(self, left: Mapping[str, int]) -> int:
         if self._dry: return 0
         first, number = not self.row_places, super().extend(left)
-        if first and self.bank.given and (needed := self._needed(range(number))) > len(self.bank.seeds):
-            warnings.warn(f'{len(self.bank.seeds)} seeds were given, and these rows take {needed}: add seeds, use each '
-                          f'for all labels '
-                          '(labels_per_seed = "all", --labels-per-seed all), or ask for fewer rows')
+        if first and self.bank.given and not self.bank.again: self._warn_of_few_seeds(number)
         return number
+
+    def _warn_of_few_seeds(self, number: int) -> None:
+        "Say that so many rows take more seeds than were given."
+        given, needed = len(self.bank.seeds), self._needed(range(number))
+        if needed > given:
+            warnings.warn(f'{given} seeds were given, and these rows take {needed}: add seeds, use each for all labels '
+                          '(labels_per_seed = "all", --labels-per-seed all), or ask for fewer rows')
 
     @property
     def advice(self) -> str:
@@ -113,7 +117,7 @@ class TargetedWriter(TextWriter):
         """Plan a call; None if it has no seed, unless a draft with sample text is wanted."""
         row_place = self.row_places[number]
         place = seed_index(row_place, self.labels_per_seed)
-        seed = self.bank.seeds[place] if place < len(self.bank.seeds) else self.bank.draft() if draft else None
+        seed = self.bank.seed_at(place) or (self.bank.draft() if draft else None)
         return seed and Job(number, row_place.label, seed, self._layouts[number])
 
     def item(self, number: int) -> Request:
@@ -195,7 +199,7 @@ class TargetedWriter(TextWriter):
              error: str = '') -> dict:
         "A row of a call."
         row_prompt = RowPrompt(job.label, [], told={'attributes': dict(job.layout) or None, 'context': job.seed.context
-                                                    or None, 'seed_text': job.seed.text})
+                                                    or None, 'seed_text': job.seed.text, **job.seed.source})
         return make_row(self.config.common, job.number, member, row_prompt, prompt, text, told, reason, error)
 
     def _seedless(self, number: int) -> list[dict]:
@@ -221,6 +225,10 @@ class TargetedWriter(TextWriter):
         "Number of seeds that calls take."
         return max((seed_index(self.row_places[number], self.labels_per_seed) + 1 for number in numbers), default=0)
 
+    def seeds_needed(self, calls: int) -> int:
+        """Count the seeds that the first calls take."""
+        return self._needed(range(calls))
+
     def ahead(self, needed: int) -> list[Request]:
         return self.bank.ahead(self._needed(range(min(needed, len(self.row_places)))))
 
@@ -236,9 +244,9 @@ class TargetedWriter(TextWriter):
 def _form_misfit(prompts: Any, teacher: Any) -> str:
     "Why rows cannot have the form that was asked for; empty if they can."
     if prompts.form != 'text': return ''
-    fault = begin_fault(prompts.strategy, prompts.explain)
-    if not is_local(teacher): fault = (f'{teacher!r:.80} is asked from outside this process, and only a model within it '
-                                       'can be made to go on from given words')
+    outside = (f'{teacher!r:.80} is asked from outside this process, and only a model within it can be made to go on '
+               'from given words')
+    fault = begin_fault(prompts.strategy, prompts.explain) if is_local(teacher) else outside
     return fault and f'form = "text" has a base model go on from the seed, but {fault}; or take form = "json"'
 
 

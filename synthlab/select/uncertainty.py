@@ -6,13 +6,15 @@
 __all__ = ['median_distance', 'find_length_scale', 'pick', 'nearest_rows', 'prepare_rows', 'squared_distances', 'memory_needed',
            'UncertaintyTracker']
 
-# %% ../../nbs/select/01_uncertainty.ipynb #bfa5f863
+# %% ../../nbs/select/01_uncertainty.ipynb #a7e77f3e
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 from ..embeddings import rbf, squared_from_products
 from ..system import available_memory
@@ -218,8 +220,8 @@ def _row_numbers(i: Any, N: int) -> list[int]:
                          f'{numbers.min() if numbers.min() < 0 else numbers.max()}')
     return list(dict.fromkeys(numbers.tolist()))
 
-# %% ../../nbs/select/01_uncertainty.ipynb #fe83dd39
-class UncertaintyTracker:
+# %% ../../nbs/select/01_uncertainty.ipynb #e380c98f
+class UncertaintyTracker(BaseEstimator):
     r"""Pick rows one after another where a Gaussian process with an RBF kernel is least certain.
 
     Parameters
@@ -278,13 +280,15 @@ class UncertaintyTracker:
         self.length_scale, self.noise, self.scale, self.normalize = length_scale, noise, scale, normalize
         self.dtype, self.start, self.seed, self.max_memory = dtype, start, seed, max_memory
 
-    def fit(self, X: np.ndarray) -> 'UncertaintyTracker':
+    def fit(self, X: np.ndarray, y: Any = None) -> 'UncertaintyTracker':
         """Take the rows to pick from, and forget what was observed.
 
         Parameters
         ----------
         X : array
             Embeddings, shape (N, D).
+        y : object
+            Not used; scikit-learn passes labels here.
 
         Returns
         -------
@@ -294,10 +298,12 @@ class UncertaintyTracker:
         Raises
         ------
         ValueError
-            If `X` is not a table of finite numbers, its rows are all alike, or the noise is too small for float32.
+            If a setting is out of range, `X` is not a table of finite numbers, its rows are all alike, or the noise is too
+            small for float32.
         MemoryError
             If the copy of `X` does not fit.
         """
+        _check_settings(self.length_scale, self.noise, self.scale, self.dtype, self.start)
         if np.ndim(X) == 2:
             _check_memory(memory_needed(len(X), 0, np.shape(X)[1], self.dtype), self.max_memory,
                           f'a copy of {len(X)} rows')
@@ -331,7 +337,7 @@ class UncertaintyTracker:
         Raises
         ------
         ValueError
-            If there is no such row, or `fit` was not called.
+            If there is no such row; as `NotFittedError` if `fit` was not called.
         """
         numbers = _row_numbers(i, len(self._fitted()))
         self._taken[numbers] = True
@@ -398,7 +404,7 @@ class UncertaintyTracker:
 
     def _fitted(self) -> np.ndarray:
         "The rows."
-        if not hasattr(self, '_rows'): raise ValueError('the tracker has no rows yet: call fit(X) first')
+        if not hasattr(self, '_rows'): raise NotFittedError('the tracker has no rows yet: call fit(X) first')
         return self._rows
 
     def _check_request(self, n: int, cluster_size: int, until: float | None) -> None:

@@ -1,4 +1,17 @@
 "The public names of synthlab.tasks, for editors and type checkers."
+from .documents import Block as Block
+from .documents import Documents as Documents
+from .documents import Passage as Passage
+from .documents import PassageSeeds as PassageSeeds
+from .documents import cut_blocks as cut_blocks
+from .documents import distinct_passages as distinct_passages
+from .documents import find_documents as find_documents
+from .documents import passage_seeds as passage_seeds
+from .documents import read_documents as read_documents
+from .documents import read_markdown as read_markdown
+from .documents import read_pdf as read_pdf
+from .documents import read_text as read_text
+from .documents import telling_words as telling_words
 from .gold import Table as Table
 from .gold import as_table as as_table
 from .gold import demonstration_pool as demonstration_pool
@@ -11,6 +24,7 @@ from .strategies import find_strategy as find_strategy
 from .strategy import InstanceSeed as InstanceSeed
 from .strategy import Job as Job
 from .strategy import Strategy as Strategy
+from .strategy import passage_spec as passage_spec
 from .strategy import spec_of as spec_of
 from .superglue import from_official as from_official
 from .superglue import load_superglue as load_superglue

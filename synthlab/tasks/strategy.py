@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MOST_DESCRIBED', 'MOST_INSTRUCTIONS', 'InstanceSeed', 'Job', 'part_type', 'schema_of', 'literal_pattern',
-           'holding_schema', 'fits', 'holds', 'mentions', 'contained', 'spec_of', 'kind_of', 'form_fault', 'Strategy',
-           'row_fields', 'assemble', 'quoted', 'label_lines', 'about', 'template_of', 'template_names', 'known_names',
-           'fill', 'template_faults', 'sample_job', 'check_faults', 'check_task', 'validator_fault']
+           'holding_schema', 'fits', 'holds', 'mentions', 'contained', 'spec_of', 'kind_of', 'form_fault',
+           'passage_spec', 'Strategy', 'row_fields', 'assemble', 'quoted', 'label_lines', 'about', 'template_of',
+           'template_names', 'known_names', 'fill', 'template_faults', 'sample_job', 'check_faults', 'check_task',
+           'validator_fault']
 
-# %% ../../nbs/tasks/03_strategy.ipynb #b2944e08
+# %% ../../nbs/tasks/03_strategy.ipynb #25215ee8
 import json
 import re
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import product
@@ -26,7 +27,7 @@ from ..util import (
     Sandbox, did_you_mean, overlap, plain_words, render, same_text, sentences, text_fault, within_limits)
 from .task import Check, Part, Targeted, Task, chat_prompt, chat_sections, meaning_of
 
-# %% ../../nbs/tasks/03_strategy.ipynb #1b9d38c1
+# %% ../../nbs/tasks/03_strategy.ipynb #6f66dfdf
 @dataclass(frozen=True)
 class InstanceSeed:
     """What makes a row unique.
@@ -39,11 +40,14 @@ class InstanceSeed:
         Context in which it was written; empty for none.
     origin : str
         "teacher", "corpus" (a user's own text) or "edited".
+    source : Mapping
+        Where a passage stands, as the columns of a row: file, page, heading, line and place; empty for other seeds.
     """
 
     parts: Mapping[str, str]
     context: str = ''
     origin: str = 'teacher'
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -214,14 +218,15 @@ def spec_of(task: Task, chat: bool = False, verbatim: bool = True) -> Targeted:
                     write={task.fields[0]: Part(meaning=written, longest=longest)}, rules=rules,
                     vary={'style': style.values} if chat and style and style.values else {})
 
-# %% ../../nbs/tasks/03_strategy.ipynb #e578a0f5
+# %% ../../nbs/tasks/03_strategy.ipynb #b3f0a9fb
 def kind_of(fault: str) -> str:
     "A fault without its quotations and numbers, so that faults can be counted."
     return _without(fault, _QUOTED)
 
 
 # a quotation, or one that is not closed; an apostrophe within a word does not end a quotation
-_QUOTED = {"'": r"""'(?:[^'\\]|\\.)*+(?:'(?!\w)|(?P<single>\\?\Z))""", '"': r'''"(?:[^"\\]|\\.)*+(?:"|(?P<double>\\?\Z))'''}
+_QUOTED = {"'": r"""'(?:[^'\\]|\\.)*+(?:'(?!\w)|(?P<single>\\?\Z))""",
+           '"': r'''"(?:[^"\\]|\\.)*+(?:"|(?P<double>\\?\Z))'''}
 
 
 def _without(text: str, quoted: Mapping[str, str]) -> str:
@@ -239,7 +244,32 @@ def form_fault(fault: str, parts: Mapping[str, Part]) -> str:
     return (f'the {name} has not the form that is wanted: {parts[name].meaning}' if name in parts
             and 'should match pattern' in fault else fault)
 
-# %% ../../nbs/tasks/03_strategy.ipynb #518ee66b
+# %% ../../nbs/tasks/03_strategy.ipynb #2d51fbb5
+def passage_spec(spec: Targeted, longest: int, chat: bool = False) -> Targeted:
+    """Return the default table of a task for seeds that are passages of documents.
+
+    Parameters
+    ----------
+    spec : Targeted
+        The table for other seeds, see `spec_of`.
+    longest : int
+        Most characters of a passage.
+    chat : bool
+        Whether a chat model is asked, which is given the passage alone.
+
+    Returns
+    -------
+    Targeted
+        The table, with the seed part `passage` and, for a base model whose text holds it, `subject`.
+    """
+    passage = Part(meaning='a passage of a document', longest=longest)
+    subject = Part(meaning='a word of it', longest=60)
+    seed = {'passage': passage} | ({'subject': subject} if spec.contain and not chat else {})
+    alone = 'It stands alone: whoever reads it has not seen the passage, and it speaks of no passage or document.'
+    return spec.model_copy(update={'seeds': 'a passage of a document', 'seed': seed, 'contain': [*seed][1:],
+                                   'rules': [*spec.rules, alone] if chat else spec.rules})
+
+# %% ../../nbs/tasks/03_strategy.ipynb #861b91c0
 class Strategy:
     """How rows of a task are put together and checked; this one follows the task's table.
 
@@ -254,6 +284,8 @@ class Strategy:
     layout_names: ClassVar[Mapping[str, str]] = {}
     # whether a chat model is asked; `for_chat` makes a strategy for one
     chat: bool = False
+    # most characters of a passage, where seeds are passages of documents; `for_passages` makes a strategy for them
+    passage: int = 0
 
     def __init__(self, task: Task): self.task, self.spec = task, spec_of(task)
 
@@ -262,9 +294,21 @@ class Strategy:
         other, before = copy(self), bool(self.spec.contain)
         other.chat = chat
         # a task's own table, and one that a class has made, stay
-        if not self.task.targen and self.spec == spec_of(self.task, self.chat, before):
-            other.spec = spec_of(self.task, chat, before if verbatim is None else verbatim)
+        if not self.task.targen and self.spec == self._usual(self.chat, before):
+            other.spec = self._usual(chat, before if verbatim is None else verbatim)
         return other
+
+    def for_passages(self, longest: int) -> 'Strategy':
+        "The same strategy for seeds that are passages of at most so many characters; a task's own table stays."
+        other = copy(self)
+        other.passage = longest
+        if not self.task.targen: other.spec = other._usual(self.chat, bool(self.spec.contain))
+        return other
+
+    def _usual(self, chat: bool, verbatim: bool) -> Targeted:
+        "The table of a task that has none of its own."
+        spec = spec_of(self.task, chat, verbatim)
+        return passage_spec(spec, self.passage, chat) if self.passage else spec
 
     def seed_schema(self) -> type[BaseModel]:
         "Shape of one seed."

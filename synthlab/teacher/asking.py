@@ -7,7 +7,7 @@ __all__ = ['MOST_ALIKE', 'SHORT_CONTEXT', 'RequestChain', 'TeacherError', 'Futil
            'has_short_context', 'is_chat', 'misfit', 'request_misfit', 'is_local', 'Asker', 'answered', 'answers',
            'mended', 'in_chains', 'TextTeacher']
 
-# %% ../../nbs/teacher/03_asking.ipynb #fa64a998
+# %% ../../nbs/teacher/03_asking.ipynb #75c250d9
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -18,11 +18,10 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Protocol
 
-from tqdm.auto import tqdm
 
 from .budget import Budget, Estimate, Prices
 from .requests import Answer, Reply, Request, read_reply, repair_request, request_key
-from ..util import join_reasons, token_count
+from ..util import join_reasons, progress_bar, token_count
 
 # %% ../../nbs/teacher/03_asking.ipynb #103087c0
 class TeacherError(RuntimeError):
@@ -451,7 +450,7 @@ def in_chains(teacher: 'TextTeacher', chains: Iterable[RequestChain | None], cal
     yield from desk.results
     if not desk.over: raise RuntimeError('chains of requests wait for others, and none is under way')
 
-# %% ../../nbs/teacher/03_asking.ipynb #c5800f9b
+# %% ../../nbs/teacher/03_asking.ipynb #d4ee19df
 class TextTeacher(ABC):
     """A teacher that answers requests in text.
 
@@ -503,6 +502,10 @@ class TextTeacher(ABC):
         """Return a guess at the tokens of a request's prompt; the bound, unless a teacher knows better."""
         return self.token_bound(request)
 
+    def turns(self, request: Request) -> list[dict[str, str]]:
+        """Return the messages of a request as they are sent: `role` and `content` of each."""
+        return [dict(message) for message in request.messages]
+
     def complete(self, requests: Iterable[Request], calls: MutableMapping[str, dict] | None = None,
                  budget: Budget | None = None, repair: bool = True,
                  progress: bool | None = None, what: str = 'asking') -> list[Reply]:
@@ -539,9 +542,7 @@ class TextTeacher(ABC):
             raise ValueError('requests must be a list of Request, got one: write complete([request])')
         requests = [_checked(*pair) for pair in enumerate(requests)]
         calls, budget = {} if calls is None else calls, Budget() if budget is None else budget
-        with tqdm(total=len(requests), desc=what, unit='reply', delay=0 if progress else 2,
-                  disable=progress is False,
-                  leave=bool(progress)) as bar:
+        with progress_bar(total=len(requests), what=what, unit='reply', progress=progress, keep=bool(progress)) as bar:
             replies = self._replies(requests, calls, budget, bar)
             bad = [place for place, first in enumerate(replies) if repair and first.outcome == 'malformed']
             bar.total += len(bad)
@@ -551,7 +552,7 @@ class TextTeacher(ABC):
         return replies
 
     def _replies(self, requests: Sequence[Request], calls: MutableMapping[str, dict], budget: Budget,
-                 bar: tqdm) -> list[Reply]:
+                 bar: Any) -> list[Reply]:
         "One reply for each request, without repairs."
         replies = {}
         for place, answer, cached in answers(self, requests, calls, budget):

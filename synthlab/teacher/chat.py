@@ -589,6 +589,10 @@ class ChatTeacher(TextTeacher):
         """Return a guess at the tokens of a prompt: four bytes each, and a few for each message."""
         return 4 + sum(4 + size//4 for size in _sizes(request))
 
+    def turns(self, request: Request) -> list[dict[str, str]]:
+        """Return the messages of a request as they are sent, by what is known of the server now."""
+        return self._body(request)['messages']
+
     # -- one attempt
 
     def _open(self, schema: type[BaseModel] | None) -> bool:

@@ -245,7 +245,7 @@ def test_fault_17_one_model_for_all_sentences(monkeypatch):
 
 def test_fault_17_a_student_reads_as_far_when_scored_as_when_taught():
     student = Student('minilm', recipe='quick', max_length=48)
-    assert student.recipe.max_length == 48 and 'max_length' not in Student.predict_proba.__code__.co_varnames
+    assert student.recipe_.max_length == 48 and 'max_length' not in Student.predict_proba.__code__.co_varnames
 
 
 def test_fault_17_the_measures_of_section_4():

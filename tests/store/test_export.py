@@ -14,7 +14,7 @@ from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
-from synthlab.store.export import HUB_FILES, columns, dataset_card, write_csv, write_jsonl, write_parquet
+from synthlab.store.export import HUB_FILES, class_features, columns, dataset_card, write_csv, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {'n': 8, 'seed': 0, 'method': {'name': 'corrsynth', 'delta': 0.9}, 'teacher': {'name': 'toy'},
@@ -106,6 +106,17 @@ def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(['rows.csv', 'rows.parquet', 'rows.jsonl'], 'before')
 
 
+def test_labels_are_numbers_with_names_where_all_are_known(tmp_path):
+    rows = [{'id': str(i), 'text': f'A cat, {i}.', 'label': 'pets' if i % 3 else 'wild', 'demos': ['a'], 'sampling': {'top_p': .9}} for i in range(12_000)]
+    write_parquet(lambda: rows, tmp_path/'rows.parquet', ['wild', 'pets', 'none'])
+    file, features = pq.ParquetFile(tmp_path/'rows.parquet'), class_features(tmp_path/'rows.parquet')
+    assert file.num_row_groups == 3 and features['label'].names == ['wild', 'pets', 'none'] and [features['label'].names[k] for k in file.read()['label'].to_pylist()] == [row['label'] for row in rows]
+    assert features['demos'].feature.dtype == 'string' and pd.read_parquet(tmp_path/'rows.parquet').label[:3].tolist() == [0, 1, 1]
+    for odd in ({'label': 'other'}, {'label': None}, {}):                      # none of the names: the column keeps its words
+        write_parquet(lambda: [*rows[:2], odd], tmp_path/'odd.parquet', ['wild', 'pets'])
+        assert pq.read_table(tmp_path/'odd.parquet')['label'].to_pylist() == ['wild', 'pets', odd.get('label')] and not hasattr(class_features(tmp_path/'odd.parquet')['label'], 'names')
+
+
 # ---- the card
 
 def test_card_is_metadata_and_counts():
@@ -194,6 +205,17 @@ def test_the_hub_gets_three_files_and_nothing_else(dataset):
         assert all(TOKEN.encode() not in request.body and TOKEN not in request.path for request in hub.requests)
         sent = b''.join(request.body for request in hub.requests)
         assert b'every raw answer' not in sent and b'mine' not in sent
+
+
+def test_two_parts_go_to_the_hub_in_place_of_the_whole(dataset):
+    (dataset/'train.parquet').write_bytes((dataset/'dataset.parquet').read_bytes())
+    with Hub(TOKEN) as hub:
+        push(dataset, hub.url)                                                 # one part alone is a file beside the whole
+        assert set(hub.repos['me/pets'].files) == set(HUB_FILES)
+    (dataset/'dataset.parquet').rename(dataset/'validation.parquet')
+    with Hub(TOKEN) as hub:
+        assert push(dataset, hub.url).startswith('written')
+        assert hub.repos['me/pets'].files == {name: (dataset/name).read_bytes() for name in ('train.parquet', 'validation.parquet', 'README.md', 'recipe.toml')}
 
 
 def test_a_second_upload_replaces_the_first(dataset):

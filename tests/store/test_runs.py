@@ -69,7 +69,10 @@ def test_datasets_loads_the_folder_and_the_file(tmp_path):
     by_card = load_dataset(str(tmp_path/'run'), split='train', cache_dir=str(tmp_path/'cache'))
     by_file = load_dataset('parquet', data_files=str(tmp_path/'run'/'dataset.parquet'), split='train', cache_dir=str(tmp_path/'cache'))
     expected = [row(number, member) for number in range(4) for member in range(2)]
-    assert by_card.to_list() == by_file.to_list() == expected
+    for rows in (by_card, by_file):
+        names = rows.features['label']
+        assert names.names == [label['name'] for label in RECIPE['task']['labels']]
+        assert [found | {'label': names.int2str(found['label'])} for found in rows.to_list()] == expected
 
 
 def test_nothing_accepted_is_a_dataset_too(tmp_path):
@@ -143,7 +146,7 @@ def test_status_tells_how_it_stands(tmp_path):
         run.add(0, [row(0, 0), row(0, 1, status='rejected', reason='empty text')])
         status = read_status(tmp_path/'run')
         assert status['holder'].startswith(f'process {os.getpid()} on ') and not status['finished']
-    expected = {'path': str(tmp_path/'run'), 'evidence': None, 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'notices': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
+    expected = {'path': str(tmp_path/'run'), 'evidence': None, 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'reviewed': None, 'sources': None, 'notices': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
                 'rejected': {'empty text': 1}, 'failed': {}, 'shortfall': {'wild': 4, 'pets': 3}, 'groups': 1,
                 'calls': {'calls': 1, 'failed': 1, 'prompt_tokens': 10, 'completion_tokens': 4, 'unknown_tokens': 0}, 'lost': {'calls': 0, 'prompt_tokens': 0, 'completion_tokens': 0}, 'usage': None, 'waiting': '', 'finished': False, 'holder': '', 'derivation': 'v1'}
     assert read_status(tmp_path/'run') == expected

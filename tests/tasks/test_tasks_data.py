@@ -602,3 +602,14 @@ def test_written_rows_have_ids_of_their_own():
         {'id': 'pond/herons/test/0', 'text': 'It flew.', 'label': 'herons'}]
     pool = demonstration_pool(task)
     assert written_rows(task, 'train').to_list() == [{**row, 'label': label} for label, rows in pool.items() for row in rows]
+
+
+def test_classes_of_a_file_are_read_by_name(tmp_path):
+    "Hugging Face's libraries store the names in the schema of the file; without them numbers stay numbers."
+    import pyarrow.parquet as pq
+    rows = Dataset.from_dict({'text': ['A frog.', 'A heron.', 'Hidden.'], 'label': [0, 1, -1]}, features=Features({'text': Value('string'), 'label': ClassLabel(names=['frogs', 'herons'])}))
+    rows.to_parquet(tmp_path/'named.parquet')
+    assert read_table(tmp_path/'named.parquet').columns['label'] == ['frogs', 'herons', None]
+    assert list(load_gold(write(tmp_path/'two.parquet', [{'text': 'A frog.', 'label': 'frogs'}]), POND)['label']) == ['frogs']
+    pq.write_table(pq.read_table(tmp_path/'named.parquet').replace_schema_metadata(None), tmp_path/'bare.parquet')
+    assert read_table(tmp_path/'bare.parquet').columns['label'] == [0, 1, -1]

@@ -12,6 +12,21 @@ from pathlib import Path
 from websocket import create_connection
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+# Texts that are hard to read: less than 4.5 to 1 against what is behind them.
+CONTRAST = """(() => {
+  const parse = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4).reduce((sum, v, i) => sum + v*[.2126, .7152, .0722][i], 0);
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgb = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const behind = element => { for (; element; element = element.parentElement) { const colour = rgb(getComputedStyle(element).backgroundColor); if (colour[3] > 0) return colour; } return [255, 255, 255]; };
+  const weak = [];
+  for (const element of document.querySelectorAll('body *:not(script):not(style):not(svg *):not(option)')) {
+    if (![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) || !element.checkVisibility()) continue;
+    const [one, other] = [light(rgb(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+    if ((one + .05)/(other + .05) < 4.5) weak.push(element.className + ': ' + element.textContent.slice(0, 30));
+  }
+  return [...new Set(weak)];
+})()"""
 
 
 def find_browser(): return next(filter(None, map(shutil.which, NAMES)), None)
