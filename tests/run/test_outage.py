@@ -58,7 +58,7 @@ def test_a_longer_outage_leaves_a_run_that_goes_on(kind, tmp_path):
         assert not status['finished'] and not status['failed'] and 'has answered no call for' in status['trouble'] and not status['waiting']
         answered = server.stats()['answered']
         server.script = None
-        done = asked(server, tmp_path/'run', patience=.5)
+        done = asked(server, tmp_path/'run', patience=20)
         assert sum(done.counts['accepted'].values()) == 100 and not done.counts['failed']
         assert server.stats()['most_answers'] == 1 and server.stats()['answered'] >= 100 and answered >= 25
     assert read_status(tmp_path/'run')['finished']
