@@ -486,8 +486,10 @@ def test_greedy_decoding_is_not_left_alone(): assert not BatchContrast(SimpleNam
 
 
 @pytest.mark.parametrize('kind', [lambda config: BatchContrast(config, 'cpu', False), lambda config: SlotContrast(config, None)])
-def test_speculative_decoding_is_refused(kind):
-    with pytest.raises(ValueError, match='speculative'): kind(SimpleNamespace(speculative_config=object()))
+def test_engines_in_which_rows_do_not_keep_step_are_refused(kind):
+    kind(SimpleNamespace(speculative_config=None, scheduler_config=SimpleNamespace(async_scheduling=False)))
+    with pytest.raises(ValueError, match='speculative_config'): kind(SimpleNamespace(speculative_config=object()))
+    with pytest.raises(ValueError, match='async_scheduling=False'): kind(SimpleNamespace(scheduler_config=SimpleNamespace(async_scheduling=True)))
 
 
 GOOD = vllm_arguments(['a', 'b'], 'g')[0]
