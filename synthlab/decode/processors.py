@@ -151,7 +151,7 @@ def refuse_arguments(config: Any, arguments: Mapping[str, Any], stops: Tensor) -
         raise ValueError(f'generate ends a text at the tokens {ends}, and the processor at {_all_ids(stops)}: pass the '
                          'same ids as eos_token_id and as stops')
 
-# %% ../../nbs/decode/08_processors.ipynb #833af022
+# %% ../../nbs/decode/08_processors.ipynb #3ecc9876
 class CorrelatedLogitsProcessor(LogitsProcessor):
     r"""Correlated sampling for `generate` of transformers: the rows of each group hold one another apart.
 
@@ -218,10 +218,10 @@ class CorrelatedLogitsProcessor(LogitsProcessor):
         goes_on = self._seen is not None and self._goes_on(input_ids)
         if not goes_on: refuse_batch(input_ids, scores, self.contrast.labels)
         self._follow(input_ids, goes_on)
-        groups, choice = scores.view(*self._alive.shape, -1), self.contrast.choice
+        groups, choice = scores.reshape(*self._alive.shape, -1), self.contrast.choice
         guided = guide_groups(groups, self._alive, self._weights, choice.alpha, self._last, self.contrast.vocab_size)
         if choice.eos == 'freeze': self._last = self._keep(groups)
-        return guided.view_as(scores)
+        return guided.reshape(scores.shape)
 
     def _goes_on(self, input_ids):
         "Whether this call continues the last one; an error if its rows have changed places."

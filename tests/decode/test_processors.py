@@ -138,10 +138,11 @@ def test_greedy_on_the_embedded_teacher():
 
 
 def test_one_processor_serves_call_after_call(tiny):
-    own = processor(tiny, LABELS[2], delta=.2)
-    for seed in range(3):
-        sequences = prompts(2, 2, seed)
-        assert theirs(tiny, sequences, [own]) == ours(tiny, grouped(sequences, LABELS[2], delta=.2), GREEDY)
+    options = dict(delta=.2, eos='freeze')
+    own = processor(tiny, LABELS[2], **options)
+    for groups in (2, 1, 3):
+        sequences = prompts(2, groups, seed=groups)
+        assert theirs(tiny, sequences, [own]) == ours(tiny, grouped(sequences, LABELS[2], **options), GREEDY)
 
 
 def test_a_call_of_the_same_prompts_begins_anew(tiny):
@@ -190,7 +191,7 @@ def test_options_that_are_refused(options, message):
 
 @pytest.mark.parametrize(('labels', 'rows', 'more', 'message'), [
     (['a', 'b'], 3, {}, 'has 3 rows, and a group 2'), (['a', 'b'], 2, dict(num_beams=2), 'stands 2 times in a row'),
-    (['a', 'b'], 4, dict(num_beams=3), 'stands 3 times in a row'), (['a', 'a'], 4, dict(num_beams=2), 'num_beams'),
+    (['a', 'b'], 4, dict(num_beams=3), 'stands 3 times in a row'), (['a', 'a'], 4, dict(num_beams=2), 'stands 2 times in a row'),
     (['a', 'b'], 4, dict(num_return_sequences=2, do_sample=True), 'num_return_sequences')])
 def test_batches_that_are_no_groups_are_refused_by_generate(tiny, labels, rows, more, message):
     own = processor(tiny, labels, mode='intra' if labels == ['a', 'a'] else 'cross')
@@ -357,10 +358,10 @@ class V2Engine:
             self.states.prefill_len.np[slot] = len(request.prompt) + len(request.output)
             assert self.processor.add_request(slot, request.params) == ('corrsynth_group' in (request.params.extra_args or ()))
 
-    def step(self, new=(), leave=(), reading=()):
-        "Draw a token for every request but those whose prompts are still being read."
+    def step(self, new=(), leave=(), reading=(), left_out=()):
+        "Draw a token for every request but those whose prompts are still being read, and those that the step leaves out."
         self.update(new, leave)
-        order = self.rng.sample(list(self.slots), len(self.slots))
+        order = [slot for slot in self.rng.sample(list(self.slots), len(self.slots)) if self.slots[slot] not in left_out]
         if not order: return
         requests, indices = [self.slots[slot] for slot in order], np.array(order, dtype=np.int32)
         lengths = np.array([1 if r in reading else len(r.prompt + r.output) for r in requests])
@@ -437,6 +438,22 @@ def test_a_whole_group_that_is_put_off_is_apart_when_it_returns(engine, group):
     engine.step([Request([5, 6], None, torch.rand(STEPS))], leave=living)
     engine.step(living)
     assert counts(engine) == dict(together=3, alone=len(living), groups_apart=1)
+
+
+def test_rows_that_a_step_leaves_out(vllm, tiny, group, caplog):
+    "Model Runner V2 keeps their slots; they come back without notice."
+    one, engine = group[0], V2Engine(tiny)
+    engine.step(group)
+    engine.step(left_out=[one])
+    assert counts(engine)['alone'] == 0 and not one.done
+    engine.step()
+    assert 'its rows have written [1, 2] tokens' in caplog.text and counts(engine)['groups_apart'] == 1
+    engine = V2Engine(tiny)
+    late = asked(grouped(prompts(3, 1, seed=8), LABELS[3]), LABELS[3], delta=.2)
+    engine.step([*late, Request([5, 6], None, torch.rand(STEPS))])
+    engine.step(left_out=late)
+    engine.step()
+    assert 'a row was put off and returned' in caplog.text and counts(engine)['together'] == 3
 
 
 def test_two_requests_of_one_row(engine, group):
