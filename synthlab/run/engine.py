@@ -195,7 +195,7 @@ def ask_requests(teacher: TextTeacher, items: Iterable[tuple[str, dict] | None])
     with contextlib.closing(teacher.ask(requests())) as answers:
         for place, answer in answers: yield keys.pop(place), answer.to_dict()
 
-# %% ../../nbs/run/13_engine.ipynb #95616625
+# %% ../../nbs/run/13_engine.ipynb #030ee20a
 # The file by which an actor knows that it sees the driver's folder.
 _SIGN = 'driver.txt'
 
@@ -225,6 +225,9 @@ class Worker:
         except Exception as error: fault = f'{error}' or type(error).__name__
         return {'host': socket.gethostname(), 'process': os.getpid(), 'fault': fault}
 
+    # Weights cannot be loaded by two threads of a process at a time.
+    building = threading.Lock()
+
     def _prepare(self) -> str:
         "Build the teacher; returns why it cannot be used."
         order, sign = self.order, Path(self.order['folder'])/_SIGN
@@ -233,7 +236,7 @@ class Worker:
         if not sign.is_file() or sign.read_text(encoding='utf-8') != order['word']:
             return (f"the folder {order['folder']} is not the driver's there: give one that all machines share "
                     '(--outbox; in Python outbox=...)')
-        self.teacher = build_teacher(order['description'], self.make)
+        with self.building: self.teacher = build_teacher(order['description'], self.make)
         return ''
 
     def _job(self, session: int, kind: str, options: Mapping[str, Any]) -> _Job:
