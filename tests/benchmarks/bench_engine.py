@@ -1,6 +1,6 @@
 """The same run in one process and by actors of Ray on two local nodes: rows, what survives a kill -9, and how long it takes.
 
-    python tests/benchmarks/bench_engine.py [--rows 400] [--kill-rows 160] [--repeats 1] [--only kills,speed] [--json FILE]
+    python tests/benchmarks/bench_engine.py [--rows 400] [--kill-rows 160] [--repeats 1] [--only kills,speed] [--recipe WORD] [--json FILE]
 
 Each node of the cluster has one processor, and is a set of processes of its own (`ray.cluster_utils`). The driver is the command line, in a process of its own: `synthlab generate ... --ray ADDRESS --actors K`.
 Kills: the process of an actor, all processes of a node, or the driver, when a third of the rows are there; a killed driver is started again by `synthlab resume`. CorrSynth is written by `pocket`; the chat recipe
@@ -102,7 +102,8 @@ def kill_node(nodes, driver):
 def kill_driver(nodes, driver): driver.kill()
 
 
-KILLS = {'nobody': None, 'an actor': kill_actor, 'a node': kill_node, 'the driver': kill_driver}
+# A node comes last: its cluster is of no use afterwards.
+KILLS = {'nobody': None, 'an actor': kill_actor, 'the driver': kill_driver, 'a node': kill_node}
 
 
 class Nodes:
@@ -121,26 +122,27 @@ class Nodes:
 
 # ---- trials
 
-def trial(name, victim, rows, whole, folder, server):
+def trial(name, victim, rows, whole, folder, server, there):
     "A run by two actors with a kill; a line of the table."
-    out, begun = folder/f'{name}-{victim}'.replace(' ', '-'), len(server.asked)
-    with Nodes() as there:
-        driver = program(*command(name, rows, out, server.url, '--ray', there.cluster.address, '--actors', '2'))
-        before, again = set(), 0
-        if KILLS[victim]:
-            third = len(whole[0])//(12 if name == 'corrsynth' else 3)
-            while calls_kept(out) < third and driver.poll() is None: time.sleep(.05)
-            if driver.poll() is not None: raise SystemExit('the run ended before the kill: more --kill-rows')
-            KILLS[victim](there.nodes, driver)
-        if victim == 'the driver':
-            driver.wait()
-            time.sleep(1)
-            before, place = kept(out), len(server.asked)
-            driver = program('resume', str(out), '--ray', there.cluster.address, '--actors', '2')
-            finish(driver)
-            again = sum(key in before for key in server.asked[place:])
-        finish(driver)
+    out, begun, again = folder/f'{name}-{victim}'.replace(' ', '-'), len(server.asked), 0
+    driver = program(*command(name, rows, out, server.url, '--ray', there.cluster.address, '--actors', '2'))
+    if KILLS[victim]:
+        third = len(whole[0])//(12 if name == 'corrsynth' else 3)
+        while calls_kept(out) < third and driver.poll() is None: time.sleep(.05)
+        if driver.poll() is not None: raise SystemExit('the run ended before the kill: more --kill-rows')
+        KILLS[victim](there.nodes, driver)
+    if victim == 'the driver': driver, again = None, resumed(out, driver, server, there)
+    if driver: finish(driver)
     return described(name, victim, out, whole, server.asked[begun:], again)
+
+
+def resumed(out, driver, server, there):
+    "Go on with a run whose driver was killed; the calls that were asked again though their answers were kept."
+    driver.wait()
+    time.sleep(1)
+    before, place = kept(out), len(server.asked)
+    finish(program('resume', str(out), '--ray', there.cluster.address, '--actors', '2'))
+    return sum(key in before for key in server.asked[place:])
 
 
 def described(name, victim, out, whole, asked, again):
@@ -153,29 +155,30 @@ def described(name, victim, out, whole, asked, again):
     return {'recipe': name, 'killed': victim, 'rows': len(rows), 'same rows': rows == whole[0], 'same file': data == whole[1], 'asked': len(asked), 'twice': twice, 'lost': told['lost']['calls'], 'again': again}
 
 
-def kills(rows, folder):
-    "Every victim for both recipes."
+def kills(rows, folder, recipe):
+    "Every victim for the recipes with a word in their names."
     with Server(seed=1, delay=.1) as server:
         for name in OPTIONS:
+            if recipe not in name: continue
             whole = folder/f'{name}-whole'.replace(' ', '-')
             finish(program(*command(name, rows, whole, server.url)))
-            for victim in KILLS: yield trial(name, victim, rows, rows_of(whole), folder, server)
+            with Nodes() as there:
+                for victim in KILLS: yield trial(name, victim, rows, rows_of(whole), folder, server, there)
 
 
 def speed(rows, repeats, folder):
     "Seconds of a whole command in one process, and by one and two actors: start, imports and shutdown included."
-    whole = None
-    for engine in (None, 1, 2):
-        seconds = []
-        for turn in range(repeats):
-            out = folder/f'speed-{engine}-{turn}'
-            with Nodes() as there:
-                more = ['--ray', there.cluster.address, '--actors', str(engine)] if engine else []
+    whole, told = None, {None: 'one process', 1: '1 actor', 2: '2 actors'}
+    with Nodes() as there:
+        for engine in told:
+            seconds = []
+            for turn in range(repeats):
+                out, more = folder/f'speed-{engine}-{turn}', ['--ray', there.cluster.address, '--actors', str(engine)] if engine else []
                 start = time.perf_counter()
                 finish(program(*command('corrsynth', rows, out, '', *more)))
                 seconds.append(time.perf_counter() - start)
-        whole = whole or rows_of(out)
-        yield {'engine': 'one process' if engine is None else f"{engine} actor{'s'*(engine > 1)}", 'rows': rows, 'seconds': statistics.median(seconds), 'same rows': rows_of(out) == whole}
+            whole = whole or rows_of(out)
+            yield {'engine': told[engine], 'rows': rows, 'seconds': statistics.median(seconds), 'same rows': rows_of(out) == whole}
 
 
 def show(line, first):
@@ -186,14 +189,14 @@ def show(line, first):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--rows', type=int, default=400); a.add_argument('--kill-rows', type=int, default=160); a.add_argument('--repeats', type=int, default=1)
-    a.add_argument('--only', default='kills,speed'); a.add_argument('--json', type=Path)
+    a.add_argument('--only', default='kills,speed'); a.add_argument('--recipe', default='', help='a word of the recipe whose kills are tried'); a.add_argument('--json', type=Path)
     asked, found = a.parse_args(), {}
     try: import ray
     except ImportError: return print('Ray is not installed: pip install "ray[data]>=2.50"')
     os.environ['OMP_NUM_THREADS'] = '1'
     print(f'Ray {ray.__version__}, {os.cpu_count()} processors, {time.strftime("%Y-%m-%d")}')
     with tempfile.TemporaryDirectory() as folder:
-        for name, lines in {'kills': kills(asked.kill_rows, Path(folder)), 'speed': speed(asked.rows, asked.repeats, Path(folder))}.items():
+        for name, lines in {'kills': kills(asked.kill_rows, Path(folder), asked.recipe), 'speed': speed(asked.rows, asked.repeats, Path(folder))}.items():
             if name not in asked.only.split(','): continue
             found[name] = []
             for line in lines:
