@@ -1,6 +1,7 @@
 "Configuration of the site. `make docs` writes its pages to _proc/pages (stage.py) and builds them into _docs."
 import importlib
 import inspect
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -60,7 +61,14 @@ def name_types_fully(app, doctree):
         if inspect.isclass(found) and found.__module__.startswith('synthlab.'): node['reftarget'] = f'{found.__module__}.{found.__qualname__}'
 
 
-def setup(app): app.connect('doctree-read', name_types_fully)
+def leave_out_routing(app, what, name, found, skip, options):
+    "scikit-learn gives each estimator methods such as `set_fit_request`, whose text links to pages of its own."
+    return True if re.fullmatch('set_[a-z_]+_request', name) else None
+
+
+def setup(app):
+    app.connect('doctree-read', name_types_fully)
+    app.connect('autodoc-skip-member', leave_out_routing)
 
 
 # Pages

@@ -82,7 +82,7 @@ def test_targen_on_every_built_in_task(name, tmp_path):
     assert all(row['label_corrected'] in load_task(name).label_names and row['context'] for row in rows)
 
 
-@pytest.mark.parametrize('recipe', ['synalign', 'targen', 'combined'])
+@pytest.mark.parametrize('recipe', [pytest.param('synalign', marks=pytest.mark.long), 'targen', pytest.param('combined', marks=pytest.mark.long)])
 def test_a_task_of_ones_own_with_fifty_rows(recipe, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path/'mine.toml').write_text(OWN, encoding='utf-8')

@@ -47,6 +47,10 @@ def fingerprints(name, task, teacher, **options):
         return [fingerprint(row) for row in read_rows(f'{folder}/run', None)]
 
 
+# One of each kind in every run of the tests, the others in the long one.
+OFTEN = {'fewgen', 'corrsynth', 'targen', 'combined'}
+
+
 def by_pocket(name): return fingerprints(name, 'ag_news', pocket(), **POCKET[name])
 
 
@@ -60,7 +64,7 @@ def stored(): return json.loads(STORED.read_text(encoding='utf-8'))
 def test_every_preset_is_there(): assert POCKET.keys() == PRESETS.keys()
 
 
-@pytest.mark.parametrize('name', POCKET)
+@pytest.mark.parametrize('name', [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in POCKET])
 def test_pocket_writes_the_same_rows(name, stored): assert by_pocket(name) == stored['pocket'][name]
 
 

@@ -108,7 +108,7 @@ def _needs(lines: Iterable[str]) -> list[_Need]:
             for name, bounds, extra in parts]
 
 # %% ../../nbs/cli/04_doctor.ipynb #b2bf06fe
-_MODULES = {'scikit-learn': 'sklearn', 'mauve-text': 'mauve'}
+_MODULES = {'scikit-learn': 'sklearn', 'mauve-text': 'mauve', 'markdown-it-py': 'markdown_it', 'python-stdnum': 'stdnum'}
 # The packages whose versions are asked for when something goes wrong.
 _MAIN = ('torch', 'transformers', 'datasets', 'sentence-transformers', 'scikit-learn', 'openai', 'typer')
 

@@ -9,6 +9,7 @@ _HOMES = {
     'loop': ['Block', 'Completion', 'DecodePlan', 'DecodeStats', 'RecordedSteps', 'decode', 'never_waits', 'record',
         'recordable'],
     'model': ['CausalModel', 'Prompt'],
+    'processors': ['CorrelatedLogitsProcessor', 'contrast_counts', 'vllm_arguments'],
     'sampling': ['Sampling'],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -26,4 +26,7 @@ from .loop import record as record
 from .loop import recordable as recordable
 from .model import CausalModel as CausalModel
 from .model import Prompt as Prompt
+from .processors import CorrelatedLogitsProcessor as CorrelatedLogitsProcessor
+from .processors import contrast_counts as contrast_counts
+from .processors import vllm_arguments as vllm_arguments
 from .sampling import Sampling as Sampling

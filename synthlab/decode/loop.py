@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['NOTED', 'CACHED_SCORES', 'READ_AT_ONCE', 'MOST_BYTES', 'OutOfMemory', 'Constraint', 'DecodePlan', 'Completion',
            'DecodeStats', 'Group', 'join_weights', 'Block', 'make_block', 'make_blocks', 'mix_block', 'guide',
-           'constrain', 'take_tokens', 'draw_block', 'RowPlaces', 'RowLayer', 'one_block', 'RowCache', 'Shelf',
-           'PromptLayer', 'ReadPrompt', 'read_prompts', 'most_tokens', 'in_parts', 'PromptMemory', 'step', 'recordable',
-           'never_waits', 'record', 'RecordedSteps', 'Batch', 'Decoding', 'decode']
+           'candidates', 'guide_some', 'constrain', 'take_tokens', 'draw_block', 'RowPlaces', 'RowLayer', 'one_block',
+           'RowCache', 'Shelf', 'PromptLayer', 'ReadPrompt', 'read_prompts', 'most_tokens', 'in_parts', 'PromptMemory',
+           'step', 'recordable', 'never_waits', 'record', 'RecordedSteps', 'Batch', 'Decoding', 'decode']
 
-# %% ../../nbs/decode/05_loop.ipynb #e1622d96
+# %% ../../nbs/decode/05_loop.ipynb #ba86f41c
 import gc
 import math
 import time
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .contrast import kl_divergence, live_weights, mix, plausible_ceiling
+from .contrast import kl_divergence, live_weights, mix, plausible, plausible_ceiling
 from .draw import draw
 from .model import CausalModel, left_pad, positions
 from .sampling import Sampling
@@ -388,6 +388,29 @@ def guide(logits: Tensor, block: Block, noted: Sequence[int]) -> tuple[Tensor, T
     hidden = guided[noted].gather(-1, first)[:, 0].isneginf()
     return guided, torch.stack([hidden.float(), kl_divergence(guided[noted], unguided[noted])], -1)
 
+# %% ../../nbs/decode/05_loop.ipynb #6f1738ce
+def candidates(logits: Tensor, block: Block) -> Tensor | None:
+    """Find the tokens, shape (K,), that some generating row of a block finds plausible, from the scores (rows, V).
+
+    None where they are more than half of all, where a row has no threshold, on a GPU (which would have to wait for
+    their number), and with frozen rows or impossible tokens, for which `mix` must see all scores.
+    """
+    if logits.device.type != 'cpu' or block.frozen or not block.alpha.all(): return None
+    unguided = logits if len(block.own) == len(logits) else logits[block.own]
+    ids = plausible(unguided, block.alpha).any(0).nonzero()[:, 0]
+    return ids if 2*len(ids) <= logits.shape[-1] and logits[:, ids].amin() > -torch.inf else None
+
+# %% ../../nbs/decode/05_loop.ipynb #41b547d5
+def guide_some(logits: Tensor, block: Block, noted: Sequence[int], ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `guide` does for some tokens `ids` (K,), among which are all plausible ones: guided scores are (N, K)."""
+    guided, notes = guide(logits[:, ids], block, noted)
+    if not noted: return guided, notes
+    whole = logits[[block.own[n] for n in noted]]
+    first = mix_block(logits, block._replace(weights=block.weights[noted])).argmax(-1, keepdim=True)
+    notes[:, 0] = ~plausible(whole, block.alpha[noted]).gather(-1, first)[:, 0]
+    notes[:, 1] += whole.logsumexp(-1) - whole[:, ids].logsumexp(-1)
+    return guided, notes
+
 # %% ../../nbs/decode/05_loop.ipynb #a60fa1db
 def constrain(guided: Tensor, scores: Tensor, block: Block) -> Tensor:
     """Set to -inf the tokens that the rows' constraints forbid, in guided scores (N, V).
@@ -424,19 +447,21 @@ def _report(observe, block, scores, guided):
         observe(group.plan, [block.rows[b][1] for b in here], scores[here],
                 guided[[line[b] for b in here if b in line]])
 
-# %% ../../nbs/decode/05_loop.ipynb #42407a09
+# %% ../../nbs/decode/05_loop.ipynb #7007d87a
 def draw_block(block: Block, scores: Tensor, observe: Callable | None = None) -> list[int]:
     """Guide the rows of a block (scores: (rows, V)), take notes, apply the constraints, and draw the N tokens."""
     generating, guided = [block.rows[b] for b in block.own], scores
+    # a grammar and an observer look at all scores
+    ids = None if block.weights is None or block.constraints or observe else candidates(scores, block)
     if block.weights is not None:
         noted = [n for n, (group, r) in enumerate(generating) if len(group.drawn[r]) % NOTED == 0]
-        guided, notes = guide(scores, block, noted)
+        guided, notes = guide(scores, block, noted) if ids is None else guide_some(scores, block, noted, ids)
         for n, values in zip(noted, notes.tolist() if noted else ()):
             generating[n][0].notes[generating[n][1]][:2] += values
     if block.constraints: guided = constrain(guided, scores, block)
     if observe: _report(observe, block, scores, guided)
     uniforms = [group.uniforms[len(group.drawn[r]), group.column[r]] for group, r in generating]
-    return draw(guided, torch.tensor(uniforms, device=scores.device), block.sampling).tolist()
+    return draw(guided, torch.tensor(uniforms, device=scores.device), block.sampling, ids).tolist()
 
 # %% ../../nbs/decode/05_loop.ipynb #55ce5fd7
 @dataclass

@@ -136,7 +136,7 @@ def lsa(texts):
 
 
 @pytest.mark.skipif('SYNTHLAB_GOLD' not in os.environ, reason='gold data is not here')
-@pytest.mark.parametrize('folder', ['amazon14', 'agnews'])
+@pytest.mark.parametrize('folder', [pytest.param('amazon14', marks=pytest.mark.long), 'agnews'])
 def test_gold_against_gold_is_zero_through_the_registry(folder):
     import pandas as pd
     rows = pd.read_parquet(Path(os.environ['SYNTHLAB_GOLD'])/folder/'test.parquet').drop_duplicates('text').sample(2800, random_state=0)

@@ -277,7 +277,7 @@ def test_rows_that_mean_the_same_are_rejected(tmp_path):
     assert ended['means the same as an earlier row'] == 1
 
 
-@pytest.mark.parametrize('recipe', ['fewgen', 'simprompt', 'targen'])
+@pytest.mark.parametrize('recipe', ['fewgen', 'simprompt', pytest.param('targen', marks=pytest.mark.long)])
 def test_the_most_rows_of_a_pass_hold_for_every_recipe(tmp_path, monkeypatch, recipe):
     from synthlab.decode import loop as decoding
     most, step = [], decoding.step

@@ -20,7 +20,8 @@ def made(labels, path):
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('recipe', [name for name in PRESETS if name not in ('targen', 'combined')])
+@pytest.mark.parametrize('recipe', [name if name in ('corrsynth', 'attrprompt') else pytest.param(name, marks=pytest.mark.long)
+                                    for name in PRESETS if name not in ('targen', 'combined')])
 def test_six_labels_get_their_rows_from_pocket(recipe, tmp_path):
     task, gold = made(6, tmp_path/'task.toml')
     # beginnings of texts, which are quick and kept

@@ -185,7 +185,7 @@ def test_a_budget_holds_and_the_same_command_goes_on_without_asking_twice(pocket
     assert sent[0][2] >= 12 and sent[1][2] >= calls - sent[0][1] and rows == whole
 
 
-@pytest.mark.parametrize('silent', [False, True], ids=['shown', 'left out'])
+@pytest.mark.parametrize('silent', [pytest.param(False, marks=pytest.mark.long), True], ids=['shown', 'left out'])
 def test_a_run_survives_kills_and_asks_nothing_twice(pocket, tmp_path, silent):
     rng, kills, tries = random.Random(2), 0, 0
     with FaultServer(answer=vote, logprobs=None if silent else shown, delay=.03) as server:

@@ -58,7 +58,7 @@ def test_a_longer_outage_leaves_a_run_that_goes_on(kind, tmp_path):
         assert not status['finished'] and not status['failed'] and 'has answered no call for' in status['trouble'] and not status['waiting']
         answered = server.stats()['answered']
         server.script = None
-        done = asked(server, tmp_path/'run', patience=.5)
+        done = asked(server, tmp_path/'run', patience=20)
         assert sum(done.counts['accepted'].values()) == 100 and not done.counts['failed']
         assert server.stats()['most_answers'] == 1 and server.stats()['answered'] >= 100 and answered >= 25
     assert read_status(tmp_path/'run')['finished']
@@ -84,12 +84,12 @@ def command(*words, **environment):
 def test_the_terminal_and_status_say_what_is_waited_for(tmp_path):
     from synthlab.cli.main import app
     with FaultServer(script=lambda question, n: '429', delay=.01) as server:
-        process = command('generate', 'ag_news', '--recipe', 'fewgen', '--n', 8, '--base-url', server.url, '--teacher', 'owl', '--patience', 12, '--out', tmp_path/'run')
+        process = command('generate', 'ag_news', '--recipe', 'fewgen', '--n', 8, '--base-url', server.url, '--teacher', 'owl', '--patience', 6, '--out', tmp_path/'run')
         deadline, told = time.monotonic() + 90, ''
         while 'answers no call since' not in told and process.poll() is None and time.monotonic() < deadline:
             time.sleep(.3)
             if (tmp_path/'run'/'run.db').exists(): told = CliRunner().invoke(app, ['status', str(tmp_path/'run')]).output
-        assert re.search(r'Being written by .*answers no call since \d\d:\d\d:\d\d \(429: this is a 429\)\. It is asked again until .*\(patience: 12 s\)', told)
+        assert re.search(r'Being written by .*answers no call since \d\d:\d\d:\d\d \(429: this is a 429\)\. It is asked again until .*\(patience: 6 s\)', told)
         out, errors = process.communicate(timeout=90)
     assert process.returncode == 2 and 'answers no call since' in errors and 'Traceback' not in errors
     assert 'has answered no call for' in errors and 'the same command goes on' in errors.replace('\n', ' ')

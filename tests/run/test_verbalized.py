@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_refused_with_what_would(options, told):
 
 # ---- a model in this process
 
-@pytest.mark.parametrize('take', ['all', 'one'])
+@pytest.mark.parametrize('take', ['all', pytest.param('one', marks=pytest.mark.long)])
 def test_pocket_writes_rows_with_probabilities(take, tmp_path):
     pocket, made = CausalTeacher('pocket', dtype='float64'), []
     for name in 'ab':

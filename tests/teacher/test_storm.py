@@ -67,6 +67,7 @@ def check(found, n, most):
     assert found['seconds'] < most*found['calm']
 
 
+@pytest.mark.long
 def test_hundreds_of_calls_in_a_storm(tmp_path):
     "The same number without faults, on the same machine, is the measure: a loaded machine takes longer for both."
     check(weather_report(600, tmp_path, delay=.2, timeout=1.5, concurrency=32), 600, most=5.)
