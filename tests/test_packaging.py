@@ -99,7 +99,7 @@ def test_messages_name_extras_that_there_are():
     "Every extra that a module tells users to install is one of settings.ini, and no message names the distribution by hand."
     texts = {path.name: path.read_text(encoding='utf-8') for path in (ROOT/'synthlab').rglob('*.py') if path.name != '__init__.py'}
     named = {extra for text in texts.values() for extra in re.findall(r"how_to_install\('(\w+)'\)", text)}
-    assert named == {'structured', 'mauve', 'ner', 'offline', 'documents', 'pii', 'language'} and all(f'{extra}_requirements' in SETTINGS for extra in named)
+    assert named == {'structured', 'mauve', 'ner', 'offline', 'documents', 'pii', 'language', 'scale'} and all(f'{extra}_requirements' in SETTINGS for extra in named)
     # the doctor works where util cannot be imported, and names packages besides extras
     assert sorted(name for name, text in texts.items() if 'pip install' in text) == ['doctor.py', 'util.py']
     assert how_to_install('ner') == f'pip install "{SETTINGS["lib_name"]}[ner]"'

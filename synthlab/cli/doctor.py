@@ -136,14 +136,14 @@ def _judge_package(need: _Need, version: str, fault: str) -> list[Check]:
     return [Check('package', 'fail', f'{need.name} {version} cannot be imported: {fault}',
                   f'pip install --force-reinstall --no-deps "{need.bound}"')]
 
-# %% ../../nbs/cli/04_doctor.ipynb #624e8a9c
+# %% ../../nbs/cli/04_doctor.ipynb #1658cfee
 _EXTRAS = {'structured': 'keeps a local model to a JSON schema, which attributes and TarGEN need',
            'offline': 'the sentence encoder all-MiniLM-L6-v2 as a package',
            'mauve': 'the measure MAUVE (a library under GPLv3)', 'ner': 'spaCy, for named entities',
            'prices': 'the prices of hosted models', 'notebook': 'JupyterLab, with bars as widgets',
            'pii': 'finds phone, card and IBAN numbers in texts', 'language': 'tells the language of a text',
-           'documents': 'rows from PDF and Markdown', 'dev': 'tools for notebooks and tests',
-           'docs': 'tools for the site'}
+           'documents': 'rows from PDF and Markdown', 'scale': 'Ray, which asks the teacher on many machines',
+           'dev': 'tools for notebooks and tests', 'docs': 'tools for the site'}
 # What works on synthlab is not imported, and stops nobody who only uses it.
 _TOOLS = ('dev', 'docs')
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #234d65e5
+# %% ../../nbs/cli/06_main.ipynb #7a5f836b
 import dataclasses
 import inspect
 import os
@@ -38,8 +38,8 @@ from ..store.runs import RunError, read_recipe, recipe_difference
 from .complete import beginning, complete_run, listed
 from .doctor import add_doctor
 from .runs import (
-    MaxCalls, MaxCost, MaxTokens, RetryFailed, carry_out, commands, ends, interruptible, kept_embedder, set_limits,
-    show_produced, show_stages, telling)
+    Actors, MaxCalls, MaxCost, MaxTokens, OutboxFolder, RayAddress, RetryFailed, carry_out, commands, ends, engine_of,
+    interruptible, kept_embedder, set_limits, show_produced, show_stages, telling)
 from .preview import KeptIn, Rows, show_preview, with_options_of
 from ..util import did_you_mean
 from ..tasks.task import check_shares, load_task, task_names
@@ -393,13 +393,13 @@ def _request(asked: SimpleNamespace) -> Any:
                            made_by=asked.made_by)
     return check(request, teacher, corrector, pool, copies)
 
-# %% ../../nbs/cli/06_main.ipynb #0273558a
+# %% ../../nbs/cli/06_main.ipynb #4621b3b7
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the requested dataset; return the result and the config."
-    with user_errors(): request = _request(asked)
+    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     recipe = request.recipe
     done = carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork,
-                     retry_failed=asked.retry_failed)
+                     retry_failed=asked.retry_failed, engine=engine)
     return done, recipe
 
 
@@ -517,7 +517,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #c83419f6
+# %% ../../nbs/cli/06_main.ipynb #2340d7f3
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -541,7 +541,11 @@ runs/rte[/cyan]
 A server instead of a model in this process:
 
 [cyan]synthlab generate ag_news --recipe fewgen --base-url http://localhost:8000/v1 --teacher my-model --max-cost 2 \
---prices prices.toml --out runs/served[/cyan]"""
+--prices prices.toml --out runs/served[/cyan]
+
+Four processes, each with a teacher of its own; for many machines, see [b]--ray[/b]:
+
+[cyan]synthlab generate ag_news --recipe corrsynth --n 20000 --ray local --actors 4 --out runs/large[/cyan]"""
 
 
 _USUAL = ('recipe', 'n', 'gold', 'proportions', 'seed', 'shots', 'temperature', 'max_new_tokens', 'teacher', 'base_url',
@@ -567,7 +571,8 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
               retry_failed: RetryFailed = False, out: _OutOrNone = None, budget: _Budget = None,
-              fork: _Fork = None, overwrite: _Overwrite = False, help_all: HelpAll = False, **options: Any) -> None:
+              fork: _Fork = None, overwrite: _Overwrite = False, ray: RayAddress = None, actors: Actors = None,
+              outbox: OutboxFolder = None, help_all: HelpAll = False, **options: Any) -> None:
     if out is None and not estimate: ctx.fail("Missing option '--out': the folder for the dataset")
     asked = SimpleNamespace(**ctx.params, made_by=None,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
@@ -577,7 +582,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #a3e3c64a
+# %% ../../nbs/cli/06_main.ipynb #5d75c61a
 _PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
 
 [b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
@@ -593,7 +598,7 @@ Nothing is left behind, unless a folder is given: then the rows are kept, and th
 
 
 @app.command('preview', help=_PREVIEW, cls=long_command('rows', 'as_json', *_USUAL))
-@with_options_of(_generate, without=('estimate',))
+@with_options_of(_generate, without=('estimate', 'ray', 'actors', 'outbox'))
 def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
              out: Annotated[Path | None, _run(KeptIn, metavar='FOLDER', show_default=False)] = None,
              **options: Any) -> None:
@@ -616,7 +621,6 @@ def _previewed(asked: SimpleNamespace) -> Any:
     with user_errors(RunError, TeacherError):
         return preview_run(request, asked.rows, asked.out, kept_embedder() if usual else None, asked.overwrite,
                            asked.fork, asked.retry_failed)
-
 
 # %% ../../nbs/cli/06_main.ipynb #52997d3d
 _judged = partial(option, 'What is measured', show_default=False)

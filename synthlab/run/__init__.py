@@ -4,6 +4,7 @@ import lazy_loader
 
 _HOMES = {
     'corrected_writer': ['CorrectedWriter'],
+    'engine': ['Crew', 'Engine', 'RayEngine', 'ServedTeacher', 'ThreadEngine', 'Worker'],
     'generate': ['Generation', 'GroupResult', 'Screen'],
     'notices': ['run_notices'],
     'prepare': ['Prepared'],

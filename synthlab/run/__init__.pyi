@@ -1,5 +1,11 @@
 "The public names of synthlab.run, for editors and type checkers."
 from .corrected_writer import CorrectedWriter as CorrectedWriter
+from .engine import Crew as Crew
+from .engine import Engine as Engine
+from .engine import RayEngine as RayEngine
+from .engine import ServedTeacher as ServedTeacher
+from .engine import ThreadEngine as ThreadEngine
+from .engine import Worker as Worker
 from .generate import Generation as Generation
 from .generate import GroupResult as GroupResult
 from .generate import Screen as Screen

@@ -944,10 +944,10 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
     run.note(notices=run_notices(run))
     run.finish(spending.spent, complete=complete)
 
-# %% ../../nbs/run/09_produce.ipynb #d2eb6ad0
+# %% ../../nbs/run/09_produce.ipynb #2212792a
 def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any = None, overwrite: bool = False,
             fork: str | Path | None = None, watch: Callable | None = None, retry_failed: bool = False,
-            embedder: Any = None, corrector: Any = None) -> Result:
+            embedder: Any = None, corrector: Any = None, engine: Any = None) -> Result:
     """Write the dataset that a recipe asks for; what an earlier session has done is not done again.
 
     Parameters
@@ -970,6 +970,8 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
         Sentence encoder for selection and alignment; None takes those that the recipe names.
     corrector : CausalTeacher, TextTeacher or None
         Who looks at labels again; None makes the recipe's own.
+    engine : Engine or None
+        Where the teacher is asked, see `run.engine`; None asks in this process.
 
     Returns
     -------
@@ -988,12 +990,13 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
-    with begin_session(asked, out, overwrite, fork, retry_failed) as (run, spending):
+    with (engine.connected() if engine else contextlib.nullcontext(),
+          begin_session(asked, out, overwrite, fork, retry_failed) as (run, spending)):
         if not run.finished:
             # Before the first row, so that nobody waits for rows that make no sense.
             if not len(run.groups) and (doubt := untrained_teacher(run)): warnings.warn(doubt)
-            with faults_told(run):
-                _write_rows(run, asked, spending, session, watch or show_progress, embedder)
+            with faults_told(run), (engine.serving(asked, run) if engine else contextlib.nullcontext(asked)) as served:
+                _write_rows(run, served, spending, session, watch or show_progress, embedder)
         counts, complete = run.counts(), run.finished
         missing = shortfall(recipe if complete else recipe | {'n': texts_wanted(recipe)}, counts)
         return Result(Path(out), counts, run.samples(), missing, '' if complete else spending.reason, spending.spent,

@@ -64,7 +64,7 @@ def explained(text: str, stages: Stages) -> str:
         lines.append(f'{line:32}# {comment}' if comment else line)
     return '\n'.join(lines) + '\n'
 
-# %% ../../nbs/run/10_recipe.ipynb #fd1250a7
+# %% ../../nbs/run/10_recipe.ipynb #aa0227db
 def added_stages(stages: Stages) -> list[str]:
     """Name the stages in which a recipe does more than FewGen."""
     return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none',
@@ -316,7 +316,7 @@ class Recipe(Stages):
                  duplicates: str = 'exact', decontaminate: Any = None,
                  filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
                  fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
-                 dtype: str | None = None, max_rows: int | None = None, embedder: Any = None,
+                 dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, engine: Any = None,
                  **unknown: Any) -> LabelledDataset:
         """Write a dataset; what an earlier call with the same request has done is not done again.
 
@@ -328,7 +328,7 @@ class Recipe(Stages):
             As for `generate`.
         overwrite, fork, retry_failed
             As for `generate`.
-        device, dtype, max_rows, embedder
+        device, dtype, max_rows, embedder, engine
             As for `generate`, which lists them.
         out : path or None
             Folder of the run; None takes a new one.
@@ -354,7 +354,8 @@ class Recipe(Stages):
             temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, sampling=sampling,
             max_calls=max_calls, max_tokens=max_tokens, max_cost=max_cost, prices=prices, budget=budget,
             duplicates=duplicates, decontaminate=decontaminate, filters=filters, overwrite=overwrite, fork=fork,
-            retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, **unknown)
+            retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, engine=engine,
+            **unknown)
 
     def preview(self, task: str | Path | Task, gold: Any = None, n: int = 100, rows: int = 5,
                 out: str | Path | None = None, **options: Any) -> Any:
@@ -522,12 +523,12 @@ def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str
     check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
-# %% ../../nbs/run/10_recipe.ipynb #cdfd9910
+# %% ../../nbs/run/10_recipe.ipynb #24423ecd
 def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork: Any, teacher: Any, corrector: Any,
                     seed: int, proportions: Any, temperature: Any, top_p: Any, top_k: Any, max_new_tokens: Any,
                     sampling: Any, max_calls: Any, max_tokens: Any, max_cost: Any, prices: Any, budget: Any,
                     duplicates: str, decontaminate: Any, filters: Any, device: Any, dtype: Any, max_rows: Any,
-                    embedder: Any, unknown: Mapping[str, Any], **others: Any) -> Resolved:
+                    embedder: Any, unknown: Mapping[str, Any], engine: Any = None, **others: Any) -> Resolved:
     """Make what `produce` takes out of the arguments of `generate`; whatever can be refused is refused here."""
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
     task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -544,6 +545,8 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
                 embedder=None if 'meaning' in (duplicates, recipe.filters.duplicates) else embedder)
     if isinstance(embedder, str) or embedder is not None and not hasattr(embedder, 'encode'):
         raise ValueError(f'embedder must be an Embedder, or an object with encode(texts), got {embedder!r}')
+    if engine is not None and not hasattr(engine, 'serving'):
+        raise ValueError(f'engine must be a ThreadEngine or a RayEngine, as in engine=ThreadEngine(2), got {engine!r}')
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     teacher = find_teacher_of(teacher, device, dtype)
@@ -556,7 +559,7 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
                            corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
     return check(request, teacher, corrector, pool, copies)
 
-# %% ../../nbs/run/10_recipe.ipynb #f3510c39
+# %% ../../nbs/run/10_recipe.ipynb #1abe3843
 def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None,
              out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None, seed: int = 0,
              proportions: Mapping[str, float] | None = None, temperature: float | None = None,
@@ -566,7 +569,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
              duplicates: str = 'exact', decontaminate: Any = None,
              filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
              fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
-             dtype: str | None = None, max_rows: int | None = None, embedder: Any = None,
+             dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, engine: Any = None,
              **unknown: Any) -> LabelledDataset:
     """Write a labelled dataset.
 
@@ -630,6 +633,9 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
         Most rows in one forward pass; None leaves what the teacher has, 64 as a rule. It does not change the texts.
     embedder : Embedder or None
         Sentence encoder for selection, alignment and rows that mean the same; None takes the one that the recipe names.
+    engine : ThreadEngine, RayEngine or None
+        Where the teacher is asked: in threads, or in actors on one machine or many (`synthlab.run`). None asks in this
+        process. It does not change the texts.
     **unknown
         Refused.
 
@@ -655,6 +661,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     """
     asked = checked_request(**locals())
     if out is None: print(f"Writing to {(out := new_folder(f'{asked.task.name}-{asked.stages.name}'))}")
-    done = produce(asked, out, overwrite=overwrite, fork=fork, retry_failed=retry_failed, embedder=embedder)
+    done = produce(asked, out, overwrite=overwrite, fork=fork, retry_failed=retry_failed, embedder=embedder,
+                   engine=engine)
     for notice in done.notices: warnings.warn(notice)
     return LabelledDataset.of_run(done.out)

@@ -266,7 +266,7 @@ def _add_stats(one: DecodeStats, other: DecodeStats) -> DecodeStats:
     total = {key: value + asdict(one)[key] for key, value in asdict(other).items()}
     return DecodeStats(**{**total, 'max_rows': other.max_rows})
 
-# %% ../../nbs/run/02_writers.ipynb #5c681f00
+# %% ../../nbs/run/02_writers.ipynb #1bbe10a5
 class GroupWriter(Writer):
     """Writes whole groups with a teacher that shows its logits.
 
@@ -342,7 +342,10 @@ class GroupWriter(Writer):
         return plan.prompts[member]
 
     def ask(self, plans: Iterable[DecodePlan | None]) -> Iterator[tuple[int, dict]]:
-        """Decode groups as they come."""
+        """Decode groups as they come, here or wherever the teacher has them decoded."""
+        if elsewhere := getattr(self.config.teacher, 'ask_groups', None):
+            yield from elsewhere(self, plans)
+            return
         places, plans, ended = {}, enumerate(plans), []
         def stretch():
             for place, plan in plans:

@@ -3,7 +3,7 @@
 import lazy_loader
 
 _HOMES = {
-    'calls': ['CallStore', 'SentCalls'],
+    'calls': ['CallStore', 'Outbox', 'SentCalls'],
     'export': ['dataset_card', 'push_to_hub'],
     'runs': ['Run', 'read_rows'],
 }

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HASHED', 'CALLS_SCHEMA', 'INSERT_CALL', 'StoreError', 'explained', 'log_is_lost', 'Database', 'reading',
-           'check_database', 'check_version', 'open_database', 'to_json', 'line_hash', 'checked_line', 'SentCalls',
-           'CallStore', 'readable_calls']
+           'check_database', 'check_version', 'open_database', 'to_json', 'line_hash', 'checked_line', 'read_lines',
+           'SentCalls', 'Outbox', 'outbox_entries', 'whole_entry', 'CallStore', 'readable_calls']
 
-# %% ../../nbs/store/01_calls.ipynb #93a8f356
+# %% ../../nbs/store/01_calls.ipynb #8655369a
 import contextlib
 import hashlib
 import itertools
@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
+
+from filelock import lock_descriptor
 
 from ..util import MOST_TOKENS, token_count, whole_file
 
@@ -330,7 +332,15 @@ def _columns(key: str, entry: Mapping[str, Any]) -> tuple:
     line = (key, to_json(entry), int(bool(entry.get('error'))), *tokens)
     return *line, line_hash(*line)
 
-# %% ../../nbs/store/01_calls.ipynb #b4490b43
+# %% ../../nbs/store/01_calls.ipynb #b401e16d
+def read_lines(lines: Iterable[str]) -> list[Any]:
+    """Read lines of JSON; what is none, such as half a line at the end, is left out."""
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError): found.append(json.loads(line))
+    return found
+
+
 class SentCalls:
     """The calls that are on their way, in a file; several threads may add to it.
 
@@ -349,6 +359,10 @@ class SentCalls:
     def add(self, key: str, bound: tuple[int, int]) -> None:
         """Write down that a call is sent, with bounds on the tokens that it reads and writes."""
         with self._lock:
+            if before := self._open.pop(key, None):
+                name, _, *others = before
+                self._open[name] = [name, f'{key}, not answered', *others]
+                self._write([self._open[name]])
             self._open[key] = [f'{self._session}-{next(self._numbers)}', key, *bound]
             self._write([self._open[key]])
 
@@ -373,11 +387,9 @@ class SentCalls:
         """Read the lines of the file, those of an earlier process too: name, key, and two bounds."""
         try: lines = self.path.read_text(encoding='utf-8', errors='replace').splitlines()
         except FileNotFoundError: return []
-        found = []
-        # The last may be half a line.
-        for line in lines:
-            with contextlib.suppress(ValueError): found.append(json.loads(line))
-        return [line for line in found if isinstance(line, list) and len(line) == 4]
+        found = [line for line in read_lines(lines) if isinstance(line, list) and len(line) == 4]
+        # Of a name the last line counts.
+        return list({str(line[0]): line for line in found}.values())
 
     def clear(self) -> None:
         """Remove the file."""
@@ -385,6 +397,61 @@ class SentCalls:
             if self._file: self._file.close()
             self._file, self._open = None, {}
             self.path.unlink(missing_ok=True)
+
+# %% ../../nbs/store/01_calls.ipynb #3f42e827
+class Outbox:
+    """Answers on their way to the store of another process, in a file that only this process writes; for several threads.
+
+    Parameters
+    ----------
+    path : path
+        The file, ending in `.jsonl`; made when the first answer comes.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path, self._file, self._lock = Path(path), None, threading.Lock()
+        self._synced, self._closed = True, False
+
+    def add(self, key: str, entry: Mapping[str, Any]) -> None:
+        """Write an answer down; a killed process loses it no more. A closed outbox takes none."""
+        text = to_json(entry)
+        with self._lock:
+            if self._closed: return
+            if self._file is None: self._begin()
+            self._file.write(f'{to_json([key, text, line_hash(key, text).hex()])}\n'.encode())
+            self._synced = False
+
+    def _begin(self) -> None:
+        "Open the file, and lock it where the file system knows locks."
+        self._file = self.path.open('ab', buffering=0)
+        with contextlib.suppress(OSError): lock_descriptor(self._file.fileno(), blocking=False)
+
+    def sync(self) -> None:
+        """Wait until all answers are on the disk, which not even a power cut takes."""
+        with self._lock:
+            if not self._synced: os.fsync(self._file.fileno())
+            self._synced = True
+
+    def close(self) -> None:
+        """Let go of the file, for good."""
+        with self._lock:
+            if self._file: self._file.close()
+            self._file, self._synced, self._closed = None, True, True
+
+
+def outbox_entries(path: str | os.PathLike) -> dict[str, dict]:
+    """Read the answers in an outbox, by key; a line that is not as it was written is left out."""
+    try: lines = Path(path).read_text(encoding='utf-8', errors='replace').splitlines()
+    except FileNotFoundError: return {}
+    whole = [line for line in read_lines(lines) if isinstance(line, list) and len(line) == 3]
+    return {key: json.loads(text) for key, text, hash in whole if hash == line_hash(key, text).hex()}
+
+
+def whole_entry(entry: Mapping[str, Any], bound: Iterable[int] | None = None) -> dict[str, Any]:
+    """Return an entry out of an outbox as the store has it: counts of tokens that can be, or bounds on them."""
+    counts = {name: token_count(entry.get(name)) for name in ('prompt_tokens', 'completion_tokens')}
+    is_open = not entry.get('error') and None in counts.values() and bound is not None
+    return {**entry, **counts} | ({'bound': list(bound)} if is_open else {})
 
 # %% ../../nbs/store/01_calls.ipynb #81995aa2
 _LINE = 'key, entry, failed, prompt_tokens, completion_tokens, hash'

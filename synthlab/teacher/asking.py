@@ -108,7 +108,7 @@ class Asker(Protocol):
         Yields the index of an item and its entry for the store, in order of completion.
         """
 
-# %% ../../nbs/teacher/03_asking.ipynb #16bf4041
+# %% ../../nbs/teacher/03_asking.ipynb #1dff6c1f
 # Limit on the items that are ready or wait at the desk.
 _AHEAD = 256
 # The fields of an entry that the budget needs: a group of texts has no others of an `Answer`.
@@ -199,8 +199,16 @@ class _Dispatcher:
     def sent(self, number: int) -> None:
         "Book that number `number` goes out: it is paid for, even if the process ends before its answer."
         pending = self.under_way[self.given[number]]
+        if pending.sent: self._lose(pending)
         pending.sent = True
         if send := getattr(self.calls, 'send', None): send(pending.key, pending.reserved)
+
+    def _lose(self, pending: _Pending) -> None:
+        "Count a sending that nobody will answer, and reserve room for the next."
+        if not self.budget.reserve(*pending.reserved):
+            raise TeacherError(f'a call was lost with the process that made it, and there is no room to make it again: '
+                               f'{self.budget.reason}')
+        self.budget.lose(*pending.reserved)
 
     def book(self, number: int, entry: dict) -> None:
         "Store what came back for number `number`, then have it ready for all places that wait for it."
