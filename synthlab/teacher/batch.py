@@ -361,7 +361,7 @@ class BatchService:
         """Close the connections."""
         self.http.close()
 
-# %% ../../nbs/teacher/09_batch.ipynb #05acbde1
+# %% ../../nbs/teacher/09_batch.ipynb #ae8532d7
 def _where(note: Mapping[str, Any]) -> str:
     "A batch in words."
     return f"the batch {note['id'] or note['name']} of {note['requests']:,} requests"
@@ -576,8 +576,9 @@ class BatchTeacher(ChatTeacher):
     def _put_away(self, group: Mapping[str, tuple[int, Request]], ends: Mapping[str, Answer | Fault],
                   note: dict[str, Any], batch: Mapping[str, Any], notes: MutableMapping[int, dict], requests: Any) -> None:
         "Store the answers that nobody has asked for any more, and count them for the limits."
-        for key in answers_of(ends).keys() & group.keys(): requests.sent(group[key][0])
-        store_answers(ends, note, requests.store)
+        if (store := getattr(requests, 'store', None)) is not None:
+            store_answers(ends, note, store)
+            for key in answers_of(ends).keys() & group.keys(): requests.sent(group[key][0])
         number = next(number for number, one in notes.items() if one['name'] == note['name'])
         self._end(number, note, batch, ends, notes)
 
