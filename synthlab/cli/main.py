@@ -159,7 +159,7 @@ _Corrector = Annotated[str | None, _second('Another model that looks at the labe
 _CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the "
                                               "teacher's price.", metavar='URL')]
 
-# %% ../../nbs/cli/06_main.ipynb #44e3b45e
+# %% ../../nbs/cli/06_main.ipynb #1ea7cf34
 _draw = partial(option, 'Sampling')
 _Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes '
                                       'the likeliest.', min=0, metavar='X')]
@@ -197,6 +197,11 @@ _Patience = Annotated[float, _server('How long to wait, in seconds, for a server
                                      metavar='SECONDS')]
 _WholeSchema = Annotated[bool, _server('Send bounds and patterns of strings with a schema too; vLLM and llama.cpp keep '
                                        'to them, others refuse them.', '--whole-schema')]
+_Batch = Annotated[bool, _server('Hand all requests of a stage over at once, in a batch, which is answered within a '
+                                 'day at half the price (OpenAI and others). Ctrl-C leaves it there; the same command '
+                                 'takes the answers.', '--batch')]
+_BatchRequests = Annotated[int | None, _server('Most requests in a batch, where the server lets fewer than 50,000 '
+                                               'wait.', min=1, max=50_000, metavar='N', show_default=False)]
 _spend = partial(option, 'Spending')
 _Prices = Annotated[Path | None, _spend('TOML file with the price of a million tokens, such as a line \\[my-model], '
                                         'then prompt = 0.15 and completion = 0.60.', metavar='FILE',
@@ -213,13 +218,15 @@ _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and star
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is '
                                     'not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../../nbs/cli/06_main.ipynb #b463379f
+# %% ../../nbs/cli/06_main.ipynb #260d1b51
 # The names of `run.recipe.PRESETS`, whose import takes seconds.
 PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen',
                 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt', '.md', '.markdown', '.pdf'
 _LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
-                                                    'tokens_per_minute', 'timeout', 'patience', 'whole_schema')
+                                                    'tokens_per_minute', 'timeout', 'patience', 'whole_schema', 'batch',
+                                                    'batch_requests')
+_AT_ONCE = 'concurrency', 'requests_per_minute', 'tokens_per_minute'
 OPTIONS = (*CHOICES, *FLAGS)
 
 
@@ -296,6 +303,8 @@ def _refuse_idle(asked: SimpleNamespace, recipe: Any) -> None:
     "Refuse options that were given and do nothing."
     away, local = dict.fromkeys(_LOCAL, 'a server decides it'), dict.fromkeys(_SERVED, 'there is no --base-url')
     idle = away if asked.base_url else local
+    if getattr(asked, 'batch', False): idle = idle | dict.fromkeys(_AT_ONCE, 'in a batch the server decides it')
+    elif asked.base_url: idle = idle | {'batch_requests': 'there is no --batch'}
     if getattr(recipe.decode, 'mode', 'cross') != 'hybrid': idle = idle | {'intra_share': 'only --mode hybrid uses it'}
     if not recipe.prompt.shots: idle = idle | {'shared': 'with --shots 0 no examples are shown'}
     from synthlab.run.produce import idle_options
@@ -356,7 +365,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #23494db2
+# %% ../../nbs/cli/06_main.ipynb #f085e5f4
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -368,6 +377,8 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
     "Where the rows are made, and what may be spent; does not decide the rows."
     chat = {name: getattr(asked, name) for name in ('concurrency', 'requests_per_minute', 'tokens_per_minute',
                                                     'key_variable', 'timeout', 'patience', 'whole_schema')}
+    # Other commands with a teacher ask directly.
+    if getattr(asked, 'batch', False): chat |= {'batch': True, 'most_requests': asked.batch_requests or 50_000}
     place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
     prices = asked.prices and read_toml(asked.prices, 'prices, such as [my-model], prompt = 0.15, completion = 0.60')
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
@@ -517,7 +528,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #2340d7f3
+# %% ../../nbs/cli/06_main.ipynb #7d70d2d7
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -567,6 +578,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
               timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
+              batch: _Batch = False, batch_requests: _BatchRequests = None,
               max_calls: MaxCalls = None,
               max_tokens: MaxTokens = None,
               max_cost: MaxCost = None, prices: _Prices = None, estimate: _Estimate = False,
@@ -582,7 +594,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #5d75c61a
+# %% ../../nbs/cli/06_main.ipynb #850fdc87
 _PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
 
 [b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
@@ -598,7 +610,7 @@ Nothing is left behind, unless a folder is given: then the rows are kept, and th
 
 
 @app.command('preview', help=_PREVIEW, cls=long_command('rows', 'as_json', *_USUAL))
-@with_options_of(_generate, without=('estimate', 'ray', 'actors', 'outbox'))
+@with_options_of(_generate, without=('estimate', 'ray', 'actors', 'outbox', 'batch', 'batch_requests'))
 def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
              out: Annotated[Path | None, _run(KeptIn, metavar='FOLDER', show_default=False)] = None,
              **options: Any) -> None:

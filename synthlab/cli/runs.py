@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'RayAddress', 'Actors',
-           'OutboxFolder', 'telling', 'interruptible', 'ends', 'aligned_in_words', 'evidence_in_words',
-           'steps_in_words', 'sources_in_words', 'corrected_in_words', 'lost_in_words', 'show_stages', 'fewest_first',
-           'show_produced', 'state', 'set_limits', 'kept_embedder', 'engine_of', 'carry_out']
+           'OutboxFolder', 'telling', 'interruptible', 'batches_in_words', 'ends', 'aligned_in_words',
+           'evidence_in_words', 'steps_in_words', 'sources_in_words', 'corrected_in_words', 'lost_in_words',
+           'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'engine_of',
+           'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #d26e57fe
+# %% ../../nbs/cli/02_runs.ipynb #5d74d1f6
 import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +43,7 @@ def telling() -> Iterator[Callable[[str, float], None]]:
             bar.update(share - bar.n)
         yield tell
 
-# %% ../../nbs/cli/02_runs.ipynb #bf7f9997
+# %% ../../nbs/cli/02_runs.ipynb #5dd6acf6
 @contextlib.contextmanager
 def interruptible(out: Path, kept: Callable[[], str] | None = None) -> Iterator[None]:
     """On Ctrl-C, say what is kept and how to go on; while that is done, a second does nothing, and a third ends it."""
@@ -80,11 +82,20 @@ def _kept(out: Path) -> str:
     "What a run keeps that is stopped now, and how to go on."
     try: told = read_status(out)
     except RunError: return 'Stopped before the first rows were finished.'
-    return (f"Stopped. {sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in {out}; the "
-            f"same command, or synthlab resume {out}, goes on from there.")
+    away = f"{batches_in_words(told['batches'])} It goes on there. " if told['batches'] else ''
+    return (f"Stopped. {away}{sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in "
+            f"{out}; the same command, or synthlab resume {out}, goes on from there.")
 
-# %% ../../nbs/cli/02_runs.ipynb #ac23b9ca
+# %% ../../nbs/cli/02_runs.ipynb #a84a9ed3
 MOST_REASONS = 6                                # that are told one by one
+
+
+def batches_in_words(batches: Sequence[Mapping[str, Any]]) -> str:
+    """Say which batch a server has."""
+    since = time.strftime('%Y-%m-%d %H:%M', time.localtime(batches[0]['begun']))
+    name = f" ({batches[0]['id']})" if batches[0]['id'] else ''
+    number = sum(batch['requests'] for batch in batches)
+    return f"A server has a batch of {number:,} request{'s'*(number != 1)} since {since}{name}."
 
 
 def ends(counts: Mapping[str, Any]) -> str:
@@ -194,7 +205,7 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     elif done.shortfall and done.counts['failed']: complain(f'Not finished: {_given_up(done.counts)}.')
     for name in FILES: say(f'{done.out/name}')
 
-# %% ../../nbs/cli/02_runs.ipynb #c7b15f3f
+# %% ../../nbs/cli/02_runs.ipynb #49836573
 commands = typer.Typer()
 _Run = Annotated[Path, typer.Argument(help='Folder of a run.', show_default=False, autocompletion=complete_run)]
 
@@ -220,6 +231,9 @@ def state(told: Mapping[str, Any], out: Path) -> str:
         return ' '.join(filter(None, (f"Being written by {told['holder']}.", told.get('waiting'))))
     if told['finished']: return _finished(sum((told.get('shortfall') or {}).values()), out)
     go_on = f'Go on: synthlab resume {out}'
+    if batches := told.get('batches'):
+        trouble = f" The last time it could not go on: {told['trouble'].rstrip('.')}." if told.get('trouble') else ''
+        return f'Not finished. {batches_in_words(batches)}{trouble} Take its answers, and go on: synthlab resume {out}'
     if trouble := told.get('trouble'):
         return f"Not finished. The last time it could not go on: {trouble.rstrip('.')}. {go_on}"
     if told.get('failed') and told.get('shortfall'): return f'Not finished: {_given_up(told)}. {go_on} --retry-failed'
@@ -305,7 +319,7 @@ def engine_of(ray: str | None, actors: int | None = None, outbox: Path | None = 
     from synthlab.run.engine import RayEngine
     return RayEngine(actors or 1, ray, outbox)
 
-# %% ../../nbs/cli/02_runs.ipynb #ad1a1671
+# %% ../../nbs/cli/02_runs.ipynb #195cd53a
 def carry_out(request: Any, out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line."""
     from synthlab.run.produce import Resolved, check, produce
@@ -342,16 +356,24 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
                                                    show_default=False)] = None,
             key_variable: Annotated[str | None, option('Server', 'Environment variable that holds the key for it now.',
                                                        metavar='NAME', show_default=False)] = None,
+            batch: Annotated[bool | None, option('Server', 'Ask in batches from now on, at half the price and within '
+                                                 'a day, or no longer; a batch that is at the server is taken in '
+                                                 'first.', '--batch/--no-batch', show_default=False)] = None,
+            batch_requests: Annotated[int | None, option('Server', 'Most requests in a batch.', min=1, max=50_000,
+                                                         metavar='N', show_default=False)] = None,
             max_rows: Annotated[int | None, option('Teacher', 'Texts in one forward pass.', min=1, metavar='N',
                                                    show_default=False)] = None,
             ray: RayAddress = None, actors: Actors = None, outbox: OutboxFolder = None) -> None:
     with user_errors():
         recipe, engine = read_recipe(run), engine_of(ray, actors, outbox)
         moved = _moved(recipe, base_url, key_variable)
-        if patience is not None: moved = (moved or recipe.get('machine', {}).get('chat', {})) | {'patience': patience}
+        given = {'patience': patience, 'batch': batch, 'most_requests': batch_requests}
+        if given := {name: value for name, value in given.items() if value is not None}:
+            moved = (moved or recipe.get('machine', {}).get('chat', {})) | given
         if moved and recipe['teacher'].get('kind') != 'chat':
-            raise ValueError(f"--base-url, --key-variable, --patience: the teacher of {run} is a model in this "
-                             f"process, {recipe['teacher']['name']}")
+            raise ValueError(f"--base-url, --key-variable, --patience, --batch: the teacher of {run} is a model in "
+                             f"this process, {recipe['teacher']['name']}")
+        if batch_requests and not moved.get('batch'): raise ValueError('--batch-requests goes with --batch')
         recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
     with interruptible(run), plain_warnings():
         done = carry_out(recipe, run, retry_failed=retry_failed, engine=engine)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HASHED', 'CALLS_SCHEMA', 'INSERT_CALL', 'StoreError', 'explained', 'log_is_lost', 'Database', 'reading',
            'check_database', 'check_version', 'open_database', 'to_json', 'line_hash', 'checked_line', 'read_lines',
-           'SentCalls', 'Outbox', 'outbox_entries', 'whole_entry', 'CallStore', 'readable_calls']
+           'SentCalls', 'Outbox', 'outbox_entries', 'whole_entry', 'CallStore', 'BatchNotes', 'readable_calls']
 
-# %% ../../nbs/store/01_calls.ipynb #8655369a
+# %% ../../nbs/store/01_calls.ipynb #cb91fd29
 import contextlib
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -453,7 +453,7 @@ def whole_entry(entry: Mapping[str, Any], bound: Iterable[int] | None = None) ->
     is_open = not entry.get('error') and None in counts.values() and bound is not None
     return {**entry, **counts} | ({'bound': list(bound)} if is_open else {})
 
-# %% ../../nbs/store/01_calls.ipynb #81995aa2
+# %% ../../nbs/store/01_calls.ipynb #3dc756fa
 _LINE = 'key, entry, failed, prompt_tokens, completion_tokens, hash'
 INSERT_CALL = f'calls ({_LINE}) VALUES (?, ?, ?, ?, ?, ?)'
 
@@ -526,6 +526,11 @@ class CallStore(MutableMapping):
         with self._explained(), self._db.transaction():
             if not self._db.execute('DELETE FROM calls WHERE key = ?', [key]).rowcount: raise KeyError(key)
 
+    @property
+    def batches(self) -> 'BatchNotes':
+        """Notes of the batches that calls were sent in, by number."""
+        return BatchNotes(self._db, self._explained)
+
     def totals(self) -> dict[str, int]:
         """Return the numbers of answered `calls`, `failed` ones, reported tokens, and calls with `unknown_tokens`."""
         names = ('calls', 'failed', 'prompt_tokens', 'completion_tokens', 'unknown_tokens')
@@ -549,6 +554,42 @@ class CallStore(MutableMapping):
     def __enter__(self) -> Self: return self
 
     def __exit__(self, *error) -> None: self.close()
+
+# %% ../../nbs/store/01_calls.ipynb #2961985b
+_NOTES = 'CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY, note TEXT NOT NULL)'
+
+
+class BatchNotes(MutableMapping):
+    """Notes of batches by number, in the database of a store; on the disk when they are set."""
+
+    def __init__(self, db: sqlite3.Connection, explaining: Callable[[], contextlib.AbstractContextManager]):
+        self._db, self._explained = db, explaining
+
+    def _ask(self, sql: str, values: Iterable[Any] = ()) -> list[tuple]:
+        "All lines that answer a query; none where there is no table yet."
+        with self._explained():
+            there = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'batches'").fetchone()
+            return self._db.execute(sql, tuple(values)).fetchall() if there else []
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        lines = self._ask('SELECT note FROM batches WHERE number = ?', [number])
+        if not lines: raise KeyError(number)
+        with self._explained(): return json.loads(lines[0][0])
+
+    def __setitem__(self, number: int, note: Mapping[str, Any]) -> None:
+        with self._explained(), self._db.transaction() as db:
+            db.execute(_NOTES)
+            db.execute('INSERT OR REPLACE INTO batches VALUES (?, ?)', [number, to_json(note)])
+
+    def __delitem__(self, number: int) -> None:
+        if number not in self: raise KeyError(number)
+        with self._explained(), self._db.transaction() as db:
+            db.execute('DELETE FROM batches WHERE number = ?', [number])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([number for number, in self._ask('SELECT number FROM batches ORDER BY number')])
+
+    def __len__(self) -> int: return len(list(iter(self)))
 
 # %% ../../nbs/store/01_calls.ipynb #a4b86b56
 def _whole_calls(lines: Iterable[tuple]) -> Iterator[tuple]:

@@ -81,7 +81,7 @@ def recipe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[st
     return {key: (one.get(key), other.get(key)) for key in [*one, *(other.keys() - one)]
             if one.get(key) != other.get(key)}
 
-# %% ../../nbs/store/03_runs.ipynb #c3fe702e
+# %% ../../nbs/store/03_runs.ipynb #0522e250
 def read_recipe(out: str | os.PathLike) -> dict[str, Any]:
     """Read the recipe of a run; RunError if the folder holds no run, or a damaged recipe."""
     path = Path(out)/'recipe.toml'
@@ -131,9 +131,10 @@ def _reading_the_rest(out: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _is_empty(out: Path) -> bool:
-    "Whether a run has neither calls nor rows, so that nothing is lost if the recipe changes."
+    "Whether a run has neither calls nor rows, nor a batch at a server: nothing is lost if the recipe changes."
     with _reading(out) as db:
-        return not any(db.execute(f'SELECT count(*) FROM {table}').fetchone()[0] for table in ('calls', 'groups'))
+        return not RunReader(out, {}, db).batches() and not any(
+            db.execute(f'SELECT count(*) FROM {table}').fetchone()[0] for table in ('calls', 'groups'))
 
 
 def _agree_on_recipe(out: Path, recipe: Mapping[str, Any]) -> None:
@@ -403,11 +404,25 @@ class _Groups(Mapping):
     def __len__(self) -> int:
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
-# %% ../../nbs/store/03_runs.ipynb #25006086
+# %% ../../nbs/store/03_runs.ipynb #eb47ae04
 def _unanswered(run: 'RunReader') -> list[tuple]:
     "The calls that the file of sent ones has and the store has not: name and bounds."
     left = SentCalls(run.path/'run.sent').left()
     return [(name, *bounds) for name, key, *bounds in left if key not in run.calls]
+
+
+def _batches_away(out: Path) -> int:
+    "How many requests of a run are in batches at a server; 0 where the run cannot be read."
+    try:
+        with _reading(out) as db: return sum(batch['requests'] for batch in RunReader(out, {}, db).batches())
+    except RunError: return 0
+
+
+def _refuse_batches(out: Path) -> None:
+    "Refuse to overwrite a run whose requests a server has."
+    if (out/'run.db').exists() and (number := _batches_away(out)):
+        raise RunError(f'a server has {number:,} requests of {out} in a batch, which would be paid for in vain: take '
+                       f'the answers in first (synthlab resume {out}), or remove the folder if they may be lost')
 
 
 # The reasons of rows that are left out of a finished whole.
@@ -485,6 +500,15 @@ class RunReader:
         sums = [sum(bounds) for bounds in zip(*(bounds for _, *bounds in booked))] or [0, 0]
         return {'calls': len(booked), 'prompt_tokens': sums[0], 'completion_tokens': sums[1]}
 
+    def batches(self) -> list[dict[str, Any]]:
+        """Return the batches whose answers a server still has, or prepares: `number`, `id`, `requests` and `begun`."""
+        return [{'number': number, 'id': note['id'], 'requests': len(note['keys']), 'begun': note['begun']}
+                for number, note in self.calls.batches.items() if not note['ended']]
+
+    def paid_in_batches(self) -> list[tuple[float, int, int]]:
+        """Return for each batch that was taken in the share of the usual price, and tokens read and written."""
+        return [(note['share'], *note['used']) for note in self.calls.batches.values() if note.get('used')]
+
     def status(self) -> dict[str, Any]:
         """Summarise the run.
 
@@ -496,8 +520,9 @@ class RunReader:
             `counts` returns them; `shortfall`; `extraction`, how the examples ended whose attributes were asked for;
             `aligned`, what alignment found; `steps`, calls made before the rows; `corrected`, what self-correction
             changed; `reviewed`, what people judged;
-            `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `groups`; `calls`,
-            as `CallStore.totals` returns them; `lost`, calls in flight when a process ended; `usage`, as passed to
+            `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `batches`, what a
+            server has; `groups`; `calls`, as `CallStore.totals` returns them; `lost`, calls in flight when a process
+            ended; `usage`, as passed to
             `finish`; `finished`; `holder`, who is working on it; and `derivation`.
         """
         recipe, counts, facts = self.recipe, self.counts(), self.facts
@@ -506,8 +531,8 @@ class RunReader:
         if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
         return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts,
                 'shortfall': shortfall(recipe, counts), **{name: facts.get(name) for name in _DERIVED},
-                'trouble': facts.get('trouble', ''), 'waiting': facts.get('waiting', ''), 'groups': len(self.groups),
-                'calls': self.calls.totals(),
+                'trouble': facts.get('trouble', ''), 'waiting': facts.get('waiting', ''), 'batches': self.batches(),
+                'groups': len(self.groups), 'calls': self.calls.totals(),
                 'lost': self.lost(), 'usage': facts.get('finished', {}).get('usage'), 'finished': 'finished' in facts,
                 'holder': _holder(self.path/'run.lock'), 'derivation': facts.get('derivation', '')}
 
@@ -556,7 +581,7 @@ def read_status(out: str | os.PathLike) -> dict[str, Any]:
     """Return the status of a run, as `RunReader.status` does."""
     with open_run(out) as run: return run.status()
 
-# %% ../../nbs/store/03_runs.ipynb #6bfb6dd2
+# %% ../../nbs/store/03_runs.ipynb #28f1fa72
 # The templates of all runs from before their name was kept.
 FIRST_PROMPTS = '0a4d36672513ce0c'
 
@@ -609,7 +634,9 @@ class Run(RunReader):
             if self.fork: read_recipe(self.fork)
             self.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_lock(self.path/'run.lock'))
-            if self.overwrite: _clear(self.path)
+            if self.overwrite:
+                _refuse_batches(self.path)
+                _clear(self.path)
             _agree_on_recipe(self.path, self.recipe)
             self._db = stack.enter_context(contextlib.closing(_open(self.path/'run.db')))
             self._db.sent = SentCalls(self.path/'run.sent')
@@ -676,6 +703,15 @@ class Run(RunReader):
         self._db.sent.clear()
         return len(lines)
 
+    def give_up_batch(self, number: int) -> None:
+        """Book the calls of a batch whose answers cannot be had as lost; they may be asked again."""
+        notes = self.calls.batches
+        note = notes[number]
+        lines = [(f"{note['name']}/{key}", *bounds[:2]) for key, bounds in note['keys'].items()
+                 if key not in self.calls]
+        with self._transaction() as db: db.executemany('INSERT OR IGNORE INTO lost VALUES (?, ?, ?)', lines)
+        notes[number] = note | {'ended': 'given up', 'keys': {}}
+
     def _begin(self, facts: Mapping[str, Any]) -> None:
         "Copy the calls of another run, drop rows that other code has made, and store what is asked."
         asked = len(self.calls) or len(self.groups)
@@ -694,6 +730,9 @@ class Run(RunReader):
         "Begin with the calls of another run."
         if len(self.calls) or len(self.groups):
             raise RunError(f'{self.path} has begun already, so nothing can be forked into it: choose another folder')
+        if number := _batches_away(self.fork):
+            warnings.warn(f'a server has {number:,} requests of {self.fork} in a batch: their answers are not taken '
+                          f'over, unless they are taken in first (synthlab resume {self.fork})')
         with _reading_the_rest(self.fork) as source, self._db.transaction():
             self._db.executemany(f'INSERT OR IGNORE INTO {INSERT_CALL}', readable_calls(source))
             inherited = self.calls.totals() | {'bounds': self.calls.unknown_bounds()}

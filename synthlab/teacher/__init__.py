@@ -4,9 +4,11 @@ import lazy_loader
 
 _HOMES = {
     'asking': ['TextTeacher', 'answers', 'in_chains'],
+    'batch': ['BatchService', 'BatchTeacher', 'Fault'],
     'budget': ['Budget', 'Estimate', 'Prices', 'Usage'],
     'causal': ['CausalTeacher', 'Continuation'],
     'chat': ['ChatTeacher'],
+    'presets': ['ServerPreset'],
     'requests': ['Answer', 'Reply', 'Request', 'read_reply'],
     'throttle': ['Limit', 'Outage', 'Throttle'],
 }

@@ -2,6 +2,9 @@
 from .asking import TextTeacher as TextTeacher
 from .asking import answers as answers
 from .asking import in_chains as in_chains
+from .batch import BatchService as BatchService
+from .batch import BatchTeacher as BatchTeacher
+from .batch import Fault as Fault
 from .budget import Budget as Budget
 from .budget import Estimate as Estimate
 from .budget import Prices as Prices
@@ -9,6 +12,7 @@ from .budget import Usage as Usage
 from .causal import CausalTeacher as CausalTeacher
 from .causal import Continuation as Continuation
 from .chat import ChatTeacher as ChatTeacher
+from .presets import ServerPreset as ServerPreset
 from .requests import Answer as Answer
 from .requests import Reply as Reply
 from .requests import Request as Request

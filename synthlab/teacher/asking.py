@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_ALIKE', 'SHORT_CONTEXT', 'RequestChain', 'TeacherError', 'FutileError', 'tell_wait', 'hearing_waits',
-           'has_short_context', 'is_chat', 'misfit', 'request_misfit', 'is_local', 'Asker', 'answered', 'answers',
-           'mended', 'in_chains', 'TextTeacher']
+           'has_short_context', 'is_chat', 'misfit', 'request_misfit', 'is_local', 'Asker', 'with_bound', 'answered',
+           'answers', 'mended', 'in_chains', 'TextTeacher']
 
 # %% ../../nbs/teacher/03_asking.ipynb #75c250d9
 import warnings
@@ -108,8 +108,8 @@ class Asker(Protocol):
         Yields the index of an item and its entry for the store, in order of completion.
         """
 
-# %% ../../nbs/teacher/03_asking.ipynb #1dff6c1f
-# Limit on the items that are ready or wait at the desk.
+# %% ../../nbs/teacher/03_asking.ipynb #b9b4df95
+# Limit on the items that are ready or wait at the desk, unless the asker has another.
 _AHEAD = 256
 # The fields of an entry that the budget needs: a group of texts has no others of an `Answer`.
 _COUNTS = {'prompt_tokens', 'completion_tokens'}
@@ -126,13 +126,21 @@ class _Pending:
 
 
 class _Feed:
-    "The items for an asker, and what it may call, from any thread, when it sends one that costs money."
+    "The items for an asker, what it may call, from any thread, when it sends one that costs money, and the store."
 
-    def __init__(self, items: Iterator[Any], sent: Callable[[int], None]): self._items, self.sent = items, sent
+    def __init__(self, items: Iterator[Any], sent: Callable[[int], None], store: MutableMapping[str, dict]):
+        self._items, self.sent, self.store = items, sent, store
 
     def __iter__(self) -> Iterator[Any]: return self
 
     def __next__(self) -> Any: return next(self._items)
+
+
+def with_bound(entry: dict[str, Any], bound: tuple[int, int]) -> dict[str, Any]:
+    """Return an entry as it is stored: with the bounds on its tokens, if it is an answer whose tokens are not known."""
+    # A resumed run has to book the same for a call whose tokens the server did not report.
+    is_counted = None not in (entry.get('prompt_tokens'), entry.get('completion_tokens'))
+    return entry if entry.get('error') or is_counted else entry | {'bound': list(bound)}
 
 
 class _Dispatcher:
@@ -140,6 +148,7 @@ class _Dispatcher:
 
     def __init__(self, asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict], budget: Budget):
         self.asker, self.items, self.calls, self.budget = asker, enumerate(items), calls, budget
+        self.most_ready = getattr(asker, 'most_ready', _AHEAD)
         self.item, self.waiting, self.over, self.at_end = None, 0, False, False
         self.under_way: dict[str, _Pending] = {}
         # Keys of the items given to the asker, by their number there.
@@ -179,7 +188,7 @@ class _Dispatcher:
     def step(self, number: int) -> tuple[bool, Any]:
         "Whether there is something to ask, and what: an item, or None if something must be finished first."
         # What is ready would never be handed out if nothing under way came back.
-        while len(self.ready) + self.waiting < _AHEAD and not (self.ready and not self.under_way):
+        while len(self.ready) + self.waiting < self.most_ready and not (self.ready and not self.under_way):
             # Before the end, what is next may depend on what is under way.
             if not (item := self.next_item()): return bool(self.under_way) and not self.at_end, None
             if self.decide(*item): continue
@@ -220,10 +229,7 @@ class _Dispatcher:
         entry = entry | {name: token_count(entry[name]) for name in _COUNTS & entry.keys()}
         self.budget.settle(pending.reserved, Answer(**{name: entry[name] for name in _BOOKED & entry.keys()}))
         del self.under_way[self.given.pop(number)]
-        # A resumed run has to book the same for a call whose tokens the server did not report.
-        is_counted = None not in (entry.get('prompt_tokens'), entry.get('completion_tokens'))
-        if not (entry.get('error') or is_counted): entry = entry | {'bound': list(pending.reserved)}
-        self.calls[pending.key] = entry
+        entry = self.calls[pending.key] = with_bound(entry, pending.reserved)
         self.ready.extend((place, entry, n > 0) for n, place in enumerate(pending.places))
         self.waiting -= len(pending.places) - 1
         self._refuse_futile(entry.get('error'))
@@ -249,7 +255,7 @@ class _Dispatcher:
         for pending in self.under_way.values():
             (self.budget.lose if pending.sent else self.budget.release)(*pending.reserved)
 
-# %% ../../nbs/teacher/03_asking.ipynb #447e49d4
+# %% ../../nbs/teacher/03_asking.ipynb #1ed89db8
 def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict],
              budget: Budget | None = None) -> Iterator[tuple[int, dict | None, bool]]:
     """Ask for many items, each once; items in the store are not asked for.
@@ -268,7 +274,7 @@ def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict
             is_open, item = desk.step(0)
             yield from desk.hand_out()
             if not is_open: continue
-            with closing(asker.ask(_Feed(desk.feed(item), desk.sent))) as entries:
+            with closing(asker.ask(_Feed(desk.feed(item), desk.sent, calls))) as entries:
                 for number, entry in entries:
                     desk.book(number, entry)
                     yield from desk.hand_out()
@@ -282,12 +288,13 @@ def _checked(place: int, request: Any) -> Request:
         raise ValueError(f'request {place} is not a Request but {request!r:.80}: build it with Request(messages=[...])')
     return request
 
-# %% ../../nbs/teacher/03_asking.ipynb #c03576c1
+# %% ../../nbs/teacher/03_asking.ipynb #e5283e4f
 class _TextCalls:
     "Requests to a teacher that answers in text, as items."
 
     def __init__(self, teacher: 'TextTeacher'):
         self.teacher, self.identity, self.who = teacher, teacher.identity, type(teacher).__name__
+        self.most_ready = getattr(teacher, 'most_ready', _AHEAD)
 
     def key(self, request: Request) -> str: return request_key(request, self.identity)
 
@@ -458,7 +465,7 @@ def in_chains(teacher: 'TextTeacher', chains: Iterable[RequestChain | None], cal
     yield from desk.results
     if not desk.over: raise RuntimeError('chains of requests wait for others, and none is under way')
 
-# %% ../../nbs/teacher/03_asking.ipynb #d4ee19df
+# %% ../../nbs/teacher/03_asking.ipynb #67313d2b
 class TextTeacher(ABC):
     """A teacher that answers requests in text.
 
@@ -468,9 +475,11 @@ class TextTeacher(ABC):
     ----------
     shows_logprobs : bool
         Whether its answers may come with log-probabilities (`Request.top_logprobs`).
+    price_share : float
+        Share of the usual prices that its calls cost.
     """
 
-    shows_logprobs = False
+    shows_logprobs, price_share = False, 1.
 
     @property
     @abstractmethod
@@ -485,9 +494,9 @@ class TextTeacher(ABC):
         ----------
         requests : iterable of Request or None
             Taken one by one as there is room, in the thread that runs this generator. If it has a method `sent`, that
-            may be called with a place when a request goes out that costs money. None asks to finish something
-            that
-            is under way before the next is taken; it takes a place of its own.
+            may be called with a place when a request goes out that costs money; if it has an attribute `store`, that
+            is where the answers are kept. None asks to finish something that is under way before the next is taken;
+            it takes a place of its own.
 
         Yields
         ------
@@ -592,7 +601,7 @@ class TextTeacher(ABC):
             If one of the requests is not a `Request`.
         """
         identity, calls, seen, total = self.identity, {} if calls is None else calls, set(), Estimate()
-        prices = Prices(base_url=identity.get('base_url') or '') if prices is None else prices
+        if prices is None: prices = Prices(base_url=identity.get('base_url') or '', share=self.price_share)
         for place, request in enumerate(requests):
             key = request_key(_checked(place, request), identity)
             if key in seen: total += Estimate(cached=1)

@@ -295,6 +295,10 @@ class FaultServer:
             if self.log: print(json.dumps({'question': name, 'n': n, 'kind': kind, 'answered': answered}), file=self.log, flush=True)
         finally: self.in_flight -= 1
 
+    async def other(self, method, path, head, data):
+        "What is answered to any other call."
+        return self.packed(404, {'Content-Type': JSON}, json.dumps(failure('no such path')).encode())
+
     async def connection(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while not writer.is_closing():
@@ -303,7 +307,7 @@ class FaultServer:
                 data = await reader.readexactly(int(head.get('content-length', 0)))
                 if request.startswith('POST /v1/chat/completions '): await self.chat(json.loads(data), head, reader, writer)
                 elif request.startswith(('GET /stats ', 'GET /v1/stats ')): writer.write(self.packed(200, {'Content-Type': JSON}, json.dumps(self.stats()).encode()))
-                else: writer.write(self.packed(404, {'Content-Type': JSON}, json.dumps(failure('no such path')).encode()))
+                else: writer.write(await self.other(*request.split(' ')[:2], head, data))
                 await writer.drain()
         with contextlib.suppress(Exception): writer.close()
 
