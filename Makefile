@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 FLAGS ?= $(if $(SYNTHLAB_GOLD),gold)
 NB ?=
 # Seconds that the notebooks, and then the other tests, may take.
-LIMIT ?= 800
+LIMIT ?= 1000
 # Processes that `make endure` ends.
 KILLS ?= 200
 

@@ -47,7 +47,7 @@ def test_nothing_heavy_is_imported():
     assert len(found) < 40, found
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.long] if name == 'bake_off' else []) for name in NAMES])
 def test_the_example_of_each_name_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parts = inspect.getdoc(getattr(synthlab, name)).split('\nExamples\n--------\n')

@@ -349,6 +349,7 @@ def test_a_folder_with_something_else_stays(tmp_path):
 
 # ---- failures
 
+@pytest.mark.long
 def test_a_recipe_that_fails_takes_no_other_down(tmp_path):
     shown = [demo for label in load_task('ag_news').labels for demo in label.demonstrations]
     def broken(asked): return Answer(error='timed out', attempts=5) if broken.on and not any(demo in asked.text for demo in shown) else None

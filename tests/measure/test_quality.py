@@ -46,6 +46,7 @@ def test_a_run_gets_a_record_and_a_page(run):
     assert record['provenance']['recipe'] == read_recipe(run)
 
 
+@pytest.mark.long
 def test_a_comparison_says_which_rows_it_leaves_out(run, tmp_path):
     small = made(tmp_path/'small', TEXTS[:44:4])
     found = compare([run, small], student=None, progress=False, out=tmp_path/'page.html')
@@ -160,6 +161,7 @@ def written(folder, rows, suffix):
     return path
 
 
+@pytest.mark.long
 def test_an_exported_file_measures_like_its_run(weighed):
     run, file = weighed
     student = Student('minilm', recipe='quick', epochs=1, device='cpu', dtype='float32')

@@ -135,6 +135,7 @@ def test_rows_in_memory_are_gold_and_the_run_keeps_them(tmp_path, pocket, gold):
 def distinct(rows): return len({' '.join(row['text'].casefold().split()) for row in rows})
 
 
+@pytest.mark.long
 def test_repeated_texts_are_rejected_and_replaced(tmp_path, pocket):
     rows = generate('ag_news', 12, 'simprompt', out=tmp_path/'cold', teacher=pocket, temperature=0)
     every = list(read_rows(tmp_path/'cold', None))

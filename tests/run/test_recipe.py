@@ -219,6 +219,7 @@ def records_by_label(rows):
     return {label: len(records) for label, records in found.items()}
 
 
+@pytest.mark.long
 def test_eight_records_of_a_label_however_few_rows(tmp_path, gold, pocket):
     pytest.importorskip('llguidance')
     def request(n, **options): return make_config(Recipe.synalign(select='random', align='none', **options), SST2, pocket, n, sampling=SHORT, gold=gold)
