@@ -16,7 +16,7 @@ KILLS ?= 200
 bin := .venv/bin
 # By a path and not by a finder, so that a folder named synthlab above the clone does not hide the package.
 editable = $(bin)/python -m pip install -q --config-settings editable_mode=compat -e
-limit := $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
+limit = $(if $(shell which timeout 2>/dev/null),timeout $(LIMIT))
 
 test test-long endure notebooks bench: export HF_HUB_OFFLINE ?= 1
 test test-long endure notebooks bench: export HF_HUB_DISABLE_TELEMETRY = 1
@@ -34,13 +34,14 @@ demo: .venv/installed ## write a small dataset twice, plainly and with a choice 
 	$(bin)/synthlab demo
 
 # Lessons are run by pytest, in a folder of their own, with their answers.
-test: .venv/installed-dev ## run every test: package and README in step, notebooks, pytest
+test: .venv/installed-dev ## run the tests: package and README in step, notebooks, pytest
 	$(bin)/python -m pytest -q tests/test_sync.py
 	OMP_NUM_THREADS=1 $(limit) $(bin)/nbdev_test --n_workers $(WORKERS) --flags "$(FLAGS)" --do_print --timing \
 		--skip_folder_re '^[_.]|^tutorials$$'
 	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(PYTEST_WORKERS) --dist worksteal -m 'not long' tests --ignore tests/test_sync.py
 
-test-long: .venv/installed-dev ## run the larger sizes of slow tests, which `make test` holds in a smaller size
+test-long: LIMIT = 3600
+test-long: .venv/installed-dev ## run the slow tests and larger sizes that `make test` leaves out (half an hour)
 	OMP_NUM_THREADS=1 $(limit) $(bin)/python -m pytest -q -rs -n $(PYTEST_WORKERS) --dist worksteal -m long tests
 
 endure: .venv/installed-dev ## end every command by kill -9 at random moments (KILLS=200), and compare with uninterrupted runs

@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'same'))
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'long: a larger size of a case that the normal run holds too (make test-long)')
+    config.addinivalue_line('markers', 'long: too slow for every run (make test-long)')
 
 
 @pytest.fixture(scope='module', params=['stories260K', 'pocket'])

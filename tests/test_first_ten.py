@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from execnb.nbio import read_nb
 
 NOTEBOOK = Path(__file__).parent/'notebooks'/'first_ten.ipynb'
@@ -17,6 +18,7 @@ write_nb(nb, 'done.ipynb')
 '''
 
 
+@pytest.mark.long
 def test_the_first_ten_things_work(tmp_path):
     environment = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent/'tools')]), 'MPLBACKEND': 'agg'}
     found = subprocess.run([sys.executable, '-c', RUN, str(NOTEBOOK)], cwd=tmp_path, env=environment, capture_output=True, text=True)

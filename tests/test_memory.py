@@ -103,6 +103,7 @@ def test_tensors_of_another_shape_get_memory_of_their_own():
     assert len({states.untyped_storage().data_ptr() for states in kept}) == 3
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='resident memory is read from /proc')
 @pytest.mark.parametrize('runs', [4, pytest.param(10, marks=pytest.mark.long)])
 def test_a_process_that_makes_many_runs_does_not_grow(tmp_path, runs):

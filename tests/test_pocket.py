@@ -110,6 +110,7 @@ def test_attributes_say_how_long_a_text_is(pocket):
     assert 2*words["short"] <= words["long"], told
 
 
+@pytest.mark.long
 def test_texts_are_near_to_the_demonstration_that_they_follow(pocket):
     "Nearer than to those of other texts of the label; the packaged weights reach about .1, ones that do not look at demonstrations .02."
     task, embedder = load_task('ag_news'), default_embedder()

@@ -269,6 +269,7 @@ def stopping(after):
     return tell
 
 
+@pytest.mark.long
 def test_it_goes_on_wherever_it_was_stopped(tmp_path):
     words, asked = [], {'budget': 300, 'seeds': 1}
     whole = contest(tmp_path/'whole', tell=lambda *word: words.append(word), **asked)

@@ -226,6 +226,7 @@ def agree(found, expected):
         assert [row[key] for row in found] == [row[key] for row in expected], key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('how, status', [pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.long), (signal.SIGINT, 130)], ids=['killed', 'ctrl-c'])
 def test_what_was_stopped_goes_on(tmp_path, whole, how, status):
     found, said = stop(start(tmp_path), tmp_path, how)

@@ -190,6 +190,7 @@ def test_a_list_is_counted(wanted):
     assert wanted['counts'] == {'asked': None, 'candidates': 20, 'accepted': dict(Counter(row['label'] for row in ROWS)), 'rejected': {}, 'failed': {}}
 
 
+@pytest.mark.long
 def test_tables_in_memory_measure_like_a_list(wanted):
     classes = Dataset.from_list(ROWS).class_encode_column('label')
     for table in (pd.DataFrame(ROWS), Dataset.from_list(ROWS), classes, DatasetDict(train=classes), pd.DataFrame(ROWS).rename(columns={'text': 'headline'})):
@@ -197,6 +198,7 @@ def test_tables_in_memory_measure_like_a_list(wanted):
         assert measures(evaluate(table, NEWS, **QUICK, **column)) == measures(wanted)
 
 
+@pytest.mark.long
 def test_gold_in_memory_is_as_good_as_a_file(run, tmp_path):
     rows = [{'text': row['text'], 'label': row['label']} for row in TEXTS[1::4]]
     wanted = measures(evaluate(run, gold=written(tmp_path, rows, 'csv'), **QUICK))

@@ -292,6 +292,7 @@ def test_mislabelled_rows_are_hard(models):
 
 # ---- V-information
 
+@pytest.mark.long
 def test_pvi_is_entropy_less_conditional_entropy(models):
     train, rows = made(160), made(40, seed=1)
     form = student(models/'bert')

@@ -60,6 +60,7 @@ print(peak(), peak() - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='the system does not tell how much memory a process took')
 @pytest.mark.parametrize('form', ['text-to-text', pytest.param('parquet', marks=pytest.mark.long)])
 def test_an_export_streams(tmp_path, form):

@@ -726,6 +726,7 @@ def session(url, out):
     cli.main(f'generate claims.toml --recipe targen --base-url {url} --teacher owl --n 60 --out {Path(out).name}'.split())
 
 
+@pytest.mark.long
 def test_property_14_killed_at_any_moment(tmp_path):
     (tmp_path/'claims.toml').write_text(CLAIMS, encoding='utf-8')
     rng, fork, kills = random.Random(0), multiprocessing.get_context('fork'), 0

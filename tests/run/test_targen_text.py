@@ -120,6 +120,7 @@ def test_a_teacher_behind_a_server_is_refused_before_a_call():
     assert not scripted.asked
 
 
+@pytest.mark.long
 def test_a_recipe_has_the_form(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -144,6 +144,7 @@ def test_killed_at_a_moment_that_nobody_chose(tmp_path):
 STEPS = st.lists(st.tuples(st.sampled_from(['add', 'add_many', 'calls', 'reopen', 'finish']), st.lists(st.integers(0, 30), max_size=4, unique=True), st.integers(1, 400)), min_size=1, max_size=6)
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS, st.randoms(use_true_random=False))
 def test_a_run_is_a_dictionary_that_survives(tmp_path_factory, steps_taken, rng):
