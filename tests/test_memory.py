@@ -105,7 +105,7 @@ def test_tensors_of_another_shape_get_memory_of_their_own():
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='resident memory is read from /proc')
-@pytest.mark.parametrize('runs', [4, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize('runs', [6, 10])
 def test_a_process_that_makes_many_runs_does_not_grow(tmp_path, runs):
     env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(Path(decoding.__file__).parents[2]), os.environ.get('PYTHONPATH', '')])}
     done = subprocess.run([sys.executable, '-c', RUNS, str(tmp_path), str(runs)], env=env, capture_output=True, text=True)

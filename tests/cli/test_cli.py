@@ -189,7 +189,7 @@ def test_bugs_keep_their_traceback(synthlab, monkeypatch):
 
 # ---- stopping and going on
 
-COMMAND = 'generate ag_news --n 12 --max-rows 4 --max-new-tokens 30 --delta 0.5 --out run'.split()
+COMMAND = 'generate ag_news --n 20 --max-rows 4 --max-new-tokens 30 --delta 0.5 --out run'.split()
 
 
 def start(folder): return subprocess.Popen([sys.executable, '-m', 'synthlab.cli.main', *COMMAND], cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -232,7 +232,7 @@ def test_what_was_stopped_goes_on(tmp_path, whole, how, status):
     found, said = stop(start(tmp_path), tmp_path, how)
     assert found == status, said
     kept = list(read_rows(tmp_path/'run'))
-    assert 0 < len(kept) < 12
+    assert 0 < len(kept) < 20
     if how == signal.SIGINT: assert re.search(rf'Stopped\. {len(kept)} rows and \d+ calls are kept in run; the same command, or synthlab resume run, goes on from there\.', said) and 'Traceback' not in said
     again = start(tmp_path)
     assert again.wait(120) == 0, again.stderr.read()
@@ -274,7 +274,7 @@ def test_demo_can_be_repeated(synthlab):
 
 def test_demo_ends_with_reports(synthlab, monkeypatch, tmp_path):
     monkeypatch.setenv('SYNTHLAB_CACHE', str(tmp_path/'cache'))
-    status, out, err = synthlab('demo --n 8')
+    status, out, err = synthlab('demo --n 16')
     assert status == 0, err
     for name in ('self_bleu ↓', 'vendi_score ↑', 'label_preservation ↑', 'student_synthetic ↑'):
         assert re.search(rf'{name} +│ +[\d.,]+.*│ +[\d.,]+', out), name

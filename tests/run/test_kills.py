@@ -16,7 +16,7 @@ from synthlab.run.recipe import Recipe
 from synthlab.store.runs import open_run, read_counts, read_rows
 from synthlab.tasks.task import load_task
 
-KILLS = [2, pytest.param(20, marks=pytest.mark.long)]
+KILLS = [2, pytest.param(4, marks=pytest.mark.long), pytest.param(20, marks=pytest.mark.long)]
 FRESH = multiprocessing.get_context('forkserver')
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]/'tools'), os.environ.get('PYTHONPATH')]))      # where the fork server finds warm.py
 FRESH.set_forkserver_preload(['warm'])
