@@ -92,6 +92,10 @@ def teacher_description(teacher: Any, device: str = 'auto', can_make: bool = Fal
     if who['kind'] == 'own' and not can_make:
         raise ValueError(f"the teacher {who['name']!r} is an object of your own, which no other process can make: give "
                          f"the engine a function that does, as in make={who['class']}")
+    # An actor would ask at the whole price what the budget counts at the price of a batch.
+    if getattr(teacher, 'price_share', 1.) != 1.:
+        raise ValueError('requests in batches are not divided among actors, since a batch holds them all: leave out '
+                         'either the engine (--ray) or the batches (--batch; on resume --no-batch)')
     chat = {name: getattr(teacher, name) for name in _SERVER if hasattr(teacher, name)}
     return {'teacher': who, 'machine': {'chat': chat} if who['kind'] == 'chat' else {'device': device}}
 

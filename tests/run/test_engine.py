@@ -20,6 +20,7 @@ from scripted_teacher import ScriptedTeacher
 from synthlab.cli.runs import engine_of
 from synthlab.decode.sampling import Sampling
 from synthlab.run import engine as engines
+from synthlab.teacher.batch import BatchTeacher
 from synthlab.run.engine import Crew, RayEngine, ServedTeacher, ThreadEngine, Worker, actor_share, cpu_share, teacher_description
 from synthlab.run.produce import make_config, make_teacher, produce
 from synthlab.run.recipe import Recipe
@@ -295,6 +296,7 @@ def test_bad_inputs_are_refused():
     assert engine_of(None) is None
     with pytest.raises(ValueError, match='--outbox: there is no --ray'): engine_of(None, outbox=Path('x'))
     with pytest.raises(ValueError, match='object of your own'): teacher_description(ScriptedTeacher())
+    with BatchTeacher('owl', 'http://127.0.0.1:9/v1') as teacher, pytest.raises(ValueError, match='--no-batch'): teacher_description(teacher)
 
 
 def test_the_command_line_refuses_actors_without_ray(tmp_path, capsys):
