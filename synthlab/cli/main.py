@@ -263,6 +263,9 @@ def _check_given(asked: SimpleNamespace) -> None:
     empty = [_flag(name) for name in asked.given if str(getattr(asked, name)).strip() == '']
     if empty:
         raise ValueError(f"{', '.join(empty)}: given, and empty (an unset variable?): give a value, or leave it out")
+    if getattr(asked, 'ray', None) and getattr(asked, 'batch', False):
+        raise ValueError('--ray and --batch: a batch holds all requests, so there is nothing to divide among actors; '
+                         'leave one of them out')
     variable = asked.key_variable
     # A key that was given by mistake is not repeated.
     if not re.fullmatch(r'[A-Za-z_]\w*', variable):
