@@ -248,7 +248,7 @@ class BakeOff:
         _plot(self.record, name)(ax)
         return ax
 
-# %% ../../nbs/bakeoff/04_page.ipynb #61560578
+# %% ../../nbs/bakeoff/04_page.ipynb #1462167f
 def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int, gold: str | Path | None = None,
              seeds: int | Sequence[int] = 3, out: str | Path = 'runs/bakeoff', teacher: Any = 'pocket', *,
              gold_train: str | Path | None = None, show: int | str = 500, mixed: int = 100, student: str = 'probe',
@@ -318,12 +318,12 @@ def bake_off(task: str | Path | Task, recipes: str | Sequence[Any], budget: int,
     task, out = load_task(task) if isinstance(task, (str, Path)) else task, Path(out)
     seeds = tuple(range(seeds) if isinstance(seeds, int) else seeds)
     _check_numbers(budget, seeds, mixed)
-    check_engine(engine)
     stages, embedder = find_recipes(recipes), embedder or Embedder()
     if isinstance(teacher, str): teacher = make_teacher({'teacher': {'name': teacher}})
     rows = split_gold(*gold_parts(task, gold, gold_train), mixed)
     contest = Contest(task, stages, budget, seeds, teacher, rows, find_student(student, embedder), embedder, mixed,
                       sampling or usual_sampling(task, teacher), machine or {}, corrector)
+    if engine: check_engine(engine, contest)
     shown = partial(find_shown, show, task, gold or gold_train, rows)
     # a refusal must leave nothing in `out`
     with tempfile.TemporaryDirectory() as folder: replace(contest, shown=shown(Path(folder))).check()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_finished', 'write_cell', 'share_of', 'Schedule', 'CellWorker', 'check_engine', 'write_cells']
 
-# %% ../../nbs/bakeoff/03_schedule.ipynb #496df69f
+# %% ../../nbs/bakeoff/03_schedule.ipynb #d647613f
 import contextlib
 import math
 import shutil
@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,17 +218,23 @@ class CellWorker(Worker):
         """Return what `Worker.collect` does, and the tokens of the cell so far."""
         return super().collect(*arguments) | {'so_far': self.so_far}
 
-# %% ../../nbs/bakeoff/03_schedule.ipynb #5b3b6341
+# %% ../../nbs/bakeoff/03_schedule.ipynb #51a51f2e
 def _portable(contest: Contest) -> Contest:
     "A contest without what an actor builds for itself or has no use for."
     return replace(contest, teacher=None, corrector=None, embedder=None, student=None, gold=None)
 
 
-def check_engine(engine: Engine | None) -> None:
-    """Refuse an engine that keeps its outboxes elsewhere."""
-    if engine and engine.outbox:
+def _description(engine: Engine, contest: Contest, teacher: Any) -> dict[str, Any]:
+    "What another process makes a teacher of."
+    return teacher_description(teacher, contest.machine.get('device', 'auto'), bool(engine.make))
+
+
+def check_engine(engine: Engine, contest: Contest) -> None:
+    """Refuse an engine that keeps its outboxes elsewhere, or a teacher that its actors cannot make (ValueError)."""
+    if engine.outbox:
         raise ValueError(f"the actors of a bake-off write into its folder, not into {engine.outbox}: leave the outbox out, "
                          'and give a folder for the bake-off that all machines share')
+    for teacher in filter(None, (contest.teacher, contest.corrector)): _description(engine, contest, teacher)
 
 
 def _side_by_side(out: Path, contest: Contest, schedule: Schedule, tell: Callable[[str, int], None],
@@ -235,8 +242,7 @@ def _side_by_side(out: Path, contest: Contest, schedule: Schedule, tell: Callabl
     "Write cells in the actors of an engine; yields what came of each."
     folder = (out/OUTBOX).resolve()
     folder.mkdir(exist_ok=True)
-    def describe(teacher: Any) -> dict[str, Any]:
-        return teacher_description(teacher, contest.machine.get('device', 'auto'), bool(engine.make))
+    describe = partial(_description, engine, contest)
     with engine.connected():
         crew = Crew(engine, describe(contest.teacher), folder, len(schedule.waiting), CellWorker,
                     lambda number, told: [tell(cell, tokens) for cell, tokens in told['so_far'].items()],

@@ -811,7 +811,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
     _show_records(records)
     say(str(out))
 
-# %% ../../nbs/cli/06_main.ipynb #1f48e4c5
+# %% ../../nbs/cli/06_main.ipynb #4e2fabdb
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -822,10 +822,11 @@ under SYNTHLAB_GOLD:
 --out runs/bakeoff[/cyan]
 
 The budget counts the tokens that the teacher writes for rows, whether a row is then accepted, rejected or left out by \
-alignment; all other calls are reported as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
-a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; \
-recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
-2 a request that cannot be met."""
+alignment; all other calls are reported as cost. --max-calls, --max-tokens and --max-cost hold for all recipes and \
+seeds together. With --ray several of them are written at the same time, on this machine or many. The folder then holds \
+report.html, bakeoff.csv, bakeoff.json, and a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same \
+command goes on, and tries again what failed; recipes and seeds may be added. Exit status 1 means that a recipe failed \
+with a seed, 2 a request that cannot be met."""
 
 
 def _repeated(ctx: typer.Context, task: str) -> str:
@@ -849,7 +850,8 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
     return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
             'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
             'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher),
-            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder()}
+            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder(),
+            'engine': engine_of(asked.ray, asked.actors)}
 
 
 def _show_contest(done: Any) -> None:
@@ -882,7 +884,7 @@ def _finished(out: Path) -> str:
 
 
 _USUAL_IN_CONTEST = ('as_json', 'recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student',
-                     'temperature', 'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'out')
+                     'temperature', 'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'max_cost', 'out')
 
 
 @app.command('bake-off', help=_RECIPES, cls=long_command(*_USUAL_IN_CONTEST))
@@ -909,8 +911,10 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
               base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
               timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
-              prices: _Prices = None, out: _Out, as_json: Json = False, help_all: HelpAll = False) -> None:
-    asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
+              prices: _Prices = None, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
+              ray: RayAddress = None, actors: Actors = None, out: _Out, as_json: Json = False,
+              help_all: HelpAll = False) -> None:
+    asked = SimpleNamespace(**ctx.params,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors(), json_only(as_json) as tell_json:
         request = _contest_of(asked)
