@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
-           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
-           'load_model', 'weights_hash', 'context_length', 'CausalModel']
+           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype', 'FewRows',
+           'with_few_rows', 'load_model', 'weights_hash', 'context_length', 'CausalModel']
 
 # %% ../../nbs/decode/04_model.ipynb #80e857e4
 import difflib
@@ -217,7 +217,28 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
                          f"bfloat16 or float16")
     return kind
 
-# %% ../../nbs/decode/04_model.ipynb #0819521b
+# %% ../../nbs/decode/04_model.ipynb #718f7ff5
+class FewRows(torch.nn.Linear):
+    """A linear layer that takes a few rows as columns, in float32 on a CPU; all else goes the usual way."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply and add the bias: shape (..., in_features) to (..., out_features)."""
+        rows = input.reshape(-1, self.in_features)
+        here = self.weight.is_cpu and self.weight.dtype is input.dtype is torch.float32
+        most = 8 if self.out_features >= self.in_features else 2
+        if not (here and 0 < len(rows) <= most): return super().forward(input)
+        columns = (rows.repeat(2, 1) if len(rows) == 1 else rows).T
+        out = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
+        return out.T[:len(rows)].reshape(*input.shape[:-1], self.out_features).contiguous()
+
+
+def with_few_rows(network: torch.nn.Module) -> torch.nn.Module:
+    """Let the linear layers of a network take a few rows as columns, with the same weights; returns the network."""
+    for layer in network.modules():
+        if type(layer) is torch.nn.Linear: layer.__class__ = FewRows
+    return network
+
+# %% ../../nbs/decode/04_model.ipynb #e17784e6
 def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None):
     """Load a causal language model, in evaluation mode, and its tokenizer; safetensors only, no remote code.
 
@@ -321,7 +342,7 @@ def context_length(config) -> int | None:
     bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
     return min((b for b in bounds if b), default=None)
 
-# %% ../../nbs/decode/04_model.ipynb #f125e077
+# %% ../../nbs/decode/04_model.ipynb #0a8f6455
 class CausalModel:
     """A transformers causal language model that shows its logits.
 
@@ -339,7 +360,7 @@ class CausalModel:
         named = isinstance(model, (str, os.PathLike))
         _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision)
         taken = _take_named(model, dtype, device, revision) if named else _take_loaded(model, tokenizer, name)
-        self.model, self.tokenizer, self.name, self.revision = taken
+        self.model, self.tokenizer, self.name, self.revision = with_few_rows(taken[0]), *taken[1:]
         self.device, self.dtype = self.model.device, self.model.dtype
         self.vocab_size = len(self.tokenizer)
         self.max_length = context_length(self.model.config.get_text_config())
