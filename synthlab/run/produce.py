@@ -12,7 +12,7 @@ __all__ = ['is_batch', 'with_batch', 'make_teacher', 'examples_hash', 'source_na
            'faults_told', 'take_in_batches', 'begin_session', 'note_grouping', 'produce', 'Replay', 'recall', 'replay',
            'NoticedCalls', 'calls_ahead', 'estimate', 'export_run', 'push_run']
 
-# %% ../../nbs/run/09_produce.ipynb #b81a56e5
+# %% ../../nbs/run/09_produce.ipynb #61f109ba
 import ast
 import contextlib
 import copy
@@ -36,7 +36,6 @@ import numpy as np
 import tomli_w
 
 from .. import __version__, answers, filters, util
-from ..align.weights import balanced_weights
 from ..correct import questions as correction
 from ..correct.evidence import log_odds, places
 from ..correct.transitions import Share, transition_matrix
@@ -771,7 +770,7 @@ def prepare_run(run: Run, asked: Resolved, spending: Budget, embedder: Any = Non
     if found.extraction: run.note(extraction=found.extraction.counts)
     return found
 
-# %% ../../nbs/run/09_produce.ipynb #72de01da
+# %% ../../nbs/run/09_produce.ipynb #24ce2d5e
 def _check_aligned(aligned: Any, rows: int, name: str) -> None:
     "Refuse weights that do not fit the rows, before they are stored."
     weights, kept = (np.asarray(getattr(aligned, part, ())) for part in ('weights', 'kept'))
@@ -816,6 +815,7 @@ def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray
 
 def _balanced(weights: np.ndarray, labels: Sequence[str], recipe: Mapping[str, Any]) -> np.ndarray:
     "Weights of rows, scaled so that each label has the share that was asked for."
+    from synthlab.align.weights import balanced_weights                 # which takes scikit-learn along
     names, wanted = list(dict.fromkeys(labels)), asked_rows(recipe)
     return balanced_weights(weights + 1e-12, places(labels, names), [wanted[name] for name in names])
 
