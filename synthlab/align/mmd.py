@@ -60,7 +60,6 @@ def resolve_bandwidth(bandwidth: float | str, *sets: np.ndarray, seed: int = 0) 
     return float(bandwidth)
 
 # %% ../../nbs/align/01_mmd.ipynb #6b6d1176
-#| code-fold: true
 def check_vectors(X: Any, name: str = 'X', width: int | None = None) -> np.ndarray:
     """Return vectors (n, D) as an array: float32 where they were, else float64.
 
@@ -84,7 +83,6 @@ def check_vectors(X: Any, name: str = 'X', width: int | None = None) -> np.ndarr
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
 # %% ../../nbs/align/01_mmd.ipynb #a9e52661
-#| code-fold: true
 def check_weights(weights: Any, n: int, name: str = 'weights') -> np.ndarray:
     """Return weights of n rows that sum to 1, shape (n,), float64; equal ones for None.
 
@@ -101,7 +99,6 @@ def check_weights(weights: Any, n: int, name: str = 'weights') -> np.ndarray:
     return w/w.sum()
 
 # %% ../../nbs/align/01_mmd.ipynb #ded5b28a
-#| code-fold: true
 def check_option(name: str, value: Any, options: Sequence[str], hint: str = '') -> None:
     """Raise `ValueError` unless the value is one of the options; `hint` ends the message."""
     if value not in options: raise ValueError(f'{name} must be one of {", ".join(options)}, got {value!r}{hint}')
