@@ -810,7 +810,7 @@ def prepare_run(run: Run, asked: Resolved, spending: Budget, embedder: Any = Non
     if found.extraction: run.note(extraction=found.extraction.counts)
     return found
 
-# %% ../../nbs/run/09_produce.ipynb #d917e414
+# %% ../../nbs/run/09_produce.ipynb #128291d9
 def _check_aligned(aligned: Any, rows: int, name: str) -> None:
     "Refuse weights that do not fit the rows, before they are stored."
     weights, kept = (np.asarray(getattr(aligned, part, ())) for part in ('weights', 'kept'))
@@ -853,17 +853,24 @@ def _odds(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray
     return log_odds(probs, places([row['label'] for row in rows], names))
 
 
+def _shares(recipe: Mapping[str, Any]) -> dict[str, float]:
+    "What each label shall weigh: its rows; where surplus is kept, what was asked for before it was rounded to rows."
+    asked, wanted = recipe.get('proportions') or {}, asked_rows(recipe)
+    if not keeps_surplus(recipe): return wanted
+    return {label: asked.get(label, 1.) if rows else 0. for label, rows in wanted.items()}
+
+
 def _balanced(weights: np.ndarray, labels: Sequence[str], recipe: Mapping[str, Any]) -> np.ndarray:
     "Weights of rows, scaled so that each label has the share that was asked for."
-    names, wanted = list(dict.fromkeys(labels)), asked_rows(recipe)
+    names, wanted = list(dict.fromkeys(labels)), _shares(recipe)
     return balanced_weights(weights + 1e-12, places(labels, names), [wanted[name] for name in names])
 
 
 def balance_run(run: Run) -> None:
     """Weigh the rows of a run whose labels have other shares than were asked for; by `label_weight`, where there is
     evidence."""
-    found, wanted = run.counts()['accepted'], asked_rows(run.recipe)
-    if len({found.get(label, 0)/rows for label, rows in wanted.items() if rows}) == 1: return
+    found = run.counts()['accepted']
+    if np.ptp([found.get(label, 0)/share for label, share in _shares(run.recipe).items() if share]) < 1e-9: return
     rows = [(row['group'], row['member'], row['label'], row.get('label_weight', 1.)) for row in run.rows()]
     groups, members, labels, weights = zip(*rows)
     run.weigh(dict(zip(zip(groups, members), map(float, _balanced(np.array(weights), labels, run.recipe)))))

@@ -3,6 +3,7 @@ import random
 import tomllib
 import warnings
 from collections import Counter
+from contextlib import closing
 from fractions import Fraction
 
 import numpy as np
@@ -131,15 +132,25 @@ def test_a_plain_run_gives_what_was_asked_for_and_no_more_unless_somebody_asks(p
     assert not any('weight' in row for row in read_rows(tmp_path/'exact'))
     one, other = ([fate(row) for row in read_rows(tmp_path/name, None)] for name in ('exact', 'all'))
     assert [(*row[:2], 'accepted', '') if row[3] == 'surplus' else row for row in one] == other and any(row[3] == 'surplus' for row in one)
-    # five texts were asked for in ten of the first two labels' three: 3/10 of the whole for each of these, 2/10 for each of the others
+    # four of each label were written: they are balanced by themselves, and 3, 3, 2, 2 was rounding only
     rows = list(read_rows(tmp_path/'all'))
+    assert not all_of_it.shortfall and set(all_of_it.counts['accepted'].values()) == {4} and not any('weight' in row for row in rows)
+
+
+@pytest.mark.parametrize('surplus', ['keep', 'reject'])
+def test_shares_that_are_asked_for_are_numbers_of_rows_or_sums_of_weights(pocket, tmp_path, surplus):
+    shares = {'World': .5, 'Sports': .3, 'Business': .2, 'Sci/Tech': 0.}
+    done = made(PLAIN, pocket, 10, tmp_path/'run', load_task('ag_news'), proportions=shares, surplus=surplus)
+    rows, wanted = list(read_rows(tmp_path/'run')), {'World': 5, 'Sports': 3, 'Business': 2}
     sums = counted_weights(rows)
-    for label, asked in {'World': 3, 'Sports': 3, 'Business': 2, 'Sci/Tech': 2}.items(): assert sums[label] == pytest.approx(asked*len(rows)/10)
-    assert not all_of_it.shortfall and sum(all_of_it.counts['accepted'].values()) == len(rows) == 16
+    assert sums == pytest.approx({label: shares[label]*len(rows) for label in wanted})
+    if surplus == 'reject': assert done.counts['accepted'] == wanted
+    else: assert all(done.counts['accepted'][label] >= number for label, number in wanted.items()) and len(rows) > 15 and sums['World'] > done.counts['accepted']['World']
 
 
 def test_what_is_kept_is_in_every_file_and_told_everywhere(pocket, tmp_path, capsys):
-    made(PLAIN, pocket, 5, tmp_path/'run', surplus='keep')
+    shares = {'negative': .8, 'positive': .2}
+    made(PLAIN, pocket, 5, tmp_path/'run', surplus='keep', proportions=shares)
     rows = list(read_rows(tmp_path/'run'))
     assert len(rows) > 5 and read_recipe(tmp_path/'run')['surplus'] == 'keep'
     for form in ('csv', 'jsonl', 'parquet'):
@@ -148,12 +159,12 @@ def test_what_is_kept_is_in_every_file_and_told_everywhere(pocket, tmp_path, cap
         np.testing.assert_allclose(table.weight, [row['weight'] for row in rows])
         told = card.read_text()
         assert f'Asked for 5 rows at least and got {len(rows)}.' in told and 'fell short' not in told and 'surplus = "keep"' in told
-    dataset = write_dataset('sst2', 5, PLAIN, out=tmp_path/'run', teacher=pocket, sampling=SHORT, seed=3, surplus='keep')
-    assert repr(dataset).startswith(f'{len(rows)} rows (5 asked for) of sst2') and dataset.wanted == {'negative': 3, 'positive': 2}
+    dataset = write_dataset('sst2', 5, PLAIN, out=tmp_path/'run', teacher=pocket, sampling=SHORT, seed=3, surplus='keep', proportions=shares)
+    assert repr(dataset).startswith(f'{len(rows)} rows (5 asked for) of sst2') and dataset.wanted == {'negative': 4, 'positive': 1}
     assert read_status(tmp_path/'run')['surplus'] == 'keep' and read_status(tmp_path/'run')['asked'] == 5
     assert cli.main(['status', str(tmp_path/'run')]) == 0 and 'Good texts beyond those wanted are kept' in capsys.readouterr().out
     subject = run_subject(tmp_path/'run')
-    assert subject.counts['missing'] == 0 and headline({'metrics': [], 'counts': subject.counts})[0] == (f'{len(rows)}', 'rows accepted, 5 asked')
+    assert subject.counts['missing'] == 0 and headline({'sections': {}, 'counts': subject.counts})[0] == (f'{len(rows)}', 'rows accepted, 5 asked')
     with Run(tmp_path/'run', read_recipe(tmp_path/'run')) as run: balance_run(run)                   # once more: nothing moves
     assert [row['weight'] for row in read_rows(tmp_path/'run')] == [row['weight'] for row in rows]
 
@@ -171,15 +182,19 @@ def test_a_fork_pays_for_nothing_that_was_written_and_may_ask_for_more(pocket, t
 class Stop(Exception): pass
 
 
-@pytest.mark.parametrize('surplus', ['keep', 'reject'])
-def test_a_stopped_run_ends_with_the_same_rows_and_weights(pocket, tmp_path, surplus):
-    def some(groups, *_):
+def two_groups(groups, *_):
+    "Watches a run, and stops it after two groups."
+    with closing(groups):
         for number, group in enumerate(groups):
             yield group
             if number == 1: raise Stop
+
+
+@pytest.mark.parametrize('surplus', ['keep', 'reject'])
+def test_a_stopped_run_ends_with_the_same_rows_and_weights(pocket, tmp_path, surplus):
     recipe = Recipe.corrsynth(shots=1, repeats=2, correct=Evidence(policy='weigh'))
     made(recipe, pocket, 10, tmp_path/'whole', surplus=surplus)
-    with pytest.raises(Stop): made(recipe, pocket, 10, tmp_path/'run', surplus=surplus, watch=some)
+    with pytest.raises(Stop): made(recipe, pocket, 10, tmp_path/'run', surplus=surplus, watch=two_groups)
     made(recipe, pocket, 10, tmp_path/'run', surplus=surplus)
     assert list(read_rows(tmp_path/'run', None)) == list(read_rows(tmp_path/'whole', None))
     assert (tmp_path/'run'/'dataset.jsonl').read_bytes() == (tmp_path/'whole'/'dataset.jsonl').read_bytes()
@@ -195,7 +210,7 @@ def test_combined_keeps_all_and_gives_each_label_its_share(pocket, tmp_path, gol
         assert 'surplus' not in counts['rejected'] and len(rows) == counts['candidates'] - sum(counts['rejected'].values()) >= 10
         assert read_recipe(tmp_path/name)['surplus'] == 'keep' and min(counts['accepted'].values()) >= 4
         sums = counted_weights(rows)
-        assert [sums[label] for label in ('negative', 'positive')] == pytest.approx([len(rows)*5/9, len(rows)*4/9])
+        assert [sums[label] for label in ('negative', 'positive')] == pytest.approx([len(rows)/2]*2)
     exact = made(Recipe.combined(shots=1), pocket, 9, tmp_path/'exact', gold=gold, surplus='reject')
     assert exact.counts['accepted'] == {'negative': 5, 'positive': 4} and read_recipe(tmp_path/'exact')['surplus'] == 'reject'
     shares = made(Recipe.combined(shots=1), pocket, 10, tmp_path/'shares', gold=gold, proportions={'negative': .8, 'positive': .2})
@@ -204,8 +219,8 @@ def test_combined_keeps_all_and_gives_each_label_its_share(pocket, tmp_path, gol
 
 def test_rows_that_a_later_stage_chooses_are_chosen_among_more(pocket, tmp_path, gold):                   # noqa: F811
     recipe = Recipe.corrsynth(shots=1, repeats=2, align=MMDAlignment(keep='rows', candidates=1.5))
-    counts = {surplus: made(recipe, pocket, 5, tmp_path/surplus, gold=gold, surplus=surplus).counts for surplus in ('keep', 'reject')}
-    assert counts['keep']['accepted'] == counts['reject']['accepted'] == {'negative': 3, 'positive': 2}
+    counts = {surplus: made(recipe, pocket, 6, tmp_path/surplus, gold=gold, surplus=surplus).counts for surplus in ('keep', 'reject')}
+    assert counts['keep']['accepted'] == counts['reject']['accepted'] == {'negative': 3, 'positive': 3}
     assert counts['keep']['rejected']['left out by alignment'] == counts['reject']['rejected']['left out by alignment'] + counts['reject']['rejected']['surplus']
 
 
@@ -231,7 +246,7 @@ def test_a_folder_from_before_there_was_the_choice_goes_on_as_it_began(pocket, t
     recipe = Recipe.corrsynth(shots=1, repeats=2, correct=Evidence(policy='weigh'))
     options = dict(out=tmp_path/'run', teacher=pocket, sampling=SHORT, seed=3)
     old = {name: value for name, value in make_config(recipe, SST2, pocket, 10, sampling=SHORT, seed=3, budget=8*10).items() if name != 'surplus'}
-    with pytest.raises(Stop): produce(old, tmp_path/'run', pocket, watch=lambda groups, *_: (_ for _ in [next(iter(groups)), (_ for _ in ()).throw(Stop)]))
+    with pytest.raises(Stop): produce(old, tmp_path/'run', pocket, watch=two_groups)
     with pytest.raises(RunError, match="surplus: None there, 'keep' now"): write_dataset('sst2', 10, recipe, budget=80, surplus='keep', **options)
     rows = write_dataset('sst2', 10, recipe, budget=80, **options)
     assert rows.counts == {'negative': 5, 'positive': 5} and 'surplus' not in read_recipe(tmp_path/'run')
