@@ -266,7 +266,7 @@ def test_the_command_line_says_it_and_a_preview_foresees_it(tmp_path, monkeypatc
     assert cli.main(['generate', *words, '--surplus', 'keep', '--out', 'run']) == 0
     out, rows = ' '.join(capsys.readouterr().out.split()), list(read_rows('run'))
     assert f'{len(rows)}, 5 asked for' in out and f'{len(rows) - 5} rows are beyond those asked for' in out
-    assert cli.main(['generate', *words, '--out', 'run']) == 1 and 'surplus' in capsys.readouterr().err
+    assert cli.main(['generate', *words, '--out', 'run']) == 2 and 'surplus' in capsys.readouterr().err
     assert tomllib.loads((tmp_path/'run'/'recipe.toml').read_text())['surplus'] == 'keep'
 
 
