@@ -47,7 +47,7 @@ from synthlab.cli.terminal import (
     HelpAll, Json, complain, grid, json_only, long_command, option, plain_warnings, say, screen, show_table, shown,
     user_errors)
 
-# %% ../../nbs/cli/06_main.ipynb #bdce6804
+# %% ../../nbs/cli/06_main.ipynb #545533a7
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
                                       show_default=False, autocompletion=beginning(task_names))]
 _what = partial(option, 'What to write')
@@ -68,9 +68,9 @@ _Gold = Annotated[str, _what('Take examples from real data, and align with them:
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. '
                                     'Without it, all alike.', metavar='SHARES', show_default=False)]
 _Surplus = Annotated[Literal['keep', 'reject'] | None, _what(
-    'Good texts beyond the rows of a label, which were written anyway: keep (N rows at least, with weights that give each '
-    'label its share) or reject (N rows and no more). Without it, keep where evidence weighs the labels (combined) and '
-    'there is no --proportions, else reject.', metavar='NAME', show_default=False)]
+    'Good texts beyond the rows of a label, which were written anyway: keep (N rows at least, and weights where labels '
+    'have other shares than were asked for) or reject (N rows and no more). Without it, keep where evidence weighs the '
+    'labels (combined) and there is no --proportions, else reject.', metavar='NAME', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 _Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what(
     'Which texts repeat an earlier row, and are replaced: those that equal it but for case and spaces (exact), '

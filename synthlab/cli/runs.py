@@ -111,7 +111,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     return (', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
             + (f' Taken away around accepted texts: {cleaned}.' if cleaned else ''))
 
-# %% ../../nbs/cli/02_runs.ipynb #c6fce689
+# %% ../../nbs/cli/02_runs.ipynb #0236a7fc
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -201,8 +201,8 @@ def surplus_in_words(accepted: Mapping[str, int], recipe: Mapping[str, Any]) -> 
     more = sum(max(0, number - wanted.get(label, 0)) for label, number in accepted.items())
     if not (more and keeps_surplus(recipe)): return ''
     rows = f"{more:,} row{' is' if more == 1 else 's are'}"
-    return (f'{rows} beyond those asked for: written anyway, and kept. The column weight gives each label its share; '
-            '--surplus reject leaves such rows out.')
+    return (f'{rows} beyond those asked for: written anyway, and kept. Where labels have other shares than were asked '
+            'for, the column weight makes up for it; --surplus reject leaves such rows out.')
 
 
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:

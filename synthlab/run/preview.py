@@ -669,7 +669,7 @@ def forecast(sample: Sample, used: Taken, made: int) -> tuple[Taken, Range]:
     cost = _costs(make_budget(recipe).prices, recipe['teacher']['name'], *whole[1:3])
     return whole._replace(cost=cost, seconds=timed), kept
 
-# %% ../../nbs/run/12_preview.ipynb #b7f3c93b
+# %% ../../nbs/run/12_preview.ipynb #1c29b315
 def _notices(asked: Resolved, found: Taken, kept: Range) -> list[str]:
     "What the numbers do not say by themselves."
     limits = asked.recipe.get('machine', {}).get('limits', {})
@@ -680,9 +680,9 @@ def _notices(asked: Resolved, found: Taken, kept: Range) -> list[str]:
     if asked.stages.align.choice != 'none':
         told.append('alignment looks at all rows at the end: it asks nobody, and its time is not in the forecast')
     if keeps_surplus(asked.recipe):
-        told.append(f'good texts beyond the {texts_wanted(asked.recipe):,} that are needed are kept, {kept.low:,.0f} to '
-                    f'{kept.high:,.0f} in all; they take no further calls, and --surplus reject (surplus="reject") leaves '
-                    'them out')
+        told.append(f'good texts beyond the {texts_wanted(asked.recipe):,} that are needed are kept, {kept.low:,.0f} '
+                    f'to {kept.high:,.0f} in all; they take no further calls, and --surplus reject '
+                    '(surplus="reject") leaves them out')
     return told
 
 
