@@ -1,12 +1,13 @@
 """Does repelling help? Plain sampling, CorrSynth's mask alone, CorrSynth and CFG on four tasks, eight datasets each.
 
-    python nbs/studies/comparison.py --work runs/comparison                   all of it: about an hour on a free CPU core
-    python nbs/studies/comparison.py --work runs/comparison --parts main      the five arms that decide
+    python nbs/studies/comparison.py --work runs/comparison                  all of it: about an hour on a free CPU core
+    python nbs/studies/comparison.py --work runs/comparison --parts main     the five arms that decide
     python nbs/studies/comparison.py --work runs/comparison --collect nbs/studies/comparison.json
 
-Datasets are the unit: a generation seed draws examples, prompts and texts. Cells come seed by seed, so that a study which
-was stopped can be collected; every step leaves a file and is passed over when the file is there. Students are scored
-on rows that no bake-off has scored on. Gold data is found through SYNTHLAB_GOLD; only numbers and single words are kept.
+Datasets are the unit: a generation seed draws examples, prompts and texts. Cells come seed by seed, so that a study
+which was stopped can be collected; every step leaves a file and is passed over when the file is there. Students are
+scored on rows that no bake-off has scored on. Gold data is found through SYNTHLAB_GOLD; only numbers and single words
+are collected.
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from synthlab.decode.choices import CFG, CorrSynth, FewGen
 from synthlab.embeddings import Embedder
@@ -28,7 +30,8 @@ from synthlab.run.generate import choose_sampling, generate
 from synthlab.tasks.gold import load_gold, written_rows
 from synthlab.teacher.causal import CausalTeacher
 
-from protocol import GOLD, SEEDS, USUAL, divide, fresh_test, gold_task, stamp
+from protocol import (GOLD, SEEDS, USUAL, components, dataset_means, differences, divide, fresh_test, gold_task,
+                      read_study, stamp)
 from steps import balanced, once, rounded
 
 # Texts of a label in a group: eight to ten texts contrast. Reviews are cut at 64 tokens, which is what embeddings see.
@@ -47,8 +50,10 @@ def grid():
 
 
 # By part: arms with their options, what makes them, tasks, and seeds.
-CORRELATED = {f'{mode} {delta}': dict(mode=mode, delta=delta) for delta in (.5, .9) for mode in ('cross', 'hybrid', 'intra')}
-MAIN = {'fewgen': {}, 'masked': dict(delta=1.)} | {name: CORRELATED[name] for name in ('cross 0.5', 'cross 0.9', 'intra 0.5')}
+CORRELATED = {f'{mode} {delta}': dict(mode=mode, delta=delta) for delta in (.5, .9)
+              for mode in ('cross', 'hybrid', 'intra')}
+MAIN = {'fewgen': {}, 'masked': dict(delta=1.)}
+MAIN |= {name: CORRELATED[name] for name in ('cross 0.5', 'cross 0.9', 'intra 0.5')}
 
 
 class Arm(NamedTuple):
@@ -62,9 +67,10 @@ def parts():
     "All arms by part, the most telling part first."
     main = {name: Arm(options) for name, options in MAIN.items()}
     headlines = {'intra 0.0': dict(mode='intra', delta=0.)} | grid()
-    return {'main': main, 'hybrid': {'hybrid 0.5': Arm(CORRELATED['hybrid 0.5'])}, 'cfg': {'cfg 0.5': Arm(dict(delta=.5))},
-            'alpha': {f'alpha {alpha}': Arm(dict(delta=.5, alpha=alpha), ('ag_news', 'humor')) for alpha in (.01, .1)},
+    return {'main': main, 'hybrid': {'hybrid 0.5': Arm(CORRELATED['hybrid 0.5'])},
             'grid': {name: Arm(options, ('toi_headlines',), 4) for name, options in headlines.items()},
+            'alpha': {f'alpha {alpha}': Arm(dict(delta=.5, alpha=alpha), ('ag_news', 'humor')) for alpha in (.01, .1)},
+            'cfg': {'cfg 0.5': Arm(dict(delta=.5))},
             'mild': {name: Arm(CORRELATED[name]) for name in ('hybrid 0.9', 'intra 0.9')}}
 
 
@@ -103,10 +109,11 @@ class Task:
                        sampling=choose_sampling(self.task, self.teacher, max_new_tokens=limit))
         rows = [row for group in run for row in group.rows]
         kept = [row for row in rows if row['status'] == 'accepted']
-        told = {name: float(np.mean([row[name] for row in rows])) for name in ('mask_share', 'kl') if rows[0].get(name) is not None}
+        told = {name: float(np.mean([row[name] for row in rows])) for name in ('mask_share', 'kl')}
         costs = {name: getattr(run.stats, name) for name in ('tokens', 'steps', 'forward_rows', 'prefill_rows')}
-        return {'texts': [row['text'] for row in kept], 'labels': [row['label'] for row in kept], 'candidates': len(rows),
-                'seconds': time.process_time() - start} | told | costs
+        texts, labels = ([row[name] for row in kept] for name in ('text', 'label'))
+        costs |= {'candidates': len(rows), 'seconds': time.process_time() - start}
+        return {'texts': texts, 'labels': labels} | told | costs
 
     def real(self, seed):
         "As many real rows of the train part."
@@ -121,8 +128,8 @@ MEASURES = ('self_bleu', 'vocabulary', 'entity_entropy', 'vendi_score', 'label_p
 def measure(task, written, seed):
     "All numbers of a dataset; which test rows its student gets right, as hexadecimal digits."
     rows = Rows(written['texts'], written['labels'])
-    m = Material(embedder=task.embedder, rows=rows, test=task.test, train=task.lessons, shown=task.shown, judge=task.judge,
-                 seed=seed, intervals=False)
+    m = Material(embedder=task.embedder, rows=rows, test=task.test, train=task.lessons, shown=task.shown,
+                 judge=task.judge, seed=seed, intervals=False)
     found = {entry['name']: entry for entry in take(m, MEASURES)}
     student = Probe(task.embedder).fit(rows.records())
     right = np.array(student.predict(task.test.texts)) == np.array(task.test.labels)
@@ -137,18 +144,28 @@ def measure(task, written, seed):
 def cell(work, task, arm, options, seed):
     "Write and measure a dataset, or read what is there."
     folder = work/task.name/arm
-    written = once(folder/f'{seed}.rows.json', lambda: task.real(seed) if arm == 'gold' else task.write(arm, options, seed))
+    def make(): return task.real(seed) if arm == 'gold' else task.write(arm, options, seed)
+    written = once(folder/f'{seed}.rows.json', make)
     return once(folder/f'{seed}.json', lambda: measure(task, written, seed))
 
 
-def texts_of(work, name, arm, seeds=SEEDS):
+def texts_of(work, name, arm, seeds=range(SEEDS)):
     "All rows of an arm, of those seeds that are there."
-    paths = [path for seed in range(seeds) if (path := work/name/arm/f'{seed}.rows.json').exists()]
+    paths = [path for seed in seeds if (path := work/name/arm/f'{seed}.rows.json').exists()]
     found = [json.loads(path.read_text(encoding='utf-8')) for path in paths]
     return Rows([text for one in found for text in one['texts']], [label for one in found for label in one['labels']])
 
 
-MAPS, MAPPED = ('masked', 'cross 0.5', 'intra 0.5'), 4
+def together(work, task, arm):
+    "Accuracy of a student of all datasets of an arm as one, and without each in turn (the jackknife)."
+    test = task.test.records()
+    def taught(seeds): return Probe(task.embedder).fit(texts_of(work, task.name, arm, seeds).records())
+    def score(seeds): return float(taught(list(seeds)).score(test))
+    seeds = set(range(SEEDS))
+    return {'whole': score(seeds), 'without': [score(seeds - {left}) for left in range(SEEDS)]}
+
+
+MAPS, MAPPED = ('masked', 'cross 0.5', 'intra 0.5'), range(4)
 
 
 def datamap(work, arm):
@@ -172,34 +189,77 @@ def promoted(ours, theirs, most=15, prior=.1):
 
 
 def run(work, names, chosen):
-    "All cells of some parts, seed by seed."
+    "All cells of some parts, seed by seed; after a part what needs all datasets of an arm."
     teacher = CausalTeacher('pocket', dtype='bfloat16')
     tasks = [Task(name, teacher, Embedder(max_length=TOKENS, cache=work/'embeddings.db')) for name in names]
     for part in chosen:
         arms = parts()[part] | ({'gold': Arm({})} if part == 'main' else {})
-        for seed in range(SEEDS):
-            for task in tasks:
-                for arm, (options, where, seeds) in arms.items():
-                    if task.name in where and seed < seeds: cell(work, task, arm, options, seed)
+        for seed, task, arm in ((seed, task, arm) for seed in range(SEEDS) for task in tasks for arm in arms):
+            if task.name in arms[arm].tasks and seed < arms[arm].seeds: cell(work, task, arm, arms[arm].options, seed)
+        for task, arm in ((task, arm) for task in tasks for arm in arms if arms[arm].tasks == tuple(TASKS)):
+            once(work/task.name/arm/'together.json', lambda: together(work, task, arm))
         if part == 'grid' and 'toi_headlines' in names:
             for arm in MAPS: once(work/'toi_headlines'/arm/'map.json', lambda: datamap(work, arm))
+
+
+def read(place): return json.loads(place.read_text(encoding='utf-8'))
+
+
+def cells_of(work, name, arm):
+    "The cells of an arm that are there, by seed."
+    paths = {seed: work/name/arm/f'{seed}.json' for seed in range(SEEDS)}
+    return {seed: read(path) for seed, path in paths.items() if path.exists()}
+
+
+def slim(arm, cells):
+    "Cells without what is kept once for all; which rows are right only where arms are compared by it."
+    compared = arm in MAIN or arm in CORRELATED or arm.startswith('cfg')
+    left_out = {'cosines', 'judge'} | (set() if compared else {'right'})
+    return {seed: {key: value for key, value in cell.items() if key not in left_out} for seed, cell in cells.items()}
+
+
+def mean_cosines(cells):
+    "Cosines between and within labels, the mean over datasets."
+    found = [pd.DataFrame(cell['cosines']) for cell in cells.values()]
+    return (sum(found)/len(found)).to_dict()
+
+
+def planned():
+    "What the bake-off says of the spread between datasets, CorrSynth against the mask alone, in points."
+    record = read_study(Path(__file__).with_name('bakeoff.json'))[1]
+    values = dataset_means((cell['recipe'], task, cell['seed'], 0, 100*cell['measures']['student_synthetic'])
+                           for task, one in record.items() for cell in one['cells']
+                           if 'student_synthetic' in cell['measures'])
+    spread = components(differences(values, 'corrsynth', 'masked'))
+    return {name: [float(x) for x in part] for name, part in spread.items()}
+
+
+def pictures(work):
+    "What only pictures and tables of words need: texts of headlines in a plane, datamaps, words."
+    toi, pairs = 'toi_headlines', {'mask': ('masked', 'fewgen'), 'contrast': ('cross 0.5', 'masked')}
+    planes = {'1.0': 'masked', '0.9': 'intra 0.9', '0.5': 'intra 0.5', '0.0': 'intra 0.0'}
+    sets = {delta: texts_of(work, toi, arm, MAPPED) for delta, arm in planes.items()}
+    plane = projection(sets, Embedder(max_length=TOKENS, cache=work/'embeddings.db'), most=300)
+    def told(name, pair): return promoted(*(texts_of(work, name, arm).texts for arm in pair))
+    changed = {name: {what: told(name, pair) for what, pair in pairs.items()} for name in TASKS}
+    maps = {arm: read(path) for arm in MAPS if (path := work/toi/arm/'map.json').exists()}
+    return {'plane': plane, 'maps': maps, 'promoted': changed}
 
 
 def collect(work, path):
     "Everything that the notebook shows, in one file."
     arms = ['gold', *(name for part in parts().values() for name in part)]
-    def read(place): return json.loads(place.read_text(encoding='utf-8'))
-    cells = {name: {arm: {seed: read(work/name/arm/f'{seed}.json') for seed in range(SEEDS) if (work/name/arm/f'{seed}.json').exists()}
-                    for arm in arms if (work/name/arm).exists()} for name in TASKS}
-    headlines, pairs = work/'toi_headlines', {'mask': ('masked', 'fewgen'), 'contrast': ('cross 0.5', 'masked')}
-    planes = {'1.0': 'masked', '0.9': 'intra 0.9', '0.5': 'intra 0.5', '0.0': 'intra 0.0'}
-    plane = projection({delta: texts_of(work, 'toi_headlines', arm, 4) for delta, arm in planes.items()}, Embedder(max_length=TOKENS, cache=work/'embeddings.db'), most=300)
-    changed = {name: {what: promoted(*(texts_of(work, name, arm).texts for arm in pair)) for what, pair in pairs.items()} for name in TASKS}
-    maps = {arm: read(headlines/arm/'map.json') for arm in MAPS if (headlines/arm/'map.json').exists()}
-    tests = {name: {'labels': untouched(name)[0].labels} for name in TASKS}
-    mark = stamp(CausalTeacher('pocket'), USUAL | {'max_new_tokens': f"the task's, at most {TOKENS}"}, n=N, seeds=SEEDS)
-    found = {'stamp': mark, 'cells': rounded(cells, 4), 'tests': tests, 'plane': plane, 'maps': maps, 'promoted': changed}
-    path.write_text(json.dumps(found, allow_nan=False), encoding='utf-8')
+    cells = {name: {arm: found for arm in arms if (found := cells_of(work, name, arm))} for name in TASKS}
+    tests = {name: once(work/name/'tests.json', lambda: Counter(untouched(name)[0].labels)) for name in TASKS}
+    judges = {name: read(work/name/'masked'/'0.json')['judge'] for name in TASKS}
+    whole = {name: {arm: read(found) for arm in arms if (found := work/name/arm/'together.json').exists()}
+             for name in TASKS}
+    cosines = {arm: mean_cosines(found) for arm, found in cells['toi_headlines'].items()}
+    sampling = USUAL | {'max_new_tokens': f"the task's, at most {TOKENS}"}
+    found = {'stamp': stamp(CausalTeacher('pocket'), sampling, n=N, seeds=SEEDS), 'planned': planned(), 'tests': tests,
+             'judges': judges, 'together': whole, 'cosines': cosines} | pictures(work)
+    found['cells'] = {name: {arm: slim(arm, one) for arm, one in found.items()} for name, found in cells.items()}
+    path.write_text(json.dumps(rounded(found, 5), allow_nan=False), encoding='utf-8')
 
 
 def main():
@@ -207,7 +267,8 @@ def main():
     parser.add_argument('--work', type=Path, default=Path('runs/comparison'), help='folder for the datasets')
     parser.add_argument('--tasks', default=','.join(TASKS), help='tasks, with commas between')
     parser.add_argument('--parts', default=','.join(parts()), help='parts, with commas between')
-    parser.add_argument('--collect', type=Path, metavar='FILE', help='only gather what is there in a file for the notebook')
+    parser.add_argument('--collect', type=Path, metavar='FILE',
+                        help='only gather what is there in a file for the notebook')
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if args.collect: return collect(args.work, args.collect)
