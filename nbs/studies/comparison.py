@@ -66,10 +66,11 @@ class Arm(NamedTuple):
 def parts():
     "All arms by part, the most telling part first."
     main = {name: Arm(options) for name, options in MAIN.items()}
-    headlines = {'intra 0.0': dict(mode='intra', delta=0.)} | grid()
-    return {'main': main, 'hybrid': {'hybrid 0.5': Arm(CORRELATED['hybrid 0.5'])},
+    headlines = {'intra 0.0': dict(mode='intra', delta=0.), 'hybrid 0.5': CORRELATED['hybrid 0.5']} | grid()
+    return {'main': main,
+            'alpha': {f'alpha {alpha}': Arm(dict(delta=.5, alpha=alpha), ('ag_news', 'humor'), 4) for alpha in (.01, .1)},
             'grid': {name: Arm(options, ('toi_headlines',), 4) for name, options in headlines.items()},
-            'alpha': {f'alpha {alpha}': Arm(dict(delta=.5, alpha=alpha), ('ag_news', 'humor')) for alpha in (.01, .1)},
+            'hybrid': {'hybrid 0.5': Arm(CORRELATED['hybrid 0.5'])},
             'cfg': {'cfg 0.5': Arm(dict(delta=.5))},
             'mild': {name: Arm(CORRELATED[name]) for name in ('hybrid 0.9', 'intra 0.9')}}
 
@@ -248,7 +249,7 @@ def pictures(work):
 
 def collect(work, path):
     "Everything that the notebook shows, in one file."
-    arms = ['gold', *(name for part in parts().values() for name in part)]
+    arms = list(dict.fromkeys(['gold', *(name for part in parts().values() for name in part)]))
     cells = {name: {arm: found for arm in arms if (found := cells_of(work, name, arm))} for name in TASKS}
     tests = {name: once(work/name/'tests.json', lambda: Counter(untouched(name)[0].labels)) for name in TASKS}
     judges = {name: read(work/name/'masked'/'0.json')['judge'] for name in TASKS}
