@@ -6,7 +6,7 @@
 __all__ = ['LARGEST', 'server_address', 'redact', 'cleaner', 'read_key', 'Dialect', 'chat_body', 'adapted', 'dislikes_schema',
            'read_completion', 'clean_answer', 'error_said', 'verdict', 'call_headers', 'proxy_of', 'ChatTeacher']
 
-# %% ../../nbs/teacher/05_chat.ipynb #df780ca9
+# %% ../../nbs/teacher/05_chat.ipynb #b29560ac
 import asyncio
 import contextlib
 import itertools
@@ -30,7 +30,7 @@ import httpx2
 from pydantic import BaseModel
 
 from ..inputs import check_number
-from .asking import TeacherError, TextTeacher, tell_wait
+from .asking import TeacherError, TextTeacher, in_lists, tell_wait
 from .requests import (
     LONGEST_TOKEN, Answer, Request, instruct, json_schema, most_characters, token_logprobs)
 from .throttle import Outage, Throttle, own_pause, retry_after
@@ -420,7 +420,7 @@ class _Line:
         self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self.thread: self.thread.join(10)
 
-# %% ../../nbs/teacher/05_chat.ipynb #8dee66ee
+# %% ../../nbs/teacher/05_chat.ipynb #cb4976bf
 _CLOSED = 'the teacher was closed while it was asked'
 
 
@@ -439,8 +439,14 @@ class _Exchange:
         "Calls that have ended, by place: answers and exceptions; waits for one at least. From the caller's thread."
         while self.line.thread.is_alive():
             meanwhile()
-            with contextlib.suppress(queue.Empty): return self.results.get(timeout=1.)
+            with contextlib.suppress(queue.Empty): return self._and_more(self.results.get(timeout=1.))
         raise TeacherError(_CLOSED)
+
+    def _and_more(self, found: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        "These, and what else has ended."
+        with contextlib.suppress(queue.Empty):
+            while True: found = found + self.results.get_nowait()
+        return found
 
     def cancel(self) -> None:
         "Cancel what is under way; from the caller's thread."
@@ -496,7 +502,7 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError): return False
     return True
 
-# %% ../../nbs/teacher/05_chat.ipynb #5933b4fe
+# %% ../../nbs/teacher/05_chat.ipynb #71983486
 _UNWELCOME, _FEW = 16, 4
 # Seconds, and faults, without an answer before a wait is told.
 _TOLD_AFTER, _TOLD_FAULTS = 2., 3
@@ -849,7 +855,8 @@ class ChatTeacher(TextTeacher):
             elif under_way or batch: break
         return batch, True
 
-    def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, Answer]]:
+    @in_lists
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[list[tuple[int, Answer]]]:
         """Ask requests, many at once, as `TextTeacher.ask` describes."""
         call = partial(self._call, tell=getattr(requests, 'sent', None))
         exchange, source, under_way, more = _Exchange(self._connect(), call), enumerate(requests), 0, True
@@ -860,7 +867,7 @@ class ChatTeacher(TextTeacher):
                 under_way += len(batch)
                 ended = exchange.receive(self._tell) if under_way else []
                 under_way -= len(ended)
-                yield from (pair for pair in ended if isinstance(pair[1], Answer))
+                yield [pair for pair in ended if isinstance(pair[1], Answer)]
                 for _, end in ended:
                     if isinstance(end, BaseException): raise end
         finally: exchange.cancel()
