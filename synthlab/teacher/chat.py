@@ -473,7 +473,7 @@ class _Exchange:
     def _cancel(self) -> None:
         for task in list(self.tasks.values()): task.cancel()
 
-# %% ../../nbs/teacher/05_chat.ipynb #f4724ceb
+# %% ../../nbs/teacher/05_chat.ipynb #832c3bd2
 class _Again(Exception):
     """A failed attempt that may be repeated.
 
@@ -491,9 +491,8 @@ class _Failed(Exception):
 
 
 def _packed(body: Mapping[str, Any]) -> bytes:
-    "A body in bytes; half characters and numbers that are none cannot be sent."
-    try: return json.dumps(body, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode()
-    except ValueError as error: raise _Failed(f'a request that JSON cannot carry: {error}') from None
+    "A body in bytes; half characters, and numbers that are none, are a ValueError."
+    return json.dumps(body, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode()
 
 
 def _is_json(text: str) -> bool:
@@ -502,7 +501,7 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError): return False
     return True
 
-# %% ../../nbs/teacher/05_chat.ipynb #71983486
+# %% ../../nbs/teacher/05_chat.ipynb #d1fdd63a
 _UNWELCOME, _FEW = 16, 4
 # Seconds, and faults, without an answer before a wait is told.
 _TOLD_AFTER, _TOLD_FAULTS = 2., 3
@@ -600,8 +599,8 @@ class ChatTeacher(TextTeacher):
         wrong = {name: getattr(self, name) for name, low in least.items() if not getattr(self, name) >= low}
         if wrong:
             raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
-        try: json.dumps(self.extra_body)
-        except TypeError as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
+        try: _packed(self.extra_body)
+        except (TypeError, ValueError) as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
 
     def _new_throttle(self) -> Throttle:
         return Throttle(self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.pause/10)
