@@ -6,8 +6,8 @@
 __all__ = ['request_seed', 'begun', 'Continuation', 'continued', 'whole_prompt', 'prompt_ids', 'request_plan', 'plan_answer',
            'Feed', 'CausalTeacher']
 
-# %% ../../nbs/teacher/07_causal.ipynb #9a715023
-from collections.abc import Iterable, Iterator
+# %% ../../nbs/teacher/07_causal.ipynb #b288b346
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class Feed:
         yield from self.given_up
         self.given_up, self.pauses = [], False
 
-# %% ../../nbs/teacher/07_causal.ipynb #8909402e
+# %% ../../nbs/teacher/07_causal.ipynb #4effc790
 class CausalTeacher(CausalModel, TextTeacher):
     """A causal language model that answers requests, and shows its logits to methods that need them.
 
@@ -163,6 +163,12 @@ class CausalTeacher(CausalModel, TextTeacher):
     name : str or None
         Name of a loaded model; None takes the name or folder that it was loaded by, or one made of its kind and
         fingerprint.
+    device_map : str, Mapping or None
+        How to spread the layers of a model that is given by its name over several devices, as transformers takes it:
+        "auto", or parts and their devices. None loads it onto `device`.
+    compiled : bool
+        Whether to compile the small operations of each layer where the model is on a CUDA GPU, which takes a minute
+        and rounds a little differently; a loaded model stays compiled.
 
     Raises
     ------
@@ -176,8 +182,8 @@ class CausalTeacher(CausalModel, TextTeacher):
 
     def __init__(self, model: 'str | PreTrainedModel' = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
                  dtype: str = 'auto', device: str = 'auto', revision: str | None = None, max_rows: int = 64,
-                 name: str | None = None):
-        super().__init__(model, tokenizer, dtype, device, revision, name)
+                 name: str | None = None, device_map: str | Mapping[str, Any] | None = None, compiled: bool = False):
+        super().__init__(model, tokenizer, dtype, device, revision, name, device_map, compiled)
         self.max_rows = max_rows
 
     @property
