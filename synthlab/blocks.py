@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from .embeddings import Embedder, text_key
 from .util import how_to_install, whole_file
 
-# %% ../nbs/09_blocks.ipynb #d438bc81
+# %% ../nbs/09_blocks.ipynb #bdd87a77
 class Block(NamedTuple):
     """Rows that are held in memory together.
 
@@ -57,10 +57,14 @@ def write_block(path: str | Path, vectors: np.ndarray, keys: Sequence[bytes] | N
 
 
 def read_block(path: str | Path) -> Block:
-    """Read a block from its file."""
+    """Read a block from its file; raises `ValueError` if it holds no vectors."""
     table = pq.read_table(path)
+    if 'vector' not in table.column_names:
+        raise ValueError(f'{path} has no column "vector", only {", ".join(table.column_names)}: embed its texts first, '
+                         f'with embed_blocks')
     columns = {name: table[name].to_pylist() for name in ('key', 'label') if name in table.column_names}
-    vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+    width = table.schema.field('vector').type.list_size
+    vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(-1, width).astype(np.float32)
     space = (table.schema.metadata or {}).get(b'space', b'').decode()
     return Block(vectors, columns.get('key'), columns.get('label'), space)
 
@@ -140,7 +144,7 @@ def sample_rows(blocks: Sequence[Any], n: int, label: Hashable = None) -> np.nda
     if not found: raise ValueError(f'no row has the label {label!r}')
     return np.concatenate(found)
 
-# %% ../nbs/09_blocks.ipynb #332f2724
+# %% ../nbs/09_blocks.ipynb #8a35b1cc
 class RayMap:
     """Call a function on blocks in processes of Ray, on this machine or many; used like `map`.
 
@@ -186,7 +190,9 @@ class RayMap:
         import ray
         import ray.data
         if not ray.is_initialized():
-            own = {'num_cpus': self.workers, 'include_dashboard': False} if self.address == 'local' else {}
+            # items and results are small, and the store for large objects would take a third of the memory
+            own = {'num_cpus': self.workers, 'include_dashboard': False, 'object_store_memory': 128*2**20}
+            own = own if self.address == 'local' else {}
             ray.init(self.address, log_to_driver=False, logging_level='ERROR', **own)
             self._joined = True
         ray.data.DataContext.get_current().enable_progress_bars = False

@@ -275,7 +275,7 @@ def mmd2_blocks(real: Any, synthetic: Any, bandwidth: float | str = 'median', n_
     [(mu, _)], [(nu, _)] = (_mean_features(side, psi, [None], spread).values() for side in (real, synthetic))
     return float((mu - nu) @ (mu - nu))
 
-# %% ../../nbs/align/07_blocks.ipynb #d33c4897
+# %% ../../nbs/align/07_blocks.ipynb #dad5a438
 class BlockWeights(BaseEstimator):
     r"""Weights of synthetic rows in blocks that minimise their MMD to real ones.
 
@@ -338,7 +338,7 @@ class BlockWeights(BaseEstimator):
     >>> fitted.weigh(np.array([[0.], [1.]])).round(2)       # a third of the real rows is at 0: 2 rows of weight 1/2
     array([0.5, 2. ])
     """
-    def __init__(self, n_features: int = 2048, bandwidth: float | str = 'median', evenness: float = 1e-3,
+    def __init__(self, n_features: int = 2048, bandwidth: float | str = 'median', evenness: float = 1e-4,
                  cap: float | None = None, sample: int = 8192, tol: float = 1e-3, max_passes: int = 200, seed: int = 0):
         self.n_features, self.bandwidth, self.evenness, self.cap = n_features, bandwidth, evenness, cap
         self.sample, self.tol, self.max_passes, self.seed = sample, tol, max_passes, seed

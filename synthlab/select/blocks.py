@@ -17,7 +17,7 @@ from ..blocks import as_block, find_blocks, same_space, sample_rows
 from ..embeddings import rbf, squared_from_products
 from .uncertainty import UncertaintyTracker, find_length_scale, prepare_rows
 
-# %% ../../nbs/select/05_blocks.ipynb #efbc599c
+# %% ../../nbs/select/05_blocks.ipynb #b011437f
 class Winners:
     """Picks n rows of a block: called with a block it returns their numbers (n,) and vectors (n, D); `options` are the
     tracker's."""
@@ -25,8 +25,8 @@ class Winners:
 
     def __call__(self, item: Any) -> tuple[np.ndarray, np.ndarray]:
         vectors = as_block(item).vectors
-        # copies of one row: nothing to choose
-        if not np.ptp(vectors, axis=0).any(): return np.array([0]), vectors[:1]
+        # one row, or copies of it: nothing to choose
+        if len(vectors) < 2 or not np.ptp(vectors, axis=0).any(): return np.arange(len(vectors))[:1], vectors[:1]
         with warnings.catch_warnings():
             # a small block may run out of rows worth a pick; the second round decides
             warnings.simplefilter('ignore', UserWarning)
