@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
-           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
-           'load_model', 'weights_hash', 'context_length', 'CausalModel']
+           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype', 'FewRows',
+           'with_few_rows', 'load_model', 'weights_hash', 'context_length', 'CausalModel']
 
-# %% ../../nbs/decode/04_model.ipynb #cd29c63f
+# %% ../../nbs/decode/04_model.ipynb #80e857e4
 import difflib
 import hashlib
 import inspect
@@ -20,16 +20,18 @@ from functools import cached_property
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache, PreTrainedModel
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedTokenizerBase
 
 from ..util import choose_device, quiet
+
+# what loads a model takes transformers 2 of 6 seconds to import, and who only asks a server needs none of it
+if TYPE_CHECKING: from transformers import PreTrainedModel
 
 # %% ../../nbs/decode/04_model.ipynb #4288239b
 def plain_prompt(messages: Sequence[dict], cue: str) -> str:
@@ -215,12 +217,34 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
                          f"bfloat16 or float16")
     return kind
 
-# %% ../../nbs/decode/04_model.ipynb #28875402
+# %% ../../nbs/decode/04_model.ipynb #718f7ff5
+class FewRows(torch.nn.Linear):
+    """A linear layer that takes a few rows as columns, in float32 on a CPU; all else goes the usual way."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply and add the bias: shape (..., in_features) to (..., out_features)."""
+        rows = input.reshape(-1, self.in_features)
+        here = self.weight.is_cpu and self.weight.dtype is input.dtype is torch.float32
+        most = 8 if self.out_features >= self.in_features else 2
+        if not (here and 0 < len(rows) <= most): return super().forward(input)
+        columns = (rows.repeat(2, 1) if len(rows) == 1 else rows).T
+        out = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
+        return out.T[:len(rows)].reshape(*input.shape[:-1], self.out_features).contiguous()
+
+
+def with_few_rows(network: torch.nn.Module) -> torch.nn.Module:
+    """Let the linear layers of a network take a few rows as columns, with the same weights; returns the network."""
+    for layer in network.modules():
+        if type(layer) is torch.nn.Linear: layer.__class__ = FewRows
+    return network
+
+# %% ../../nbs/decode/04_model.ipynb #e17784e6
 def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None):
     """Load a causal language model, in evaluation mode, and its tokenizer; safetensors only, no remote code.
 
     Raises `ValueError` if the model cannot be found or loaded.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     path, place = model_path(model), choose_device(device)
     kind = choose_dtype(dtype, place)
     options = dict(revision=revision, trust_remote_code=False)
@@ -235,7 +259,7 @@ def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: 
                          "model on the Hub") from error
     return network.to(place).eval(), tokenizer
 
-# %% ../../nbs/decode/04_model.ipynb #52d3694a
+# %% ../../nbs/decode/04_model.ipynb #f89abbb0
 # no branch, tag or commit has a colon
 LOADED = 'loaded:'
 # values to read of each tensor, at least, if it has as many
@@ -243,7 +267,7 @@ _VALUES = 64
 _NO_MATTER = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 
-def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+def weights_hash(model: 'PreTrainedModel', tokenizer: PreTrainedTokenizerBase) -> str:
     """Fingerprint a loaded model by configuration, values of each tensor and vocabulary: 12 digits, on every device."""
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NO_MATTER}
     facts = [config, sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
@@ -258,9 +282,10 @@ def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         digest.update(few.contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../../nbs/decode/04_model.ipynb #46e9050b
-def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
+# %% ../../nbs/decode/04_model.ipynb #b7fe65a6
+def _own_tokenizer(model: 'PreTrainedModel') -> PreTrainedTokenizerBase:
     "The tokenizer of a loaded model, by the name that the model was loaded by."
+    from transformers import AutoTokenizer
     name, cure = getattr(model.config, '_name_or_path', ''), 'give it too: CausalTeacher(model, tokenizer)'
     if not name: raise ValueError(f'this {type(model).__name__} does not say which tokenizer it has; {cure}')
     revision = getattr(model.config, '_commit_hash', None)
@@ -270,7 +295,7 @@ def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
         raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {cause}; {cure}') from error
 
 
-def _take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str | None):
+def _take_loaded(model: 'PreTrainedModel', tokenizer: PreTrainedTokenizerBase | None, name: str | None):
     """A loaded model in evaluation mode, its tokenizer, its name, and its revision: "loaded:" and a fingerprint."""
     if not isinstance(model, torch.nn.Module) or not hasattr(model, 'config'):
         raise ValueError('the model must be a name, a folder, or a causal language model of transformers, '
@@ -317,7 +342,7 @@ def context_length(config) -> int | None:
     bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
     return min((b for b in bounds if b), default=None)
 
-# %% ../../nbs/decode/04_model.ipynb #1bcc5984
+# %% ../../nbs/decode/04_model.ipynb #0a8f6455
 class CausalModel:
     """A transformers causal language model that shows its logits.
 
@@ -330,12 +355,12 @@ class CausalModel:
     >>> model = CausalModel('pocket')
     """
 
-    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
+    def __init__(self, model: 'str | PreTrainedModel' = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
                  dtype: str = 'auto', device: str = 'auto', revision: str | None = None, name: str | None = None):
         named = isinstance(model, (str, os.PathLike))
         _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision)
         taken = _take_named(model, dtype, device, revision) if named else _take_loaded(model, tokenizer, name)
-        self.model, self.tokenizer, self.name, self.revision = taken
+        self.model, self.tokenizer, self.name, self.revision = with_few_rows(taken[0]), *taken[1:]
         self.device, self.dtype = self.model.device, self.model.dtype
         self.vocab_size = len(self.tokenizer)
         self.max_length = context_length(self.model.config.get_text_config())
