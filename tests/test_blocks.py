@@ -1,6 +1,7 @@
 "Vectors in blocks: what is written is read again, embedding goes on where it stopped, and Ray gives what one process gives."
 import json
 import os
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -109,11 +110,14 @@ def test_bad_blocks_are_refused(tmp_path):
     assert as_block([[1, 2]]).vectors.dtype == np.float32
 
 
+@pytest.mark.long
 def test_ray_gives_what_one_process_gives(tmp_path):
     "A cluster of two workers: the same files, picks and distances, and weights up to the order of sums."
-    pytest.importorskip('ray', reason='needs Ray: pip install "ray[data]>=2.50"')
+    ray = pytest.importorskip('ray', reason='needs Ray: pip install "ray[data]>=2.50"')
+    # The workers cannot import this file.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     from synthlab.blocks import RayMap
-    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+    os.environ |= {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_agent_register_timeout_ms': '120000'}
     pq.write_table(pa.table({'text': [f'word {i % 150}' for i in range(240)]}), tmp_path/'texts.parquet', row_group_size=60)
     blocks = [units(80, seed=seed) for seed in (0, 1, 2)]
     with RayMap(2) as spread:
