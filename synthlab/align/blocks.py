@@ -95,7 +95,7 @@ def length_factor(F: np.ndarray, evenness: float) -> np.ndarray:
     H[np.diag_indices(len(H))] += np.append(np.full(F.shape[1], .5), 1e-9)
     return np.linalg.cholesky(H)
 
-# %% ../../nbs/align/07_blocks.ipynb #bd8cd803
+# %% ../../nbs/align/07_blocks.ipynb #c1d228b9
 class _Enough(Exception):
     "The gap is small enough, or there were enough passes."
 
@@ -156,10 +156,16 @@ def solve_dual(measure: Callable[[np.ndarray], np.ndarray], n_features: int, eve
     DualSolution
         The best prices, and the gap.
 
+    Raises
+    ------
+    ValueError
+        If `evenness` is not over 0: the dual would have corners.
+
     References
     ----------
     Liu and Nocedal, *On the limited memory BFGS method* (1989).
     """
+    if not evenness > 0: raise ValueError(f'evenness must be over 0, got {evenness}: at 0 the dual has corners')
     zero, trace, seen = np.zeros(n_features + 1), [], []
     sums = measure(zero)
     drift = sums[:n_features]/sums[-1]
