@@ -60,7 +60,7 @@ _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab rec
                                'several texts in one call, with their probabilities. attrprompt, simprompt: baselines. '
                                'NAME-no-STAGE leaves a stage out, as in combined-no-align.',
                                metavar='NAME', autocompletion=beginning(lambda: PRESET_NAMES))]
-_N = Annotated[int, _what('Number of rows, or the fewest (see --surplus). Rejected texts are replaced.', min=1,
+_N = Annotated[int, _what('Number of rows; the fewest where surplus ones are kept. Rejected texts are replaced.', min=1,
                           metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a '
                              'folder under SYNTHLAB_GOLD, or a Hub name. '
@@ -889,7 +889,7 @@ def _finished(out: Path) -> str:
 
 
 _USUAL_IN_CONTEST = ('as_json', 'recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student',
-                     'temperature', 'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'max_cost', 'out')
+                     'temperature', 'max_new_tokens', 'teacher', 'base_url', 'concurrency', 'prices', 'out')
 
 
 @app.command('bake-off', help=_RECIPES, cls=long_command(*_USUAL_IN_CONTEST))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
-           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype', 'FewRows',
-           'with_few_rows', 'load_model', 'weights_hash', 'compile_parts', 'context_length', 'CausalModel']
+           'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
+           'load_model', 'weights_hash', 'compile_parts', 'context_length', 'CausalModel']
 
 # %% ../../nbs/decode/04_model.ipynb #80e857e4
 import difflib
@@ -217,27 +217,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
                          f"bfloat16 or float16")
     return kind
 
-# %% ../../nbs/decode/04_model.ipynb #718f7ff5
-class FewRows(torch.nn.Linear):
-    """A linear layer that takes a few rows as columns, in float32 on a CPU; all else goes the usual way."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Multiply and add the bias: shape (..., in_features) to (..., out_features)."""
-        rows = input.reshape(-1, self.in_features)
-        here = self.weight.is_cpu and self.weight.dtype is input.dtype is torch.float32
-        most = 8 if self.out_features >= self.in_features else 2
-        if not (here and 0 < len(rows) <= most): return super().forward(input)
-        columns = (rows.repeat(2, 1) if len(rows) == 1 else rows).T
-        out = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
-        return out.T[:len(rows)].reshape(*input.shape[:-1], self.out_features).contiguous()
-
-
-def with_few_rows(network: torch.nn.Module) -> torch.nn.Module:
-    """Let the linear layers of a network take a few rows as columns, with the same weights; returns the network."""
-    for layer in network.modules():
-        if type(layer) is torch.nn.Linear: layer.__class__ = FewRows
-    return network
-
 # %% ../../nbs/decode/04_model.ipynb #880c11f9
 def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None,
                device_map: str | Mapping[str, Any] | None = None):
@@ -378,7 +357,7 @@ class CausalModel:
         _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision, device_map=device_map)
         taken = (_take_named(model, dtype, device, revision, device_map) if named
                  else _take_loaded(model, tokenizer, name))
-        self.model, self.tokenizer, self.name, self.revision = with_few_rows(taken[0]), *taken[1:]
+        self.model, self.tokenizer, self.name, self.revision = taken
         self.device, self.dtype = self.model.device, self.model.dtype
         self.compiled = compiled and self.device.type == 'cuda'
         if self.compiled: compile_parts(self.model)
