@@ -1,7 +1,7 @@
 "The public names of synthlab.align, for editors and type checkers."
 from .blocks import BlockWeights as BlockWeights
 from .blocks import DualSolution as DualSolution
-from .blocks import Evaluation as Evaluation
+from .blocks import DualValue as DualValue
 from .blocks import mmd2_blocks as mmd2_blocks
 from .blocks import solve_dual as solve_dual
 from .choices import Aligned as Aligned
