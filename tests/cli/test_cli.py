@@ -15,6 +15,7 @@ import pytest
 import typer
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
+from light import run_light
 from synthlab import Recipe, __version__, generate
 from synthlab.cli import main as cli, terminal
 from synthlab.run import writers
@@ -503,11 +504,11 @@ def test_columns_and_the_place_of_the_report_are_named(synthlab):
     assert status == 2 and "no column 'text'; the columns are 'review', 'stars'" in err
 
 
-@pytest.mark.parametrize('words', ['evaluate mine.cvs --task ag_news', 'evaluate mine.csv --task agnews', 'evaluate mine.csv --gold yours.csv', 'evaluate nothing', 'compare mine.csv mine.cvs', 'compare mine.csv runs'])
-def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path, words):
+def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path):
     (tmp_path/'mine.csv').write_text('text,label\nA joy.,World\n'), (tmp_path/'runs').mkdir()
-    code = f"import sys; from synthlab.cli.main import main; assert main({words.split()!r}) == 2; assert not {{'torch', 'datasets'}} & set(sys.modules)"
-    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    commands = 'evaluate mine.cvs --task ag_news', 'evaluate mine.csv --task agnews', 'evaluate mine.csv --gold yours.csv', 'evaluate nothing', 'compare mine.csv mine.cvs', 'compare mine.csv runs'
+    for words, (status, _, heavy) in run_light(commands, ['torch', 'datasets'], cwd=tmp_path, env=ENVIRONMENT).items():
+        assert status == 2 and not heavy, (words, status, heavy)
 
 
 @pytest.mark.parametrize('words, complaint', {
