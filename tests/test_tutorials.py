@@ -18,7 +18,7 @@ def sources(path, kind):
 
 
 # Half a minute each: the first lessons in every run, these with `make test-long`.
-SLOW = ('03_corrsynth_class', '05_describe_then_write', '11_repeat_a_figure')
+SLOW = ('03_corrsynth_class', '05_describe_then_write')
 
 
 @pytest.mark.parametrize('path', [pytest.param(path, id=path.stem, marks=[pytest.mark.long] if path.stem in SLOW else []) for path in LESSONS])
