@@ -756,7 +756,7 @@ class Cartography:
         ax = plt.subplots(figsize=(5, 4))[1] if ax is None else ax
         dots = ax.scatter(self.variability, self.confidence, c=self.correctness, s=8, cmap='viridis', vmin=0, vmax=1,
                           rasterized=True)
-        ax.figure.colorbar(dots, ax=ax, label='share of epochs in which it was right')
+        ax.figure.colorbar(dots, ax=ax, label='share of epochs in which\nthe given label was likeliest')
         ax.set(title=title, xlabel='variability of the probability', ylabel='confidence (mean probability)',
                xlim=(-.02, .52), ylim=(-.02, 1.02))
         return ax
