@@ -275,7 +275,7 @@ def test_demo_can_be_repeated(synthlab):
 
 def test_demo_ends_with_reports(synthlab, monkeypatch, tmp_path):
     monkeypatch.setenv('SYNTHLAB_CACHE', str(tmp_path/'cache'))
-    status, out, err = synthlab('demo --n 16')
+    status, out, err = synthlab('demo --n 8')
     assert status == 0, err
     for name in ('self_bleu ↓', 'vendi_score ↑', 'label_preservation ↑', 'student_synthetic ↑'):
         assert re.search(rf'{name} +│ +[\d.,]+.*│ +[\d.,]+', out), name
