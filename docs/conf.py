@@ -61,6 +61,13 @@ def name_types_fully(app, doctree):
         if inspect.isclass(found) and found.__module__.startswith('synthlab.'): node['reftarget'] = f'{found.__module__}.{found.__qualname__}'
 
 
+def keep_words_plain(app, doctree):
+    "A word in lower case within a type, as in \"shape (n, labels)\", is no class and links to nothing."
+    for node in list(doctree.findall(pending_xref)):
+        word = node['reftarget']
+        if node['reftype'] in ('class', 'obj') and word.islower() and '.' not in word: node.replace_self(node.children)
+
+
 def leave_out_routing(app, what, name, found, skip, options):
     "scikit-learn gives each estimator methods such as `set_fit_request`, whose text links to pages of its own."
     return True if re.fullmatch('set_[a-z_]+_request', name) else None
@@ -68,6 +75,7 @@ def leave_out_routing(app, what, name, found, skip, options):
 
 def setup(app):
     app.connect('doctree-read', name_types_fully)
+    app.connect('doctree-read', keep_words_plain)
     app.connect('autodoc-skip-member', leave_out_routing)
 
 

@@ -171,7 +171,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
                             f"dtype='float32'")
     return vectors / norms
 
-# %% ../nbs/04_embeddings.ipynb #91618b0e
+# %% ../nbs/04_embeddings.ipynb #bd59be01
 class Embedder:
     """Texts to unit vectors.
 
@@ -308,6 +308,10 @@ class Embedder:
         if missing and self._store: self._vectors |= self._store.get(self.space, missing)
         self._compute([(key, text) for key, text in missing.items() if key not in self._vectors], progress)
         return np.stack([self._vectors[key] for key in keys]) if keys else np.empty((0, self.dimension), np.float32)
+
+    def forget(self) -> None:
+        "Drop the vectors that are kept in memory; those in the cache's file stay."
+        self._vectors = {}
 
     def _compute(self, items: list[tuple[str, str]], progress: bool | None) -> None:
         "Embed texts that have no vector, the longest first; finished ones are kept even if the rest fails."

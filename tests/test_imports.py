@@ -18,6 +18,7 @@ FLOORS = [
     ['measure', 'correct'],
     ['prompt', 'align'],
     ['teacher', 'store', 'select'],
+    ['blocks'],
     ['tasks', 'decode', 'embeddings'],
 ]
 GROUND = ['util']

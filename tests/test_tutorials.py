@@ -5,6 +5,8 @@ from pathlib import Path
 
 import matplotlib.pyplot
 import pytest
+from execnb.nbio import read_nb
+from run_notebooks import FOLDED, checks_of_exercises
 from synthlab.exercise import check_answers, folded_answers
 
 LESSONS = sorted((Path(__file__).parents[1]/'nbs'/'tutorials').glob('[0-9][0-9]_*.ipynb'))
@@ -42,3 +44,9 @@ def test_a_lesson_has_its_parts(path):
                                         if path.parent.name != 'tutorials' and folded_answers(path)), ids=lambda path: path.stem)
 def test_a_notebook_with_exercises_runs_its_answers(path):
     assert sources(path, 'code')[-1] == f"#| hide\ncheck_answers('{path.name}', globals());"
+
+
+@pytest.mark.parametrize('path', sorted(path for path in LESSONS[0].parents[1].rglob('*.ipynb') if folded_answers(path)), ids=lambda path: path.stem)
+def test_the_checks_of_exercises_are_folded(path):
+    checks = checks_of_exercises(read_nb(path))
+    assert checks and all(FOLDED.items() <= cell.metadata.items() for cell in checks), 'run tests/tools/run_notebooks.py, which folds them'

@@ -1,6 +1,6 @@
 """Which recipe is best? Every recipe at the same number of tokens, on five tasks with eight seeds; the combination also
 without one stage each; and what contrast is worth where labels have evidence, and beside texts without contrast that
-are as uncertain.
+are as uncertain; and what recipes of other papers reach.
 
     python nbs/studies/bakeoff.py --work runs/bakeoff                                     all of it: a night on two CPU
     cores
@@ -42,13 +42,18 @@ def matched(task):
 
 
 def arms(task):
-    "Recipes for a task, by the question that they answer."
+    """Recipes for a task, by the question that they answer.
+
+    The parts have the whole combination beside them, so that both are of one state of the code.
+    """
     main = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'targen', 'combined')
     return {'main': [getattr(Recipe, name)() for name in main],
-            'parts': list(leave_one_out(Recipe.combined()).values()),
+            'parts': [Recipe.combined(name='combined-whole'), *leave_one_out(Recipe.combined()).values()],
             'contrast': [with_evidence('evidence masked', delta=1.), *(with_evidence(f'evidence delta {delta}',
                 delta=delta) for delta in (.9, .5, .2))],
             'prompts': [Recipe.simprompt(), Recipe.attrprompt()],
+            'rivals': [*(Recipe.corrsynth(align='importance', kind=kind, name=kind) for kind in ('imp', 'dimp')),
+                       Recipe.verbalized(), Recipe.targen(contexts_by='tree', correct='none', name='treesynth')],
             'entropy': [*matched(task), *(Recipe.corrsynth(delta=delta, name=f'delta {delta}') for delta in (.5, .2))]}
 
 

@@ -3,6 +3,7 @@
 import lazy_loader
 
 _HOMES = {
+    'blocks': ['BlockWeights', 'DualSolution', 'DualValue', 'mmd2_blocks', 'solve_dual'],
     'choices': ['Aligned', 'Aligning', 'MMDAlignment'],
     'importance': ['ImportanceWeights', 'checker_logprobs', 'dynamic_probs', 'importance_ratios', 'quality_probs'],
     'mmd': ['FeatureMap', 'NoiseFloor', 'PermutationTest', 'draw_features', 'mmd2', 'mmd2_interval', 'noise_floor',

@@ -1,4 +1,9 @@
 "The public names of synthlab.align, for editors and type checkers."
+from .blocks import BlockWeights as BlockWeights
+from .blocks import DualSolution as DualSolution
+from .blocks import DualValue as DualValue
+from .blocks import mmd2_blocks as mmd2_blocks
+from .blocks import solve_dual as solve_dual
 from .choices import Aligned as Aligned
 from .choices import Aligning as Aligning
 from .choices import MMDAlignment as MMDAlignment

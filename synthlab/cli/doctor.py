@@ -107,10 +107,10 @@ def _needs(lines: Iterable[str]) -> list[_Need]:
     return [_Need(name, (re.search(r'>= *([\d.]+)', bounds) or ('', ''))[1], extra or '')
             for name, bounds, extra in parts]
 
-# %% ../../nbs/cli/04_doctor.ipynb #b2bf06fe
+# %% ../../nbs/cli/04_doctor.ipynb #736dbf00
 _MODULES = {'scikit-learn': 'sklearn', 'mauve-text': 'mauve', 'markdown-it-py': 'markdown_it', 'python-stdnum': 'stdnum'}
 # The packages whose versions are asked for when something goes wrong.
-_MAIN = ('torch', 'transformers', 'datasets', 'sentence-transformers', 'scikit-learn', 'openai', 'typer')
+_MAIN = ('torch', 'transformers', 'datasets', 'sentence-transformers', 'scikit-learn', 'aiohttp', 'typer')
 
 
 def _version_of(name: str) -> str:

@@ -47,7 +47,7 @@ from synthlab.cli.terminal import (
     HelpAll, Json, complain, grid, json_only, long_command, option, plain_warnings, say, screen, show_table, shown,
     user_errors)
 
-# %% ../../nbs/cli/06_main.ipynb #681c454e
+# %% ../../nbs/cli/06_main.ipynb #545533a7
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
                                       show_default=False, autocompletion=beginning(task_names))]
 _what = partial(option, 'What to write')
@@ -60,13 +60,17 @@ _Recipe = Annotated[str, _what('How it is written: a preset (see [b]synthlab rec
                                'several texts in one call, with their probabilities. attrprompt, simprompt: baselines. '
                                'NAME-no-STAGE leaves a stage out, as in combined-no-align.',
                                metavar='NAME', autocompletion=beginning(lambda: PRESET_NAMES))]
-_N = Annotated[int, _what('Number of rows. Rejected texts are replaced.', min=1,
+_N = Annotated[int, _what('Number of rows; the fewest where surplus ones are kept. Rejected texts are replaced.', min=1,
                           metavar='N')]
 _Gold = Annotated[str, _what('Take examples from real data, and align with them: a CSV, TSV, JSONL or Parquet file, a '
                              'folder under SYNTHLAB_GOLD, or a Hub name. '
                              'Without it, those written by hand in the task.', metavar='SPEC', show_default=False)]
 _Proportions = Annotated[str, _what('Share of each label, as in World=0.5,Sports=0.5; labels left out get none. '
                                     'Without it, all alike.', metavar='SHARES', show_default=False)]
+_Surplus = Annotated[Literal['keep', 'reject'] | None, _what(
+    'Good texts beyond the rows of a label, which were written anyway: keep (N rows at least, and weights where labels '
+    'have other shares than were asked for) or reject (N rows and no more). Without it, keep where evidence weighs the '
+    'labels (combined) and there is no --proportions, else reject.', metavar='NAME', show_default=False)]
 _Seed = Annotated[int, _what('The same seed gives the same rows; another gives others.', metavar='N')]
 _Duplicates = Annotated[Literal['exact', 'words', 'meaning', 'keep'], _what(
     'Which texts repeat an earlier row, and are replaced: those that equal it but for case and spaces (exact), '
@@ -368,7 +372,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #f085e5f4
+# %% ../../nbs/cli/06_main.ipynb #ba3ebec1
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -394,7 +398,7 @@ def _request(asked: SimpleNamespace) -> Any:
     task, machine = load_task(asked.task), _machine(asked)
     proportions = _read_proportions(asked.proportions, task)
     from synthlab.run.prepare import check_fields
-    from synthlab.run.produce import check, make_pool, make_config
+    from synthlab.run.produce import as_begun, check, make_pool, make_config
     from synthlab.run.screening import read_copies
     stages, gold, test_rows = _filtered(asked, _stages(asked)), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
@@ -404,8 +408,9 @@ def _request(asked: SimpleNamespace) -> Any:
     request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
                            pool=pool, seed=asked.seed, proportions=proportions, budget=asked.budget, machine=machine,
                            corrector=corrector, duplicates=asked.duplicates, decontaminate=test_rows, copies=copies,
-                           made_by=asked.made_by)
-    return check(request, teacher, corrector, pool, copies)
+                           made_by=asked.made_by, surplus=asked.surplus)
+    return check(as_begun(request, None if asked.overwrite else asked.out, asked.surplus), teacher, corrector, pool,
+                 copies)
 
 # %% ../../nbs/cli/06_main.ipynb #4621b3b7
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
@@ -531,7 +536,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #7d70d2d7
+# %% ../../nbs/cli/06_main.ipynb #9246a70b
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -569,7 +574,7 @@ _USUAL = ('recipe', 'n', 'gold', 'proportions', 'seed', 'shots', 'temperature', 
 @app.command('generate', help=_EXAMPLE, cls=long_command(*_USUAL))
 @_with_choices
 def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth', n: _N = 100, gold: _Gold = '',
-              proportions: _Proportions = '', seed: _Seed = 0,
+              proportions: _Proportions = '', surplus: _Surplus = None, seed: _Seed = 0,
               duplicates: _Duplicates = 'exact', decontaminate: _Decontaminate = '',
               pii: _Pii = None, min_words: _MinWords = None, max_words: _MaxWords = None,
               min_characters: _MinCharacters = None, max_characters: _MaxCharacters = None, language: _Language = None,
@@ -811,7 +816,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
     _show_records(records)
     say(str(out))
 
-# %% ../../nbs/cli/06_main.ipynb #1f48e4c5
+# %% ../../nbs/cli/06_main.ipynb #4e2fabdb
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -822,10 +827,11 @@ under SYNTHLAB_GOLD:
 --out runs/bakeoff[/cyan]
 
 The budget counts the tokens that the teacher writes for rows, whether a row is then accepted, rejected or left out by \
-alignment; all other calls are reported as cost. The folder then holds report.html, bakeoff.csv, bakeoff.json, and
-a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same command goes on, and tries again what failed; \
-recipes and seeds may be added. Exit status 1 means that a recipe failed with a seed,
-2 a request that cannot be met."""
+alignment; all other calls are reported as cost. --max-calls, --max-tokens and --max-cost hold for all recipes and \
+seeds together. With --ray several of them are written at the same time, on this machine or many. The folder then holds \
+report.html, bakeoff.csv, bakeoff.json, and a run for each recipe and seed. Stopped by Ctrl-C or a crash? The same \
+command goes on, and tries again what failed; recipes and seeds may be added. Exit status 1 means that a recipe failed \
+with a seed, 2 a request that cannot be met."""
 
 
 def _repeated(ctx: typer.Context, task: str) -> str:
@@ -849,7 +855,8 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
     return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
             'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
             'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher),
-            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder()}
+            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder(),
+            'engine': engine_of(asked.ray, asked.actors)}
 
 
 def _show_contest(done: Any) -> None:
@@ -909,8 +916,10 @@ def _bake_off(ctx: typer.Context, task: _Task, *,
               base_url: _BaseUrl = '', key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
               timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
-              prices: _Prices = None, out: _Out, as_json: Json = False, help_all: HelpAll = False) -> None:
-    asked = SimpleNamespace(**ctx.params, **dict.fromkeys(('max_calls', 'max_tokens', 'max_cost')),
+              prices: _Prices = None, max_calls: MaxCalls = None, max_tokens: MaxTokens = None, max_cost: MaxCost = None,
+              ray: RayAddress = None, actors: Actors = None, out: _Out, as_json: Json = False,
+              help_all: HelpAll = False) -> None:
+    asked = SimpleNamespace(**ctx.params,
                             given={name for name in ctx.params if ctx.get_parameter_source(name).name == 'COMMANDLINE'})
     with interruptible(out, lambda: _finished(out)), plain_warnings(), user_errors(), json_only(as_json) as tell_json:
         request = _contest_of(asked)

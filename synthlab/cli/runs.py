@@ -6,10 +6,10 @@
 __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCost', 'RetryFailed', 'RayAddress', 'Actors',
            'OutboxFolder', 'telling', 'interruptible', 'batches_in_words', 'ends', 'aligned_in_words',
            'evidence_in_words', 'steps_in_words', 'sources_in_words', 'corrected_in_words', 'lost_in_words',
-           'show_stages', 'fewest_first', 'show_produced', 'state', 'set_limits', 'kept_embedder', 'engine_of',
-           'carry_out']
+           'show_stages', 'fewest_first', 'rows_of_asked', 'surplus_in_words', 'show_produced', 'state', 'set_limits',
+           'kept_embedder', 'engine_of', 'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #5d74d1f6
+# %% ../../nbs/cli/02_runs.ipynb #6fd83f23
 import atexit
 import contextlib
 import os
@@ -27,6 +27,7 @@ import typer
 from .complete import complete_run
 from .terminal import (
     Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors)
+from ..store.export import asked_rows, keeps_surplus
 from ..store.runs import RunError, read_recipe, read_status
 from ..system import cache_folder
 from ..util import progress_bar, told_counts
@@ -110,7 +111,7 @@ def ends(counts: Mapping[str, Any]) -> str:
     return (', '.join([f"{written} written: {sum(counts['accepted'].values()):,} accepted", *others]) + '.'
             + (f' Taken away around accepted texts: {cleaned}.' if cleaned else ''))
 
-# %% ../../nbs/cli/02_runs.ipynb #52cc1698
+# %% ../../nbs/cli/02_runs.ipynb #0236a7fc
 FILES = ('dataset.parquet', 'dataset.jsonl', 'recipe.toml', 'README.md')
 
 
@@ -188,6 +189,22 @@ def fewest_first(numbers: Mapping[str, float], names: Sequence[str], most: int =
     return sorted(names, key=lambda name: numbers.get(name, 0)) if len(names) > most else list(names)
 
 
+def rows_of_asked(accepted: Mapping[str, int], n: int) -> str:
+    """Say how many rows there are of those that were asked for."""
+    rows = sum(accepted.values())
+    return f'{rows} of {n}' if rows <= n else f'{rows}, {n} asked for'
+
+
+def surplus_in_words(accepted: Mapping[str, int], recipe: Mapping[str, Any]) -> str:
+    """Say how many rows there are beyond those asked for, where they are kept; empty where there are none."""
+    wanted = asked_rows(recipe)
+    more = sum(max(0, number - wanted.get(label, 0)) for label, number in accepted.items())
+    if not (more and keeps_surplus(recipe)): return ''
+    rows = f"{more:,} row{' is' if more == 1 else 's are'}"
+    return (f'{rows} beyond those asked for: written anyway, and kept. Where labels have other shares than were asked '
+            'for, the column weight makes up for it; --surplus reject leaves such rows out.')
+
+
 def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
     """Print a sample of each label, the counts, the cost and the paths."""
     names, accepted = [label['name'] for label in recipe['task']['labels']], done.counts['accepted']
@@ -195,8 +212,9 @@ def show_produced(done: Any, recipe: Mapping[str, Any]) -> None:
                [(shown(name), shown(done.samples.get(name, '-'))) for name in names], f'{done.out}/dataset.jsonl')
     show_table(grid('Rows', 'label', 'accepted', right=[1]),
                [(shown(name), f'{accepted.get(name, 0)}') for name in fewest_first(accepted, names)],
-               f'{done.out}/README.md', ('all', f"{sum(accepted.values())} of {recipe['n']}"))
+               f'{done.out}/README.md', ('all', rows_of_asked(accepted, recipe['n'])))
     say(ends(done.counts))
+    if more := surplus_in_words(accepted, recipe): say(more)
     if not (done.rows or done.shortfall): say('It was finished before; nothing was written now.')
     if recipe['teacher'].get('kind') == 'chat': say(str(done.usage))
     if done.lost.calls: say(lost_in_words(vars(done.lost)))
@@ -239,7 +257,7 @@ def state(told: Mapping[str, Any], out: Path) -> str:
     if told.get('failed') and told.get('shortfall'): return f'Not finished: {_given_up(told)}. {go_on} --retry-failed'
     return f'Not finished, and nobody is writing it. {go_on}'
 
-# %% ../../nbs/cli/02_runs.ipynb #904a73d4
+# %% ../../nbs/cli/02_runs.ipynb #2b844f97
 @commands.command('status', help='Show how far a run is, what it cost, and who is writing it. It may be '
                   'running meanwhile.')
 def _status(run: _Run, as_json: Json = False) -> None:
@@ -253,6 +271,7 @@ def _status(run: _Run, as_json: Json = False) -> None:
                        for label in fewest_first(done, list(wanted))], f'{run}/README.md, when the run is finished',
                ('all', f'{sum(accepted.values()):,}', f'{sum(wanted.values()):,}'))
     say(ends(told))
+    if told['surplus'] == 'keep': say('Good texts beyond those wanted are kept (surplus).')
     calls = told['calls']
     say(f"{calls['calls']:,} call{'s'*(calls['calls'] != 1)}: {calls['prompt_tokens']:,} tokens read, "
         f"{calls['completion_tokens']:,} written"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from synthlab.teacher.budget import Budget
     from synthlab.teacher.requests import Reply, Request
 
-# %% ../../nbs/correct/03_choices.ipynb #f23ed62a
+# %% ../../nbs/correct/03_choices.ipynb #524dcc25
 POLICIES = ('relabel', 'drop', 'flag')
 
 
@@ -48,6 +48,9 @@ class Correcting(Choice):
         Whether it has `judge`.
     candidates : float
         Texts written for each row that is kept.
+    weighs : bool
+        Whether all rows are kept and weighed, or learnt by their probabilities: then rows beyond those that were asked
+        for are kept as well, unless somebody says otherwise.
     """
 
     asks = False
@@ -57,6 +60,7 @@ class Correcting(Choice):
     shortens = False
     judges = False
     candidates = 1.
+    weighs = False
 
     def requests(self, row: Mapping[str, Any], strategy: 'Strategy', seed: int = 0,
                  longest: int | None = None) -> list['Request']:
@@ -228,7 +232,7 @@ class Correction(Correcting):
         from synthlab.correct.questions import verdict_on
         return verdict_on(row, replies, strategy)
 
-# %% ../../nbs/correct/03_choices.ipynb #077bad09
+# %% ../../nbs/correct/03_choices.ipynb #c7f02e25
 @dataclass(frozen=True)
 class _Marks(Correcting):
     "Ask a server that shows log-probabilities once for each row; `voting` is what is asked where it does not."
@@ -298,6 +302,9 @@ class Evidence(Correcting):
             raise ValueError(f'policy = "drop" keeps the surest of more texts, and needs candidates above 1, such as '
                              f'1.5; every other policy keeps all, with candidates = 1: got {self.policy!r} with '
                              f'{self.candidates}')
+
+    @property
+    def weighs(self): return self.policy in ('weigh', 'soft')
 
     def asking(self, teacher):
         if hasattr(teacher, 'next_logits'): return None

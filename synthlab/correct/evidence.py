@@ -8,7 +8,7 @@ __all__ = ['SCORES', 'TOP_LOGPROBS', 'DEMOS', 'EVIDENCE_POLICIES', 'centred', 'f
            'told_scores', 'reliability', 'label_weights', 'log_odds', 'scored', 'some_of_each', 'places', 'Evidenced',
            'surest', 'decide', 'calibration_gap', 'label_evidence']
 
-# %% ../../nbs/correct/02_evidence.ipynb #b96f510e
+# %% ../../nbs/correct/02_evidence.ipynb #3304f296
 import json
 from collections.abc import Mapping, MutableMapping, Sequence
 from string import ascii_uppercase
@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..align.weights import balanced_weights
 from .questions import Verdict
 from ..decode.model import CausalModel, literal
 from ..decode.sampling import Sampling
@@ -131,7 +130,7 @@ def vote_scores(votes: Sequence[Mapping[str, int] | None], names: Sequence[str])
     alike."""
     return np.log(np.array([[(found or {}).get(name, 0) for name in names] for found in votes], float) + .5)
 
-# %% ../../nbs/correct/02_evidence.ipynb #d1a523c6
+# %% ../../nbs/correct/02_evidence.ipynb #f19943c6
 # As many as OpenAI's protocol shows; an answer may begin with blanks.
 TOP_LOGPROBS, _MARK_TOKENS = 20, 4
 
@@ -161,8 +160,7 @@ def mark_request(task: Task, text: str, seed: int = 0) -> Request:
     return Request([{'role': 'user', 'content': said}], Sampling(_MARK_TOKENS, 1.), seed=derive_seed(seed, 'mark', text)
                    % 2**31, top_logprobs=TOP_LOGPROBS)
 
-
-# %% ../../nbs/correct/02_evidence.ipynb #d58fea48
+# %% ../../nbs/correct/02_evidence.ipynb #89492157
 def _bare(token: str) -> str:
     "A token without blanks, the signs by which some tokenizers write them, and marks around it, in small letters."
     return token.strip(' \t\r\n\u2581\u0120\u010a"\'*().:').casefold()
@@ -198,8 +196,7 @@ def mark_scores(pairs: Sequence[tuple[str, float]], names: Sequence[str]) -> np.
     scores = np.array([np.logaddexp.reduce(found.get(_bare(mark), [least])) for mark in label_marks(names)])
     return scores - np.logaddexp.reduce(scores)
 
-
-# %% ../../nbs/correct/02_evidence.ipynb #a951c1b8
+# %% ../../nbs/correct/02_evidence.ipynb #0d818ce2
 def read_marks(reply: Reply, names: Sequence[str]) -> Verdict:
     """Read the reply to a `mark_request`: the likeliest label, and the log-probability of each in nats."""
     pairs = reply.answers[0].logprobs if reply.answers else ()
@@ -217,7 +214,6 @@ def told_scores(logprobs: Sequence[Mapping[str, float] | None], votes: Sequence[
     return np.array([[told[name] for name in names] if told else vote_scores([found], names)[0]
                      for told, found in zip(logprobs, votes)])
 
-
 # %% ../../nbs/correct/02_evidence.ipynb #de12f837
 def reliability(probs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """How much the labels of rows are worth: 1 for a certain label, 0 for one no better than a guess, shape (n,).
@@ -227,7 +223,7 @@ def reliability(probs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     K = probs.shape[1]
     return np.clip((K*probs[np.arange(len(codes)), codes] - 1)/max(1, K - 1), 0, 1)
 
-# %% ../../nbs/correct/02_evidence.ipynb #920a5ae3
+# %% ../../nbs/correct/02_evidence.ipynb #56b68c59
 def label_weights(probs: np.ndarray, codes: np.ndarray, share: np.ndarray | None = None) -> np.ndarray:
     """Weigh rows by the reliability of their labels.
 
@@ -245,6 +241,7 @@ def label_weights(probs: np.ndarray, codes: np.ndarray, share: np.ndarray | None
     ndarray
         Weights, shape (n,), mean 1; equal within a label whose rows are all no better than a guess.
     """
+    from synthlab.align.weights import balanced_weights                 # which takes scikit-learn along
     worth, codes = reliability(probs, codes), np.asarray(codes)
     for k in np.unique(codes):
         if not worth[codes == k].any(): worth[codes == k] = 1.

@@ -212,7 +212,7 @@ class RepairRates:
         "Names and values for people."
         return [('wrong labels repaired', self.fix), ('right labels broken', self.break_),
                 ('right before', self.before), ('right after relabelling', self.after),
-                ('right among confirmed rows', self.kept), ('relabelling helps', 'yes' if self.helps else 'no')]
+                ('right among confirmed rows', self.kept), ('more right labels here', 'yes' if self.helps else 'no')]
 
     def __str__(self): return '\n'.join(f'{name:<27} {value}' for name, value in self._rows())
 

@@ -475,7 +475,7 @@ class RowPlaces:
         """Columns in use once the next token is written."""
         return max(self.lengths, default=0) + 1
 
-# %% ../../nbs/decode/05_loop.ipynb #5309b69d
+# %% ../../nbs/decode/05_loop.ipynb #2824520a
 class RowLayer(DynamicLayer):
     """Keys and values of one layer, one line per row, written in place at each row's own column."""
 
@@ -489,7 +489,8 @@ class RowLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write a token per row, keys and values (B, heads, 1, size); return all in use, (B, heads, columns, size)."""
         rows, width = len(self.places.lengths), self.places.width
-        lines, columns = torch.arange(rows, device=key_states.device), self.places.columns
+        # layers may lie on several devices
+        lines, columns = torch.arange(rows, device=key_states.device), self.places.columns.to(key_states.device)
         self.keys[lines, :, columns] = key_states[:, :, 0]
         self.values[lines, :, columns] = value_states[:, :, 0]
         return self.keys[:rows, :, :width], self.values[:rows, :, :width]
@@ -506,7 +507,7 @@ def _zeros(like: Tensor, n: int) -> Tensor:
     if like.device.type != 'cpu': return like.new_zeros(n)
     return torch.from_numpy(np.zeros(n*like.element_size(), np.uint8)).view(like.dtype)
 
-# %% ../../nbs/decode/05_loop.ipynb #1488f17c
+# %% ../../nbs/decode/05_loop.ipynb #1f8dcbb8
 class RowCache(Cache):
     """A key/value cache for up to `max_rows` rows of different lengths that enter and leave."""
 
@@ -519,8 +520,7 @@ class RowCache(Cache):
         if self.layers and self.layers[0].keys.shape[2] >= width: return
         # rounded up, so that a slightly longer row needs no copy
         width = -(-width // 64) * 64
-        shapes = [(self.max_rows, len(part), width, part.shape[2]) for part in (*like.keys, *like.values)]
-        tensors = one_block(like.keys[0], shapes)
+        tensors = self._blocks([*like.keys, *like.values], width)
         grown = [RowLayer(self.places) for _ in like.keys]
         for i, new in enumerate(grown):
             new.keys, new.values, new.is_initialized = tensors[i], tensors[len(grown) + i], True
@@ -528,6 +528,15 @@ class RowCache(Cache):
                 old = getattr(self.layers[i], name)[:len(self.places.lengths)]
                 getattr(new, name)[:len(old), :, :old.shape[2]] = old
         self.layers = grown
+
+    def _blocks(self, states: Sequence[Tensor], width: int) -> list[Tensor]:
+        "Room for such keys and values with so many columns, in one block on each device."
+        room = {}
+        for device in dict.fromkeys(part.device for part in states):
+            here = [n for n, part in enumerate(states) if part.device == device]
+            shapes = [(self.max_rows, len(states[n]), width, states[n].shape[2]) for n in here]
+            room |= zip(here, one_block(states[here[0]], shapes))
+        return [room[n] for n in range(len(states))]
 
     def append(self, prompts: Sequence['ReadPrompt']):
         """Copy prompts into new rows."""
@@ -549,7 +558,7 @@ class RowCache(Cache):
         lengths[row] = length
         lengths.pop()
 
-# %% ../../nbs/decode/05_loop.ipynb #7ebc311d
+# %% ../../nbs/decode/05_loop.ipynb #ca94a522
 class Shelf:
     """One block for the given number of tensors, the keys and values of all layers for prompts read in one pass."""
 
@@ -559,7 +568,7 @@ class Shelf:
         """Return a copy of keys or values, in the block if they fit there."""
         if self.free is None: self.free = one_block(states, [states.shape]*self.tensors)
         place = self.free.pop() if self.free else None
-        if place is None or place.shape != states.shape: return states.clone(memory_format=torch.contiguous_format)
+        if place is None or (place.shape, place.device) != (states.shape, states.device): return states.clone(memory_format=torch.contiguous_format)
         return place.copy_(states)
 
 
@@ -669,9 +678,9 @@ def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Ten
     places.lengths = [n + 1 for n in places.lengths]
     return logits[:, -1, :teacher.vocab_size].float()
 
-# %% ../../nbs/decode/05_loop.ipynb #47de2cae
+# %% ../../nbs/decode/05_loop.ipynb #1923e0df
 def recordable(teacher: CausalModel) -> bool:
-    """Whether the passes of a model may be recorded: it is on a CUDA GPU and uses PyTorch's own attention.
+    """Whether the passes of a model may be recorded: it is on one CUDA GPU and uses PyTorch's own attention.
 
     Parameters
     ----------
@@ -683,7 +692,8 @@ def recordable(teacher: CausalModel) -> bool:
     bool
         True if `RecordedSteps` may try.
     """
-    return teacher.device.type == 'cuda' and teacher.model.config._attn_implementation == 'sdpa'
+    spread = len(set(getattr(teacher.model, 'hf_device_map', {}).values())) > 1
+    return teacher.device.type == 'cuda' and not spread and teacher.model.config._attn_implementation == 'sdpa'
 
 
 def never_waits(work: Callable[[], object]) -> bool:
@@ -734,7 +744,7 @@ def record(work: Callable[[], object], pool: tuple[int, int] | None) -> torch.cu
         if collects: gc.enable()
     return graph
 
-# %% ../../nbs/decode/05_loop.ipynb #cdafd20e
+# %% ../../nbs/decode/05_loop.ipynb #036266ff
 class RecordedSteps:
     """`step` with passes that are recorded.
 
@@ -788,6 +798,8 @@ class RecordedSteps:
     def _go(self, shape):
         "Compute, record or replay a pass; False if it cannot be recorded."
         work = partial(self.compute, *shape)
+        # compiling waits for the GPU, and is done before it counts
+        if not self.graphs and self.teacher.compiled: work()
         if not self.graphs: self.works = never_waits(work)
         elif shape not in self.graphs: work()
         elif self.graphs[shape] is None:

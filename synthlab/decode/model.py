@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LOADED', 'plain_prompt', 'fold_system', 'Prompt', 'literal', 'control_tokens', 'secret_names', 'renamed_tokenizer',
            'left_pad', 'positions', 'mask_columns', 'stop_ids', 'model_path', 'files_hash', 'choose_dtype',
-           'load_model', 'weights_hash', 'context_length', 'CausalModel']
+           'load_model', 'weights_hash', 'compile_parts', 'context_length', 'CausalModel']
 
-# %% ../../nbs/decode/04_model.ipynb #cd29c63f
+# %% ../../nbs/decode/04_model.ipynb #80e857e4
 import difflib
 import hashlib
 import inspect
@@ -20,16 +20,18 @@ from functools import cached_property
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache, PreTrainedModel
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedTokenizerBase
 
 from ..util import choose_device, quiet
+
+# what loads a model takes transformers 2 of 6 seconds to import, and who only asks a server needs none of it
+if TYPE_CHECKING: from transformers import PreTrainedModel
 
 # %% ../../nbs/decode/04_model.ipynb #4288239b
 def plain_prompt(messages: Sequence[dict], cue: str) -> str:
@@ -215,27 +217,32 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
                          f"bfloat16 or float16")
     return kind
 
-# %% ../../nbs/decode/04_model.ipynb #28875402
-def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None):
+# %% ../../nbs/decode/04_model.ipynb #880c11f9
+def load_model(model: str, dtype: str = 'auto', device: str = 'auto', revision: str | None = None,
+               device_map: str | Mapping[str, Any] | None = None):
     """Load a causal language model, in evaluation mode, and its tokenizer; safetensors only, no remote code.
 
-    Raises `ValueError` if the model cannot be found or loaded.
+    `device_map` spreads its layers over devices. Raises `ValueError` if the model cannot be found or loaded.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    if device_map is not None and device != 'auto':
+        raise ValueError(f'device={device!r} and device_map={device_map!r} cannot both say where the model goes: leave '
+                         'one of them out')
     path, place = model_path(model), choose_device(device)
     kind = choose_dtype(dtype, place)
-    options = dict(revision=revision, trust_remote_code=False)
+    options, spread = dict(revision=revision, trust_remote_code=False), {'device_map': device_map} if device_map else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side='left', **options)
         with quiet(model == 'pocket'):
-            network = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, **options)
+            network = AutoModelForCausalLM.from_pretrained(path, dtype=kind, use_safetensors=True, **options, **spread)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]} Use \"pocket\", a "
                          f"folder with "
                          "config.json, tokenizer.json and *.safetensors, or the name of a causal "
                          "model on the Hub") from error
-    return network.to(place).eval(), tokenizer
+    return (network if spread else network.to(place)).eval(), tokenizer
 
-# %% ../../nbs/decode/04_model.ipynb #52d3694a
+# %% ../../nbs/decode/04_model.ipynb #f89abbb0
 # no branch, tag or commit has a colon
 LOADED = 'loaded:'
 # values to read of each tensor, at least, if it has as many
@@ -243,7 +250,7 @@ _VALUES = 64
 _NO_MATTER = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 
-def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+def weights_hash(model: 'PreTrainedModel', tokenizer: PreTrainedTokenizerBase) -> str:
     """Fingerprint a loaded model by configuration, values of each tensor and vocabulary: 12 digits, on every device."""
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NO_MATTER}
     facts = [config, sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
@@ -258,9 +265,10 @@ def weights_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         digest.update(few.contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../../nbs/decode/04_model.ipynb #46e9050b
-def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
+# %% ../../nbs/decode/04_model.ipynb #b7fe65a6
+def _own_tokenizer(model: 'PreTrainedModel') -> PreTrainedTokenizerBase:
     "The tokenizer of a loaded model, by the name that the model was loaded by."
+    from transformers import AutoTokenizer
     name, cure = getattr(model.config, '_name_or_path', ''), 'give it too: CausalTeacher(model, tokenizer)'
     if not name: raise ValueError(f'this {type(model).__name__} does not say which tokenizer it has; {cure}')
     revision = getattr(model.config, '_commit_hash', None)
@@ -270,7 +278,7 @@ def _own_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
         raise ValueError(f'the tokenizer of {name!r} cannot be loaded: {cause}; {cure}') from error
 
 
-def _take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str | None):
+def _take_loaded(model: 'PreTrainedModel', tokenizer: PreTrainedTokenizerBase | None, name: str | None):
     """A loaded model in evaluation mode, its tokenizer, its name, and its revision: "loaded:" and a fingerprint."""
     if not isinstance(model, torch.nn.Module) or not hasattr(model, 'config'):
         raise ValueError('the model must be a name, a folder, or a causal language model of transformers, '
@@ -288,15 +296,15 @@ def _take_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | No
     name = name or getattr(model.config, '_name_or_path', '') or f'{model.config.model_type}-{mark}'
     return model.eval(), tokenizer, name, f'{LOADED}{mark}'
 
-# %% ../../nbs/decode/04_model.ipynb #d4fdfadf
-def _take_named(model: str, dtype: str, device: str, revision: str | None):
+# %% ../../nbs/decode/04_model.ipynb #aeb47632
+def _take_named(model: str, dtype: str, device: str, revision: str | None, device_map: Any = None):
     "A model by its name or folder, its tokenizer, its name and its revision."
     path = Path(model_path(model))
     if str(revision).startswith(LOADED):
         raise ValueError(f'the model {str(model)!r} ({revision}) was given as an object, and cannot be loaded by name: '
                          'load or train it as then, and pass the teacher, CausalTeacher(model, tokenizer)')
-    if path.is_dir(): return *load_model(model, dtype, device), str(model), files_hash(path)
-    network, tokenizer = load_model(model, dtype, device, revision)
+    if path.is_dir(): return *load_model(model, dtype, device, None, device_map), str(model), files_hash(path)
+    network, tokenizer = load_model(model, dtype, device, revision, device_map)
     return network, tokenizer, str(model), revision or getattr(network.config, '_commit_hash', None)
 
 
@@ -306,10 +314,22 @@ def _check_options(named: bool, tokenizer: Any, name: str | None, **loading: Any
         raise ValueError('a model that is given by its name brings its tokenizer and name, got '
                          f'tokenizer={tokenizer!r} and name={name!r}: leave them out, or give the loaded model itself. '
                          'dtype, device and revision go by their names, such as dtype="bfloat16"')
-    wrong = [key for key, value in loading.items() if value not in ('auto', None)]
+    wrong = [key for key, value in loading.items() if value is not None and (value != 'auto' or key == 'device_map')]
     if not named and wrong:
         raise ValueError(f'{wrong[0]}={loading[wrong[0]]!r} is for a model that is given by its name: a loaded one '
                          'stays as it is, so change it before, with model.to(...)')
+
+
+def compile_parts(network: 'PreTrainedModel', backend: str = 'inductor') -> list[str]:
+    """Compile the small operations between a model's matrix products, in place: norms, rotary embeddings, gated layers.
+
+    Returns their names. They are found by the names of their classes, as transformers writes them, and compiled by
+    `torch.compile` when they are first called.
+    """
+    found = {name: module for name, module in network.named_modules()
+             if re.search(r'(Norm|RotaryEmbedding|MLP)$', type(module).__name__)}
+    for module in found.values(): module.compile(backend=backend)
+    return list(found)
 
 # %% ../../nbs/decode/04_model.ipynb #958dfc43
 def context_length(config) -> int | None:
@@ -317,7 +337,7 @@ def context_length(config) -> int | None:
     bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
     return min((b for b in bounds if b), default=None)
 
-# %% ../../nbs/decode/04_model.ipynb #1bcc5984
+# %% ../../nbs/decode/04_model.ipynb #b31ce5bb
 class CausalModel:
     """A transformers causal language model that shows its logits.
 
@@ -330,13 +350,17 @@ class CausalModel:
     >>> model = CausalModel('pocket')
     """
 
-    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
-                 dtype: str = 'auto', device: str = 'auto', revision: str | None = None, name: str | None = None):
+    def __init__(self, model: 'str | PreTrainedModel' = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
+                 dtype: str = 'auto', device: str = 'auto', revision: str | None = None, name: str | None = None,
+                 device_map: str | Mapping[str, Any] | None = None, compiled: bool = False):
         named = isinstance(model, (str, os.PathLike))
-        _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision)
-        taken = _take_named(model, dtype, device, revision) if named else _take_loaded(model, tokenizer, name)
+        _check_options(named, tokenizer, name, dtype=dtype, device=device, revision=revision, device_map=device_map)
+        taken = (_take_named(model, dtype, device, revision, device_map) if named
+                 else _take_loaded(model, tokenizer, name))
         self.model, self.tokenizer, self.name, self.revision = taken
         self.device, self.dtype = self.model.device, self.model.dtype
+        self.compiled = compiled and self.device.type == 'cuda'
+        if self.compiled: compile_parts(self.model)
         self.vocab_size = len(self.tokenizer)
         self.max_length = context_length(self.model.config.get_text_config())
         # any id will do: the mask hides it

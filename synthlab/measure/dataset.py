@@ -56,7 +56,7 @@ def text_table(texts: Iterable[tuple[str, str]]) -> str:
              for label, text in texts]
     return f'<table><tbody>{"".join(lines)}</tbody></table>'
 
-# %% ../../nbs/measure/14_dataset.ipynb #ae63fc85
+# %% ../../nbs/measure/14_dataset.ipynb #2f62e2fc
 class LabelledDataset(Dataset):
     """Rows that a run has written: a Dataset that knows its run.
 
@@ -210,8 +210,10 @@ class LabelledDataset(Dataset):
 
     def _about(self) -> str:
         "One line on where the rows are from."
-        asked = self.recipe
-        return (f"{len(self):,} of {asked['n']:,} rows of {asked['task']['name']}, written with "
+        asked, rows = self.recipe, f'{len(self):,}'
+        # Where surplus is kept there may be more than were asked for.
+        rows += f" of {asked['n']:,} rows" if len(self) <= asked['n'] else f" rows ({asked['n']:,} asked for)"
+        return (f"{rows} of {asked['task']['name']}, written with "
                 f"{asked['method']['name']} by {asked['teacher']['name']}")
 
     def _samples(self) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@
 __all__ = ['gold_parts', 'shown_texts', 'Subject', 'run_subject', 'make_student', 'judged_by_its_own', 'report_files',
            'check_sizes', 'evaluate', 'compare']
 
-# %% ../../nbs/measure/11_quality.ipynb #24a4983d
+# %% ../../nbs/measure/11_quality.ipynb #a6e274e5
 import json
 import math
 import os
@@ -25,7 +25,7 @@ from .evaluate import (
     Rows, attempt, count_pairs, matched, measure_rows, sample_places, sample_rows, with_yardstick, write_record)
 from .metric import Measure, Metric, known_measures, take_measure
 from .report import Comparison, Evaluation, write_report
-from ..store.runs import KEPT, KEPT_GOLD, RunError, open_run, read_recipe
+from ..store.runs import KEPT, KEPT_GOLD, RunError, keeps_surplus, open_run, read_recipe, shortfall
 from ..tasks.gold import (
     DataError, Table, as_table, demonstration_pool, labelled_rows, load_gold, read_table, text_doubts, written_rows)
 from ..tasks.task import Label, Task, load_task
@@ -105,7 +105,7 @@ def _shown_from(recipe: Mapping[str, Any], task: Task, folder: str | os.PathLike
     if recipe['gold'] == KEPT: return load_gold(Path(folder)/KEPT_GOLD, text='text', label='label')
     return _read_gold(recipe['gold'], task, 'train')
 
-# %% ../../nbs/measure/11_quality.ipynb #7a5ec438
+# %% ../../nbs/measure/11_quality.ipynb #70c1f9bf
 @dataclass(frozen=True)
 class Subject:
     """A dataset to measure.
@@ -158,6 +158,8 @@ def run_subject(out: str | os.PathLike) -> Subject:
         rows = [{name: row[name] for name in _MEASURED if name in row} for row in run.rows()]
         recipe, name, facts = run.recipe, Path(out).name, run.facts
         counts = {'asked': recipe['n']} | run.counts()
+        # Where surplus is kept, rows of one label do not make up for those of another.
+        if keeps_surplus(recipe): counts |= {'missing': sum(shortfall(recipe, counts).values())}
     if not rows: raise RunError(f'{out} has no accepted rows: there is nothing to measure')
     return Subject(name, rows, Task(**recipe['task']), {'run': name, 'recipe': recipe}, counts, out,
                    facts.get('notices', ()), reviewed=facts.get('reviewed'))

@@ -394,7 +394,7 @@ def _metric_view(entry: Mapping[str, Any]) -> dict[str, Any]:
         'marks': _marks({'gold': gold, 'own': entry} if gold else {'own': entry}, words['range']),
         'more': [b for b in drawings + blocks if b not in opened], 'blocks': opened}
 
-# %% ../../nbs/measure/10_report.ipynb #fe939729
+# %% ../../nbs/measure/10_report.ipynb #90a0b3d7
 _STATUSES = ('accepted', 'rejected', 'failed')
 
 
@@ -405,7 +405,7 @@ def _counts_words(counts: Mapping[str, Any]) -> str:
     "The counts in a sentence; rows of a file or frame were not asked for."
     accepted, rejected, failed = (_total(counts[status]) for status in _STATUSES)
     if counts['asked'] is None: return f'{accepted:,} rows, measured as they were given.'
-    short = counts['asked'] - accepted
+    short = max(counts['asked'] - accepted, counts.get('missing', 0))
     return (f"{counts['asked']:,} rows were asked for. The teacher wrote {counts['candidates']:,} texts: {accepted:,} "
             f"were accepted, {rejected:,} rejected, {failed:,} failed."
             + (f' That is {short:,} short of what was asked.' if short > 0 else ''))
@@ -431,7 +431,7 @@ def _counts_view(counts: Mapping[str, Any], cut: str = '') -> dict[str, Any]:
                                   {kind: {'rows': n} for kind, n in cleaned.items()}, 'taken away'))
     return {'words': f'{_counts_words(counts)} {cut}'.strip(), 'parts': parts, 'fault': fault, 'tables': tables}
 
-# %% ../../nbs/measure/10_report.ipynb #8a56f494
+# %% ../../nbs/measure/10_report.ipynb #bce444de
 def _entries(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     "All entries that have a value, by name."
     return {entry['name']: entry for entries in evaluation['sections'].values() for entry in entries
@@ -453,8 +453,9 @@ def headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return up to five numbers of a record, each with the words that follow it."""
     found, counts = _entries(evaluation), evaluation['counts']
     def share(value: float) -> str: return number_text(value, 'share')
-    what = 'rows' if counts['asked'] is None else f"rows accepted, of {counts['asked']:,} asked"
-    lines = [(f"{_total(counts['accepted']):,}", what)]
+    accepted, asked = _total(counts['accepted']), counts['asked']
+    what = 'rows' if asked is None else f"rows accepted, {'of ' if accepted <= asked else ''}{asked:,} asked"
+    lines = [(f'{accepted:,}', what)]
     # People are better judges of labels than a classifier.
     judged = 'human_accuracy' if 'human_accuracy' in found else 'label_preservation'
     for name in (judged, 'coverage'):

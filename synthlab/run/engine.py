@@ -199,7 +199,7 @@ def ask_requests(teacher: TextTeacher, items: Iterable[tuple[str, dict] | None])
     with contextlib.closing(teacher.ask(requests())) as answers:
         for place, answer in answers: yield keys.pop(place), answer.to_dict()
 
-# %% ../../nbs/run/13_engine.ipynb #030ee20a
+# %% ../../nbs/run/13_engine.ipynb #e0bebe86
 # The file by which an actor knows that it sees the driver's folder.
 _SIGN = 'driver.txt'
 
@@ -256,6 +256,10 @@ class Worker:
         if kind == 'text': return lambda items: ask_requests(self.teacher, items)
         return lambda items: ask_groups(self.teacher, items, Sampling(**options['sampling']), options['max_rows'])
 
+    def keep_on(self) -> None:
+        """End what is under way if the driver wants no more of it; for what is long between its results."""
+        if self.job and self.job.over: raise _Stopped
+
     def put(self, session: int, kind: str, options: Mapping[str, Any], items: Sequence[tuple[str, dict]]) -> None:
         """Take items: pairs of key and wire."""
         job = self._job(session, kind, options)
@@ -290,7 +294,7 @@ def outbox_path(order: Mapping[str, Any], number: int) -> Path:
     """Return the file that an actor keeps its answers in."""
     return Path(order['folder'])/f"{order['word']}-{number}.jsonl"
 
-# %% ../../nbs/run/13_engine.ipynb #46529b11
+# %% ../../nbs/run/13_engine.ipynb #6ccdabc1
 class ActorLost(Exception):
     """An actor that has ended, with whatever it was doing."""
 
@@ -329,8 +333,8 @@ class Engine(ABC):
         yield
 
     @abstractmethod
-    def start(self, order: Mapping[str, Any], number: int) -> Any:
-        """Start a `Worker`, and return a handle on it."""
+    def start(self, order: Mapping[str, Any], number: int, kind: type[Worker] = Worker) -> Any:
+        """Start a worker of a kind, and return a handle on it."""
 
     @abstractmethod
     def call(self, handle: Any, method: str, *arguments: Any) -> Any:
@@ -388,7 +392,7 @@ def outbox_folder(run: Run, given: Path | None = None) -> Path:
     if given is not None: run.note(**{OUTBOX: str(folder)})
     return folder
 
-# %% ../../nbs/run/13_engine.ipynb #5b7eb603
+# %% ../../nbs/run/13_engine.ipynb #71d426ff
 class _Thread(NamedTuple):
     "A worker in this process, the threads that its calls run in, and whether it is gone."
     worker: Worker
@@ -427,8 +431,8 @@ class ThreadEngine(Engine):
         super().__init__(actors, outbox, make, patience)
         self.threads: dict[int, _Thread] = {}
 
-    def start(self, order: Mapping[str, Any], number: int) -> _Thread:
-        self.threads[number] = _Thread(Worker(order, number, self.make), ThreadPoolExecutor(3), threading.Event())
+    def start(self, order: Mapping[str, Any], number: int, kind: type[Worker] = Worker) -> _Thread:
+        self.threads[number] = _Thread(kind(order, number, self.make), ThreadPoolExecutor(3), threading.Event())
         return self.threads[number]
 
     def call(self, handle: _Thread, method: str, *arguments: Any) -> Future:
@@ -493,7 +497,7 @@ def actor_share(machines: Sequence[Mapping[str, float]], actors: int, chat: bool
     if gpus: return {'num_cpus': min(share, 1), 'num_gpus': _part(actors, gpus)}
     return {'num_cpus': share}
 
-# %% ../../nbs/run/13_engine.ipynb #5a8b13cf
+# %% ../../nbs/run/13_engine.ipynb #76166018
 class RayEngine(Engine):
     """Ask in actors of Ray, on this machine or many.
 
@@ -551,12 +555,12 @@ class RayEngine(Engine):
         try: yield
         finally: ray.shutdown()
 
-    def start(self, order: Mapping[str, Any], number: int) -> Any:
+    def start(self, order: Mapping[str, Any], number: int, kind: type[Worker] = Worker) -> Any:
         machines = [node['Resources'] for node in _ray().nodes() if node['Alive']]
         share = actor_share(machines, self.actors, order['description']['teacher']['kind'] == 'chat')
         # An actor that Ray itself started anew, or a call that it repeated, would ask without a look at the outbox.
         options = {'max_restarts': 0, 'max_task_retries': 0, 'max_concurrency': 4, 'scheduling_strategy': 'SPREAD', **share}
-        return _ray().remote(Worker).options(**options).remote(order, number, self.make)
+        return _ray().remote(kind).options(**options).remote(order, number, self.make)
 
     def call(self, handle: Any, method: str, *arguments: Any) -> Any: return getattr(handle, method).remote(*arguments)
 
@@ -579,7 +583,7 @@ def _ray() -> Any:
     import ray
     return ray
 
-# %% ../../nbs/run/13_engine.ipynb #a3291a3c
+# %% ../../nbs/run/13_engine.ipynb #fab83f6c
 class _Item(NamedTuple):
     "What an actor asks as a whole: its number at the asker, key, wire, and rows in a batch."
     number: int
@@ -616,16 +620,26 @@ class Crew:
         The teacher, as `teacher_description` writes it.
     folder : path
         Folder of their outboxes.
+    most : int or None
+        Most actors that are of use; None is as many as the engine has.
+    kind : type
+        Their class, for items that are neither groups nor requests.
+    heard : callable or None
+        Called with the number of an actor and all that it says when it is asked for results.
+    more
+        What the class needs to know besides.
     """
 
-    def __init__(self, engine: Engine, description: Mapping[str, Any], folder: Path):
-        self.engine, self.size, self.actors = engine, engine.actors, []
+    def __init__(self, engine: Engine, description: Mapping[str, Any], folder: Path, most: int | None = None,
+                 kind: type[Worker] = Worker, heard: Callable[[int, Mapping], None] | None = None, **more: Any):
+        self.engine, self.size, self.actors = engine, min(engine.actors, most or engine.actors), []
+        self.kind, self.heard = kind, heard
         self.numbers, self.sessions, self.deaths, self.since = itertools.count(), itertools.count(1), 0, 0.
         word, chat = secrets.token_hex(6), description['machine'].get('chat')
         if chat:
             self.size = min(self.size, chat['concurrency'])
             description = {**description, 'machine': {'chat': server_share(chat, self.size)}}
-        self.order = {'description': description, 'folder': str(folder), 'word': word, 'version': __version__}
+        self.order = {'description': description, 'folder': str(folder), 'word': word, 'version': __version__, **more}
         (folder/_SIGN).write_text(word, encoding='utf-8')
 
     @property
@@ -639,7 +653,7 @@ class Crew:
         self.since = time.monotonic()
         while len(self.actors) < self.size:
             number = next(self.numbers)
-            actor = _Actor(number, self.engine.start(self.order, number))
+            actor = _Actor(number, self.engine.start(self.order, number, self.kind))
             actor.hello = self.engine.call(actor.handle, 'hello')
             self.actors.append(actor)
 
@@ -678,7 +692,7 @@ class Crew:
         self.actors = []
 
     def ask(self, kind: str, items: Iterable[tuple[str, dict, int] | None], options: Mapping[str, Any], batch: int,
-            sent: Callable[[int], None] | None = None) -> Iterator[tuple[int, dict]]:
+            sent: Callable[[int], None] | None = None, batches: int = 2) -> Iterator[tuple[int, dict]]:
         """Ask items, each by one actor.
 
         Parameters
@@ -690,9 +704,11 @@ class Crew:
         options : Mapping
             `sampling` and `max_rows` of groups.
         batch : int
-            Rows that an actor asks at the same time; it is given at most twice as many.
+            Rows that an actor asks at the same time.
         sent : callable or None
             Called with the number of an item before it is handed out, where it costs money.
+        batches : int
+            Batches that an actor has at most; with two it need not wait for the driver between them.
 
         Yields
         ------
@@ -704,11 +720,11 @@ class Crew:
         TeacherError
             If the teacher cannot answer anything, or no actor can be had.
         """
-        asking = _Asking(self, items, (next(self.sessions), kind, dict(options)), 2*batch, sent)
+        asking = _Asking(self, items, (next(self.sessions), kind, dict(options)), batches*batch, sent)
         try: yield from asking.run()
         finally: asking.close()
 
-# %% ../../nbs/run/13_engine.ipynb #9a3a4fa2
+# %% ../../nbs/run/13_engine.ipynb #4d220eef
 class _Asking:
     "One stretch of asking: items to actors, results back."
 
@@ -771,6 +787,7 @@ class _Asking:
         "What an actor has to say: that it can begin, or results."
         if actor.hello: return self.crew.welcome(actor, told)
         actor.poll = None
+        if self.crew.heard: self.crew.heard(actor.number, told)
         self._tell(told['waits'])
         if told['fault']: raise TeacherError(told['fault'])
         yield from self.answered(actor, told['done'])

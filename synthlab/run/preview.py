@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LEVEL', 'FEWEST', 'TIMES', 'MOST', 'Range', 'exactly', 'mean_range', 'texts_range', 'ratio_range', 'Prompted',
            'Taken', 'duration', 'range_in_words', 'Preview', 'is_good', 'turns_used', 'first_records', 'prepare_first',
-           'write_first', 'Sample', 'ahead_range', 'rows_range', 'evidence_range', 'room', 'time_range', 'used_by',
-           'forecast', 'preview_run', 'preview']
+           'write_first', 'Sample', 'ahead_range', 'rows_range', 'kept_range', 'evidence_range', 'room', 'time_range',
+           'used_by', 'forecast', 'preview_run', 'preview']
 
-# %% ../../nbs/run/12_preview.ipynb #9bf742a4
+# %% ../../nbs/run/12_preview.ipynb #e8803988
 import inspect
 import math
 import statistics
@@ -41,7 +41,7 @@ from .produce import (
     note_grouping, show_progress, store_rows)
 from .recipe import Recipe, checked_request, generate
 from .writers import GroupWriter, TextWriter
-from ..store.runs import LEFT_OUT, LESS_SURE, Run, texts_wanted
+from ..store.runs import LEFT_OUT, LESS_SURE, Run, keeps_surplus, texts_wanted
 from ..tasks.task import Task
 from ..teacher.budget import Budget, Prices, Usage, money
 from ..teacher.requests import Request
@@ -595,19 +595,27 @@ def _written_range(sample: Sample, sketch: Any, written: Sequence[int], texts: R
         return each.times(texts)
     return mean_range(written).within(0, math.inf).times(texts.times(1/sketch.size))
 
-# %% ../../nbs/run/12_preview.ipynb #b0cc12ca
-def evidence_range(sample: Sample) -> tuple[Taken, float]:
-    """What label evidence of a model in this process takes for all rows and demonstrations, and its seconds."""
+# %% ../../nbs/run/12_preview.ipynb #d97f70f9
+def kept_range(recipe: Mapping[str, Any], texts: Range, share: float) -> Range:
+    """Good texts that a run ends with, of `texts` of which this share is good: those it needs, or where surplus is
+    kept all there are."""
+    needed = texts_wanted(recipe)
+    return texts.times(share).within(needed, math.inf) if keeps_surplus(recipe) else exactly(needed)
+
+
+def evidence_range(sample: Sample, kept: Range) -> tuple[Taken, Range]:
+    """What label evidence of a model in this process takes for so many good texts and for demonstrations, and its
+    seconds."""
     from synthlab.correct.evidence import scored, some_of_each
     asked = sample.asked
     texts, correct = [row['text'] for row in sample.rows if row['text'] and is_good(row)], asked.stages.correct
-    if not texts or not isinstance(correct, Evidence) or asked.wrap: return _NO_CALLS, 0.
+    if not texts or not isinstance(correct, Evidence) or asked.wrap: return _NO_CALLS, _NOTHING
     begun, store = time.monotonic(), {}
     scored(asked.corrector, asked.task, texts, correct.source, store, progress=False)
     took, read = (time.monotonic() - begun)/len(texts), sum(entry['prompt_tokens'] for entry in store.values())
     shown, _ = some_of_each(asked.pool, list(asked.task.label_names), seed=asked.recipe['seed'])
-    number = texts_wanted(asked.recipe) + len(shown)
-    return Taken(exactly(2*len(store)), exactly(read/len(texts)*number), _NOTHING), took*number
+    number = kept + exactly(len(shown))
+    return Taken(exactly(2*len(store)), number.times(read/len(texts)), _NOTHING), number.times(took)
 
 # %% ../../nbs/run/12_preview.ipynb #f2df11af
 def room(teacher: Any, rows: int) -> int:
@@ -622,7 +630,7 @@ def time_range(seconds: float | None, made: int, calls: Range, before: int, afte
     high, gain = seconds*calls.high/made, max(1., after/max(1, before))
     return Range(seconds*calls.value/made if gain == 1 else None, seconds*calls.low/made/gain, high)
 
-# %% ../../nbs/run/12_preview.ipynb #6f4462f0
+# %% ../../nbs/run/12_preview.ipynb #b1ec5bd7
 def _costs(prices: Prices, model: str, read: Range, written: Range) -> Range:
     "US dollars at each end of a range."
     return Range(*(prices.cost(model, *map(round, pair)) for pair in zip(read, written)))
@@ -637,8 +645,9 @@ def used_by(sample: Sample, seconds: float | None) -> Taken:
                  seconds)
 
 
-def forecast(sample: Sample, used: Taken, made: int) -> Taken:
-    """What the whole run takes, from its sample; `made` calls were made in `used.seconds`."""
+def forecast(sample: Sample, used: Taken, made: int) -> tuple[Taken, Range]:
+    """What the whole run takes, and the good texts that it ends with, from its sample; `made` calls were made in
+    `used.seconds`."""
     asked, recipe = sample.asked, sample.asked.recipe
     generation = begin(asked, prepared=sample.prepared, labels_per_group=grouping(sample.run, asked))
     sketch = getattr(generation.writer, 'writer', generation.writer)
@@ -646,7 +655,8 @@ def forecast(sample: Sample, used: Taken, made: int) -> Taken:
     good = sum(map(is_good, sample.rows))
     texts = texts_range(needed*sketch.size, good, len(sample.rows), generation.max_texts)
     share = texts.times(1/(needed*sketch.size))
-    seen, seconds = evidence_range(sample)
+    kept = kept_range(recipe, texts, good/len(sample.rows))
+    seen, seconds = evidence_range(sample, kept)
     asking = _add(ahead_range(sample, sketch, needed, share), rows_range(sample, sketch, needed, texts))
     least = (used.calls, used.prompt_tokens, used.completion_tokens)
     asking = Taken(*(found.within(spent, math.inf) for found, spent in zip(asking[:3], least)))
@@ -654,12 +664,13 @@ def forecast(sample: Sample, used: Taken, made: int) -> Taken:
     item = sketch.item(0)
     places = room(asked.teacher, len(getattr(item, 'prompts', 'x')))
     timed = time_range(used.seconds, made, asking.calls, min(places, sample.groups), min(places, needed))
-    if timed.low is not None: timed = Range(*(end if end is None else end + seconds for end in timed))
+    if timed.low is not None:
+        timed = Range(*(end if end is None else end + more for end, more in zip(timed, seconds)))
     cost = _costs(make_budget(recipe).prices, recipe['teacher']['name'], *whole[1:3])
-    return whole._replace(cost=cost, seconds=timed)
+    return whole._replace(cost=cost, seconds=timed), kept
 
-# %% ../../nbs/run/12_preview.ipynb #bafb32d1
-def _notices(asked: Resolved, found: Taken) -> list[str]:
+# %% ../../nbs/run/12_preview.ipynb #1c29b315
+def _notices(asked: Resolved, found: Taken, kept: Range) -> list[str]:
     "What the numbers do not say by themselves."
     limits = asked.recipe.get('machine', {}).get('limits', {})
     likely = {'max_calls': found.calls, 'max_tokens': found.prompt_tokens + found.completion_tokens,
@@ -668,6 +679,10 @@ def _notices(asked: Resolved, found: Taken) -> list[str]:
             if likely[name].high is not None and likely[name].high > limit]
     if asked.stages.align.choice != 'none':
         told.append('alignment looks at all rows at the end: it asks nobody, and its time is not in the forecast')
+    if keeps_surplus(asked.recipe):
+        told.append(f'good texts beyond the {texts_wanted(asked.recipe):,} that are needed are kept, {kept.low:,.0f} '
+                    f'to {kept.high:,.0f} in all; they take no further calls, and --surplus reject '
+                    '(surplus="reject") leaves them out')
     return told
 
 
@@ -689,8 +704,8 @@ def _told(sample: Sample, rows: int, out: str | Path | None, spending: Budget, s
           made: int) -> Preview:
     "The preview of a sample."
     asked, used, doubt = sample.asked, used_by(sample, seconds), untrained_teacher(sample.run)
-    whole = forecast(sample, used, made) if sample.rows else Taken(*[exactly(None)]*5)
-    notices = [*([doubt] if doubt else []), *(_notices(asked, whole) if sample.rows else ())]
+    whole, kept = forecast(sample, used, made) if sample.rows else (Taken(*[exactly(None)]*5), None)
+    notices = [*([doubt] if doubt else []), *(_notices(asked, whole, kept) if sample.rows else ())]
     return Preview(asked.task.name, asked.stages.name, asked.recipe['teacher']['name'], asked.recipe['n'],
                    tuple(sample.prompts), tuple(sample.rows), used, whole, rows, out and Path(out), spending.reason,
                    tuple(notices))

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'read_table', 'explained', 'added_stages', 'Recipe', 'leav
            'new_folder', 'check_place', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares',
            'checked_request', 'generate']
 
-# %% ../../nbs/run/10_recipe.ipynb #52162c64
+# %% ../../nbs/run/10_recipe.ipynb #943d0eec
 import inspect
 import operator
 import re
@@ -25,7 +25,8 @@ import tomli_w
 from ..correct.choices import Correction, Evidence
 from ..decode.choices import CFG, CorrSynth
 from .generate import choose_sampling
-from .produce import Resolved, check, make_pool, make_teacher, produce, refuse_idle, make_config
+from .produce import (
+    Resolved, as_begun, check, make_config, make_pool, make_teacher, produce, refuse_idle)
 from ..store.runs import plain_recipe
 from ..measure.dataset import LabelledDataset
 from ..decode.sampling import Sampling
@@ -64,7 +65,7 @@ def explained(text: str, stages: Stages) -> str:
         lines.append(f'{line:32}# {comment}' if comment else line)
     return '\n'.join(lines) + '\n'
 
-# %% ../../nbs/run/10_recipe.ipynb #aa0227db
+# %% ../../nbs/run/10_recipe.ipynb #42c19b76
 def added_stages(stages: Stages) -> list[str]:
     """Name the stages in which a recipe does more than FewGen."""
     return [stage for stage in CHOICES if choice_name(stage, getattr(stages, stage)) not in ('none',
@@ -314,7 +315,8 @@ class Recipe(Stages):
                  sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
                  max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
                  duplicates: str = 'exact', decontaminate: Any = None,
-                 filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
+                 filters: Filters | Mapping[str, Any] | None = None, surplus: str | None = None,
+                 overwrite: bool = False,
                  fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
                  dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, engine: Any = None,
                  **unknown: Any) -> LabelledDataset:
@@ -324,7 +326,7 @@ class Recipe(Stages):
         ----------
         task, gold, n, teacher, corrector, seed, proportions, temperature, top_p, top_k, max_new_tokens, sampling
             As for `generate`, which lists them.
-        max_calls, max_tokens, max_cost, prices, budget, duplicates, decontaminate, filters
+        max_calls, max_tokens, max_cost, prices, budget, duplicates, decontaminate, filters, surplus
             As for `generate`.
         overwrite, fork, retry_failed
             As for `generate`.
@@ -353,7 +355,8 @@ class Recipe(Stages):
             task, n, self, gold=gold, out=out, teacher=teacher, corrector=corrector, seed=seed, proportions=proportions,
             temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, sampling=sampling,
             max_calls=max_calls, max_tokens=max_tokens, max_cost=max_cost, prices=prices, budget=budget,
-            duplicates=duplicates, decontaminate=decontaminate, filters=filters, overwrite=overwrite, fork=fork,
+            duplicates=duplicates, decontaminate=decontaminate, filters=filters, surplus=surplus, overwrite=overwrite,
+            fork=fork,
             retry_failed=retry_failed, device=device, dtype=dtype, max_rows=max_rows, embedder=embedder, engine=engine,
             **unknown)
 
@@ -523,12 +526,13 @@ def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str
     check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
-# %% ../../nbs/run/10_recipe.ipynb #24423ecd
+# %% ../../nbs/run/10_recipe.ipynb #db1f0cae
 def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork: Any, teacher: Any, corrector: Any,
                     seed: int, proportions: Any, temperature: Any, top_p: Any, top_k: Any, max_new_tokens: Any,
                     sampling: Any, max_calls: Any, max_tokens: Any, max_cost: Any, prices: Any, budget: Any,
                     duplicates: str, decontaminate: Any, filters: Any, device: Any, dtype: Any, max_rows: Any,
-                    embedder: Any, unknown: Mapping[str, Any], engine: Any = None, **others: Any) -> Resolved:
+                    embedder: Any, unknown: Mapping[str, Any], engine: Any = None, surplus: Any = None,
+                    overwrite: bool = False, **others: Any) -> Resolved:
     """Make what `produce` takes out of the arguments of `generate`; whatever can be refused is refused here."""
     if unknown: raise TypeError(unknown_keyword(unknown, inspect.signature(generate).parameters))
     task, recipe = as_task(task), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -556,10 +560,11 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
                             max_new_tokens=max_new_tokens)
     request = make_config(recipe, task, teacher, n, sampling=drawn, gold=gold, pool=pool, seed=seed, budget=budget,
                            proportions=proportions, machine=machine_of(teacher, max_rows, limits, prices, device),
-                           corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies)
-    return check(request, teacher, corrector, pool, copies)
+                           corrector=corrector, duplicates=duplicates, decontaminate=decontaminate, copies=copies,
+                           surplus=surplus)
+    return check(as_begun(request, None if overwrite else out, surplus), teacher, corrector, pool, copies)
 
-# %% ../../nbs/run/10_recipe.ipynb #1abe3843
+# %% ../../nbs/run/10_recipe.ipynb #ca511fef
 def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe' = 'corrsynth', *, gold: Any = None,
              out: str | Path | None = None, teacher: Any = 'pocket', corrector: Any = None, seed: int = 0,
              proportions: Mapping[str, float] | None = None, temperature: float | None = None,
@@ -567,7 +572,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
              sampling: Sampling | None = None, max_calls: int | None = None, max_tokens: int | None = None,
              max_cost: float | None = None, prices: Mapping[str, Any] | None = None, budget: int | None = None,
              duplicates: str = 'exact', decontaminate: Any = None,
-             filters: Filters | Mapping[str, Any] | None = None, overwrite: bool = False,
+             filters: Filters | Mapping[str, Any] | None = None, surplus: str | None = None, overwrite: bool = False,
              fork: str | Path | None = None, retry_failed: bool = False, device: str | None = None,
              dtype: str | None = None, max_rows: int | None = None, embedder: Any = None, engine: Any = None,
              **unknown: Any) -> LabelledDataset:
@@ -578,7 +583,7 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     task : str, path or Task
         A built-in task, a TOML file, or a task.
     n : int
-        Rows wanted. Texts that are rejected are replaced.
+        Rows wanted, or the fewest, see `surplus`. Texts that are rejected are replaced.
     recipe : str, path or Recipe
         A preset, such as "fewgen", "corrsynth", "synalign", "targen" or "combined", a TOML file, or a recipe.
     gold : path, DataFrame, Dataset, list of dict, or None
@@ -621,6 +626,10 @@ def generate(task: str | Path | Task, n: int = 100, recipe: 'str | Path | Recipe
     filters : Filters, Mapping or None
         Texts to keep out by what each is, such as `{'pii': 'reject', 'min_words': 4, 'language': 'en'}`; None takes
         those of the recipe.
+    surplus : str or None
+        Good texts beyond the rows of a label that are asked for, which were written anyway: "keep" them (n rows at
+        least, with weights that give each label its share) or "reject" them (n rows and no more). None keeps them where
+        evidence weighs labels, as in "combined", unless proportions are given.
     overwrite : bool
         Whether to remove a run that is in the folder and start again.
     fork : path or None

@@ -3,6 +3,7 @@
 import lazy_loader
 
 _HOMES = {
+    'blocks': ['BlockPicks', 'select_blocks'],
     'choices': ['Selecting', 'SpreadSelection', 'UncertaintySelection'],
     'coverage': ['coverage_curve', 'coverage_rate', 'length_scale_sweep'],
     'selectors': ['class_quotas', 'select_by_class', 'select_rows'],

@@ -1,4 +1,6 @@
 "The public names of synthlab.select, for editors and type checkers."
+from .blocks import BlockPicks as BlockPicks
+from .blocks import select_blocks as select_blocks
 from .choices import Selecting as Selecting
 from .choices import SpreadSelection as SpreadSelection
 from .choices import UncertaintySelection as UncertaintySelection

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CITED', 'HUB_FILES', 'valid_text', 'write_jsonl', 'columns', 'write_parquet', 'class_features', 'write_csv',
-           'asked_rows', 'texts_wanted', 'cited', 'part_file', 'dataset_card', 'ExportError', 'push_to_hub']
+           'asked_rows', 'texts_wanted', 'keeps_surplus', 'cited', 'part_file', 'dataset_card', 'ExportError',
+           'push_to_hub']
 
 # %% ../../nbs/store/02_export.ipynb #b192d4bb
 import csv
@@ -214,6 +215,11 @@ def texts_wanted(recipe: Mapping[str, Any]) -> int:
     candidates = [recipe['method'].get(stage, {}).get('candidates', 1) for stage in ('correct', 'align')]
     return math.ceil(round(recipe['n'] * math.prod(candidates), 6))
 
+# %% ../../nbs/store/02_export.ipynb #4af49316
+def keeps_surplus(recipe: Mapping[str, Any]) -> bool:
+    """Say whether good texts beyond the rows of a label that were asked for are kept: then n is the least."""
+    return 'candidate_tokens' in recipe or recipe.get('surplus') == 'keep'
+
 # %% ../../nbs/store/02_export.ipynb #299180b9
 CITED = {
     'fewgen': ('corrsynth',), 'masked': ('corrsynth',), 'corrsynth': ('corrsynth',), 'cfg': ('cfg', 'corrsynth'),
@@ -269,7 +275,7 @@ def _card_header(recipe: Mapping[str, Any], accepted: int, files: Mapping[str, s
         DatasetInfosDict({'default': DatasetInfo(features=features)}).to_dataset_card_data(data)
     return data.to_yaml()
 
-# %% ../../nbs/store/02_export.ipynb #12e6e40d
+# %% ../../nbs/store/02_export.ipynb #ba84ecad
 def _counted(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
     "The numbers of the card."
     accepted, wanted = sum(counts['accepted'].values()), asked_rows(recipe)
@@ -280,7 +286,14 @@ def _counted(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, 
              for kind, number in counts.get('cleaned', {}).items()]
     labels = [[label, counts['accepted'].get(label, 0), *([wanted.get(label, 0)] if wanted else [])]
               for label in {**wanted, **counts['accepted']}]
-    return {'asked': recipe['n'], 'accepted': accepted, 'wanted': wanted, 'ends': ends, 'labels': labels}
+    return {'asked': recipe['n'], 'accepted': accepted, 'wanted': wanted, 'ends': ends, 'labels': labels,
+            'short': _is_short(recipe, counts['accepted']), 'more': keeps_surplus(recipe) and accepted > recipe['n']}
+
+
+def _is_short(recipe: Mapping[str, Any], accepted: Mapping[str, int]) -> bool:
+    "Whether rows are missing: of a label where surplus is kept, for rows of others do not make up for them."
+    if sum(accepted.values()) < recipe['n']: return True
+    return keeps_surplus(recipe) and any(accepted.get(label, 0) < rows for label, rows in asked_rows(recipe).items())
 
 
 def _used(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:

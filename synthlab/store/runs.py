@@ -7,7 +7,7 @@ __all__ = ['DATASET_FILES', 'KEPT', 'KEPT_GOLD', 'KEPT_COPIES', 'KEPT_DOCUMENTS'
            'LEFT_OUT', 'LESS_SURE', 'FIRST_PROMPTS', 'RunError', 'plain_recipe', 'recipe_difference', 'read_recipe',
            'shortfall', 'RunReader', 'open_run', 'read_rows', 'read_counts', 'read_status', 'Run']
 
-# %% ../../nbs/store/03_runs.ipynb #eb064aea
+# %% ../../nbs/store/03_runs.ipynb #71006274
 import contextlib
 import json
 import os
@@ -30,7 +30,7 @@ from .calls import (
     CALLS_SCHEMA, INSERT_CALL, CallStore, SentCalls, StoreError, check_database, check_version, checked_line, explained,
     line_hash, open_database, outbox_entries, readable_calls, reading, to_json, whole_entry)
 from .export import (
-    asked_rows, class_features, dataset_card, texts_wanted, valid_text, write_jsonl, write_parquet)
+    asked_rows, class_features, dataset_card, keeps_surplus, texts_wanted, valid_text, write_jsonl, write_parquet)
 from ..util import join_reasons, whole_file
 from ..tasks.task import STATUSES
 
@@ -404,7 +404,7 @@ class _Groups(Mapping):
     def __len__(self) -> int:
         with _explained(self._out): return self._db.execute('SELECT count(*) FROM groups').fetchone()[0]
 
-# %% ../../nbs/store/03_runs.ipynb #eb47ae04
+# %% ../../nbs/store/03_runs.ipynb #bcb1ec0d
 def _unanswered(run: 'RunReader') -> list[tuple]:
     "The calls that the file of sent ones has and the store has not: name and bounds."
     left = SentCalls(run.path/'run.sent').left()
@@ -517,7 +517,7 @@ class RunReader:
         dict
             `method`, `task` and `teacher` by name; `asked`, rows in all, and `labels`, rows asked for by label; the
             counts, as
-            `counts` returns them; `shortfall`; `extraction`, how the examples ended whose attributes were asked for;
+            `counts` returns them; `surplus`, "keep" or "reject", what becomes of rows beyond those; `shortfall`; `extraction`, how the examples ended whose attributes were asked for;
             `aligned`, what alignment found; `steps`, calls made before the rows; `corrected`, what self-correction
             changed; `reviewed`, what people judged;
             `trouble`, why the last session could not go on; `waiting`, what the teacher waits for; `batches`, what a
@@ -530,6 +530,7 @@ class RunReader:
         # An unfinished run writes more texts than it keeps, if alignment is to choose among them.
         if 'finished' not in facts: recipe = recipe | {'n': texts_wanted(recipe)}
         return {'path': str(self.path), **names, 'asked': self.recipe['n'], 'labels': asked_rows(recipe), **counts,
+                'surplus': 'keep' if keeps_surplus(recipe) else 'reject',
                 'shortfall': shortfall(recipe, counts), **{name: facts.get(name) for name in _DERIVED},
                 'trouble': facts.get('trouble', ''), 'waiting': facts.get('waiting', ''), 'batches': self.batches(),
                 'groups': len(self.groups), 'calls': self.calls.totals(),

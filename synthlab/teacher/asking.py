@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MOST_ALIKE', 'SHORT_CONTEXT', 'RequestChain', 'TeacherError', 'FutileError', 'tell_wait', 'hearing_waits',
-           'has_short_context', 'is_chat', 'misfit', 'request_misfit', 'is_local', 'Asker', 'with_bound', 'answered',
-           'answers', 'mended', 'in_chains', 'TextTeacher']
+           'has_short_context', 'is_chat', 'misfit', 'request_misfit', 'is_local', 'Asker', 'with_bound', 'in_lists',
+           'together', 'answered', 'answers', 'mended', 'in_chains', 'TextTeacher']
 
-# %% ../../nbs/teacher/03_asking.ipynb #75c250d9
+# %% ../../nbs/teacher/03_asking.ipynb #77038e02
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Mu
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import count
 from typing import Any, Protocol
 
@@ -108,7 +109,7 @@ class Asker(Protocol):
         Yields the index of an item and its entry for the store, in order of completion.
         """
 
-# %% ../../nbs/teacher/03_asking.ipynb #b9b4df95
+# %% ../../nbs/teacher/03_asking.ipynb #584a76c9
 # Limit on the items that are ready or wait at the desk, unless the asker has another.
 _AHEAD = 256
 # The fields of an entry that the budget needs: a group of texts has no others of an `Answer`.
@@ -219,8 +220,16 @@ class _Dispatcher:
                                f'{self.budget.reason}')
         self.budget.lose(*pending.reserved)
 
-    def book(self, number: int, entry: dict) -> None:
-        "Store what came back for number `number`, then have it ready for all places that wait for it."
+    def book(self, found: Iterable[tuple[int, dict]]) -> None:
+        "Store what came back, by the numbers of items, then have it ready for all places that wait for it."
+        ended = []
+        try:
+            for number, entry in found: ended.append(self._settled(number, entry))
+        finally: self._keep(ended)
+        for _, entry in ended: self._refuse_futile(entry.get('error'))
+
+    def _settled(self, number: int, entry: dict) -> tuple[_Pending, dict]:
+        "The item with this number, which is under way no more, and its entry as it is stored."
         if number not in self.given:
             raise TeacherError(f'{self.asker.who} answered request {number}, which it was not given or had '
                                f'answered before')
@@ -229,10 +238,15 @@ class _Dispatcher:
         entry = entry | {name: token_count(entry[name]) for name in _COUNTS & entry.keys()}
         self.budget.settle(pending.reserved, Answer(**{name: entry[name] for name in _BOOKED & entry.keys()}))
         del self.under_way[self.given.pop(number)]
-        entry = self.calls[pending.key] = with_bound(entry, pending.reserved)
-        self.ready.extend((place, entry, n > 0) for n, place in enumerate(pending.places))
-        self.waiting -= len(pending.places) - 1
-        self._refuse_futile(entry.get('error'))
+        return pending, with_bound(entry, pending.reserved)
+
+    def _keep(self, ended: list[tuple[_Pending, dict]]) -> None:
+        "Store entries, several in one go, and have them ready."
+        if len(ended) == 1: self.calls[ended[0][0].key] = ended[0][1]
+        elif ended: self.calls.update({pending.key: entry for pending, entry in ended})
+        for pending, entry in ended:
+            self.ready.extend((place, entry, n > 0) for n, place in enumerate(pending.places))
+            self.waiting -= len(pending.places) - 1
 
     def _refuse_futile(self, error: str | None) -> None:
         "Stop when so many calls have failed alike, and none was answered."
@@ -255,7 +269,24 @@ class _Dispatcher:
         for pending in self.under_way.values():
             (self.budget.lose if pending.sent else self.budget.release)(*pending.reserved)
 
-# %% ../../nbs/teacher/03_asking.ipynb #1ed89db8
+# %% ../../nbs/teacher/03_asking.ipynb #9f9dd832
+def in_lists(ask: Callable[..., Iterator[list[tuple[int, Any]]]]) -> Callable[..., Iterator[tuple[int, Any]]]:
+    """Make an `ask` whose answers come in lists into one that yields them one by one, and keep the lists for `together`."""
+    @wraps(ask)
+    def one_by_one(self, items):
+        with closing(ask(self, items)) as lists:
+            for found in lists: yield from found
+    one_by_one.in_lists = ask
+    return one_by_one
+
+
+def together(asker: Any, items: Iterable[Any]) -> Iterator[list[tuple[int, Any]]]:
+    """Ask an asker or a teacher, and yield its answers in the lists in which they come, or each alone."""
+    lists = getattr(asker.ask, 'in_lists', None)
+    with closing(lists(asker, items) if lists else asker.ask(items)) as answers:
+        for found in answers: yield found if lists else [found]
+
+# %% ../../nbs/teacher/03_asking.ipynb #00c7f815
 def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict],
              budget: Budget | None = None) -> Iterator[tuple[int, dict | None, bool]]:
     """Ask for many items, each once; items in the store are not asked for.
@@ -274,9 +305,9 @@ def answered(asker: Asker, items: Iterable[Any], calls: MutableMapping[str, dict
             is_open, item = desk.step(0)
             yield from desk.hand_out()
             if not is_open: continue
-            with closing(asker.ask(_Feed(desk.feed(item), desk.sent, calls))) as entries:
-                for number, entry in entries:
-                    desk.book(number, entry)
+            with closing(together(asker, _Feed(desk.feed(item), desk.sent, calls))) as lists:
+                for found in lists:
+                    desk.book(found)
                     yield from desk.hand_out()
             if desk.under_way: raise TeacherError(f'{asker.who} gave no answer to {len(desk.under_way)} requests')
     finally: desk.close()
@@ -288,7 +319,7 @@ def _checked(place: int, request: Any) -> Request:
         raise ValueError(f'request {place} is not a Request but {request!r:.80}: build it with Request(messages=[...])')
     return request
 
-# %% ../../nbs/teacher/03_asking.ipynb #e5283e4f
+# %% ../../nbs/teacher/03_asking.ipynb #ca65fbb2
 class _TextCalls:
     "Requests to a teacher that answers in text, as items."
 
@@ -301,9 +332,10 @@ class _TextCalls:
     def bound(self, request: Request) -> tuple[int, int]:
         return self.teacher.token_bound(request), request.sampling.max_new_tokens
 
-    def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, dict]]:
-        with closing(self.teacher.ask(requests)) as answers:
-            for place, answer in answers: yield place, answer.to_dict()
+    @in_lists
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[list[tuple[int, dict]]]:
+        with closing(together(self.teacher, requests)) as lists:
+            for found in lists: yield [(place, answer.to_dict()) for place, answer in found]
 
 # %% ../../nbs/teacher/03_asking.ipynb #5cd8a5a4
 def answers(teacher: 'TextTeacher', requests: Iterable[Request | None], calls: MutableMapping[str, dict],

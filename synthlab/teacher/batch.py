@@ -8,7 +8,7 @@ __all__ = ['ENDPOINT', 'WINDOW', 'MOST_REQUESTS', 'MOST_BYTES', 'ENDED', 'DAY', 
            'ended_note', 'Left', 'left_over', 'forget_left', 'form_of', 'read_form', 'Clock', 'pauses', 'batch_done',
            'batch_faults', 'GoneError', 'RefusedError', 'BatchService', 'BatchTeacher']
 
-# %% ../../nbs/teacher/09_batch.ipynb #57f5630b
+# %% ../../nbs/teacher/09_batch.ipynb #aabfe7db
 import contextlib
 import json
 import os
@@ -26,8 +26,9 @@ import httpx2
 from ..inputs import check_number
 from .asking import TeacherError, tell_wait, with_bound
 from .budget import BATCH_SHARE
-from .chat import (
-    LARGEST, ChatTeacher, Dialect, clean_answer, cleaner, error_said, proxy_of, read_completion, read_key, verdict)
+from synthlab.teacher.chat import (
+    LARGEST, ChatTeacher, Dialect, call_headers, clean_answer, cleaner, error_said, proxy_of, read_completion, read_key,
+    verdict)
 from .requests import LONGEST_TOKEN, MARGIN, Answer, Request, call_key, request_key
 from .throttle import retry_after
 from ..util import progress_bar
@@ -208,7 +209,7 @@ def batch_faults(batch: Mapping[str, Any]) -> str:
             for error in errors if isinstance(error, dict)]
     return '; '.join(said[:3])[:300] or 'no reason'
 
-# %% ../../nbs/teacher/09_batch.ipynb #a80e0c99
+# %% ../../nbs/teacher/09_batch.ipynb #879d9dd5
 class GoneError(TeacherError):
     """A batch that the server does not know, or whose answers it has no more; `name` is that of its note."""
 
@@ -240,12 +241,11 @@ class BatchService:
 
     def __init__(self, teacher: ChatTeacher, clock: Clock, poll: tuple[float, float]):
         self.teacher, self.address, self.clock, self.poll = teacher, teacher.address, clock, poll
-        key = read_key(teacher.key_variable)
-        self.clean = cleaner(key)
+        self.clean = cleaner(read_key(teacher.key_variable))
         # Certificates take a while to be read.
         secure = httpx2.create_ssl_context() if self.address.startswith('https') else False
         self.http = httpx2.Client(trust_env=False, proxy=proxy_of(self.address), timeout=teacher.timeout, verify=secure,
-                                  headers={'authorization': f'Bearer {key}'})
+                                  headers=call_headers(teacher.key_variable))
 
     def _body(self, reply: httpx2.Response) -> bytes:
         "The body of a reply, without the key."
@@ -361,7 +361,7 @@ class BatchService:
         """Close the connections."""
         self.http.close()
 
-# %% ../../nbs/teacher/09_batch.ipynb #ae8532d7
+# %% ../../nbs/teacher/09_batch.ipynb #5773f3b2
 def _where(note: Mapping[str, Any]) -> str:
     "A batch in words."
     return f"the batch {note['id'] or note['name']} of {note['requests']:,} requests"
@@ -607,8 +607,7 @@ class BatchTeacher(ChatTeacher):
         if batch['status'] == 'cancelled':
             return (f'the batch {note["id"]} was cancelled at {self.address} with {missing:,} requests unanswered. '
                     'What was answered is kept; the same command asks the others in a new batch')
-        reply = httpx2.Response(stop.status)
-        return f'{self.address} answered {stop}; {self._advice(reply)}'
+        return f'{self.address} answered {stop}; {self._advice(stop.status)}'
 
     def _waited(self, number: int, note: Mapping[str, Any]) -> dict[str, Any]:
         "A batch when it has ended; until then it is looked at now and then."

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BATCH_SHARE', 'money', 'library_cost', 'Prices', 'Usage', 'answer_usage', 'Estimate', 'Budget']
 
-# %% ../../nbs/teacher/02_budget.ipynb #1d8dc672
+# %% ../../nbs/teacher/02_budget.ipynb #6d8a20a2
 import math
 import threading
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,20 +96,20 @@ class Prices:
         else: full = self.base_url and library_cost(model, prompt_tokens, completion_tokens, self.base_url)
         return full * self.share if isinstance(full, float) else None
 
-# %% ../../nbs/teacher/02_budget.ipynb #5404d94d
+# %% ../../nbs/teacher/02_budget.ipynb #227e6d9b
 class _Sums:
     "Records that are added field by field and shown as a table of `rows`; unknown (None) plus anything is unknown."
 
     def __add__(self, other: Self) -> Self:
         if type(other) is not type(self): return NotImplemented
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return type(self)(*(None if None in pair else sum(pair) for pair in pairs))
+        pairs = zip(vars(self).values(), vars(other).values())
+        return type(self)(*(None if a is None or b is None else a + b for a, b in pairs))
 
     def __str__(self) -> str: return text_record(self.rows())
 
     def _repr_html_(self) -> str: return html_record(self.rows())
 
-# %% ../../nbs/teacher/02_budget.ipynb #feed609e
+# %% ../../nbs/teacher/02_budget.ipynb #311e5bb8
 @dataclass(frozen=True)
 class Usage(_Sums):
     """What calls have taken.
@@ -153,8 +153,7 @@ class Usage(_Sums):
         return self.prompt_tokens + self.completion_tokens
 
     def __neg__(self) -> Self:
-        values = (getattr(self, f.name) for f in fields(self))
-        return type(self)(*(None if value is None else -value for value in values))
+        return type(self)(*(None if value is None else -value for value in vars(self).values()))
 
     def rows(self) -> dict[str, str]:
         """Return names and values for people."""

@@ -6,19 +6,21 @@
 __all__ = ['request_seed', 'begun', 'Continuation', 'continued', 'whole_prompt', 'prompt_ids', 'request_plan', 'plan_answer',
            'Feed', 'CausalTeacher']
 
-# %% ../../nbs/teacher/07_causal.ipynb #405d24e5
-from collections.abc import Iterable, Iterator
+# %% ../../nbs/teacher/07_causal.ipynb #b288b346
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..decode.loop import Completion, DecodePlan, decode
 from ..decode.model import CausalModel, Prompt, literal
 from .asking import has_short_context, misfit, TeacherError, TextTeacher
 from .grammar import StructuredError, grammar
 from .requests import Answer, Request, instruct, request_key
+
+if TYPE_CHECKING: from transformers import PreTrainedModel
 
 # %% ../../nbs/teacher/07_causal.ipynb #a2b6a4bd
 def request_seed(request: Request) -> int:
@@ -138,7 +140,7 @@ class Feed:
         yield from self.given_up
         self.given_up, self.pauses = [], False
 
-# %% ../../nbs/teacher/07_causal.ipynb #2a7bc185
+# %% ../../nbs/teacher/07_causal.ipynb #4effc790
 class CausalTeacher(CausalModel, TextTeacher):
     """A causal language model that answers requests, and shows its logits to methods that need them.
 
@@ -161,6 +163,12 @@ class CausalTeacher(CausalModel, TextTeacher):
     name : str or None
         Name of a loaded model; None takes the name or folder that it was loaded by, or one made of its kind and
         fingerprint.
+    device_map : str, Mapping or None
+        How to spread the layers of a model that is given by its name over several devices, as transformers takes it:
+        "auto", or parts and their devices. None loads it onto `device`.
+    compiled : bool
+        Whether to compile the small operations of each layer where the model is on a CUDA GPU, which takes a minute
+        and rounds a little differently; a loaded model stays compiled.
 
     Raises
     ------
@@ -172,10 +180,10 @@ class CausalTeacher(CausalModel, TextTeacher):
     >>> teacher = CausalTeacher('pocket')
     """
 
-    def __init__(self, model: str | PreTrainedModel = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
+    def __init__(self, model: 'str | PreTrainedModel' = 'pocket', tokenizer: PreTrainedTokenizerBase | None = None,
                  dtype: str = 'auto', device: str = 'auto', revision: str | None = None, max_rows: int = 64,
-                 name: str | None = None):
-        super().__init__(model, tokenizer, dtype, device, revision, name)
+                 name: str | None = None, device_map: str | Mapping[str, Any] | None = None, compiled: bool = False):
+        super().__init__(model, tokenizer, dtype, device, revision, name, device_map, compiled)
         self.max_rows = max_rows
 
     @property

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'server_address', 'redact', 'cleaner', 'read_key', 'Dialect', 'chat_body', 'adapted', 'dislikes_schema',
-           'read_completion', 'clean_answer', 'error_said', 'verdict', 'proxy_of', 'ChatTeacher']
+           'read_completion', 'clean_answer', 'error_said', 'verdict', 'call_headers', 'proxy_of', 'ChatTeacher']
 
-# %% ../../nbs/teacher/05_chat.ipynb #5061d4ac
+# %% ../../nbs/teacher/05_chat.ipynb #b29560ac
 import asyncio
 import contextlib
 import itertools
@@ -19,24 +19,23 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
-import openai
 from pydantic import BaseModel
 
 from ..inputs import check_number
-from .asking import TeacherError, TextTeacher, tell_wait
+from .asking import TeacherError, TextTeacher, in_lists, tell_wait
 from .requests import (
     LONGEST_TOKEN, Answer, Request, instruct, json_schema, most_characters, token_logprobs)
 from .throttle import Outage, Throttle, own_pause, retry_after
 from ..util import token_count
+from .. import __version__
 
 # %% ../../nbs/teacher/05_chat.ipynb #0cf717bc
 def _looks_like_a_key(part: str) -> bool:
@@ -271,7 +270,7 @@ def verdict(status: int, code: str = '') -> str:
     if status in (408, 409, 425) or status >= 500: return 'again'
     return 'stop' if status in (401, 402, 403, 404) or status < 400 else 'fail'
 
-# %% ../../nbs/teacher/05_chat.ipynb #80d7398f
+# %% ../../nbs/teacher/05_chat.ipynb #8e723454
 LARGEST = 10_000_000
 _HEADERS = ('content-type', 'date', 'retry-after', 'retry-after-ms', 'location')
 
@@ -294,10 +293,19 @@ class _Call:
     refused_since: float | None = None
 
 
-# The `openai` client passes nothing of ours on to the wire.
-_this_call: ContextVar[_Call] = ContextVar('this_call')
-# All calls have the same address.
-_parsed = lru_cache(maxsize=16)(httpx2.URL)
+class _Reply(NamedTuple):
+    "A reply, whatever its status: the headers that matter, by names in lower case, and the body without the key."
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def call_headers(key_variable: str) -> dict[str, str]:
+    """Return the headers of each call: its key, and the organisation and project that the environment names."""
+    headers = {'Authorization': f'Bearer {read_key(key_variable)}', 'User-Agent': f'synthlab/{__version__}'}
+    for name, variable in (('OpenAI-Organization', 'OPENAI_ORG_ID'), ('OpenAI-Project', 'OPENAI_PROJECT_ID')):
+        if (value := read_key(variable)) != 'none': headers[name] = value
+    return headers
 
 
 async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
@@ -341,63 +349,55 @@ def proxy_of(address: str) -> str | None:
     return None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
 
 
-class _Wire(httpx2.AsyncClient):
-    "The HTTP client of the `openai` client: aiohttp, with as many calls at once as the throttle lets through."
+class _Wire:
+    "Calls to one address, as many at once as the throttle lets through."
 
-    def __init__(self, address: str, throttle: Throttle, timeout: float, clean: Callable[[str], str]):
-        super().__init__(trust_env=False)
+    def __init__(self, address: str, headers: Mapping[str, str], throttle: Throttle, timeout: float,
+                 clean: Callable[[str], str]):
+        self.url, self.headers = f'{address}/chat/completions', {**headers, 'Content-Type': 'application/json'}
         self.throttle, self.clean = throttle, clean
         self.in_time, self.pool = _Deadlines(timeout), None
         self.proxy = proxy_of(address)
         self.ssl = httpx2.create_ssl_context() if address.startswith('https') else True
-
-    def build_request(self, method: str, url: str, **parts: Any) -> httpx2.Request:
-        return httpx2.Request(method, _parsed(url), headers=parts['headers'], content=parts['content'])
 
     def session(self) -> aiohttp.ClientSession:
         "The connections; opened in the event loop that uses them."
         if self.pool is None:
             connector = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
             self.pool = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None),
-                                              cookie_jar=aiohttp.DummyCookieJar())
+                                              cookie_jar=aiohttp.DummyCookieJar(), headers=self.headers)
         return self.pool
 
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        call = _this_call.get()
+    async def post(self, call: _Call, data: bytes) -> _Reply:
+        "Send a body once."
         async with self.throttle(call.tokens) as slot:
             if call.tell and not call.sent: call.tell()
             call.sent += 1
             try:
-                async with (self.in_time(),
-                            self.session().request(request.method, str(request.url), headers=request.headers,
-                                                   data=request.content, allow_redirects=False,
-                                                   proxy=self.proxy) as reply):
+                async with (self.in_time(), self.session().post(self.url, data=data, allow_redirects=False,
+                                                                proxy=self.proxy) as reply):
                     # The key is removed before anything else reads the body, or cuts it in pieces.
-                    data = self.clean((await _bounded(reply)).decode('latin1')).encode('latin1')
+                    said = self.clean((await _bounded(reply)).decode('latin1')).encode('latin1')
             except TimeoutError:
                 slot.refused()
                 raise
             if reply.status < 300: slot.success()
             elif verdict(reply.status) == 'wait': slot.refused(retry_after(reply.headers))
-        headers = {name: reply.headers[name] for name in _HEADERS if name in reply.headers}
-        return httpx2.Response(reply.status, headers=headers, content=data, request=request)
+        return _Reply(reply.status, {name: reply.headers[name] for name in _HEADERS if name in reply.headers}, said)
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         if self.pool is not None: await self.pool.close()
-        await super().aclose()
 
-# %% ../../nbs/teacher/05_chat.ipynb #1bc81acb
+# %% ../../nbs/teacher/05_chat.ipynb #eae64f3b
 class _Line:
-    "An event loop in a thread of its own, and the client that runs there."
+    "An event loop in a thread of its own, and the wire that runs there."
 
     def __init__(self, address: str, key_variable: str, throttle: Throttle, timeout: float):
-        key = read_key(key_variable)
-        self.clean = cleaner(key)
+        headers, self.clean = call_headers(key_variable), cleaner(read_key(key_variable))
         self.loop, self.probe, self.outage = asyncio.new_event_loop(), asyncio.Lock(), Outage()
         # Set for a moment when there is an answer again; and how many calls wait before their next attempt.
         self.back, self.resting = asyncio.Event(), 0
-        self.client = openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, timeout=None,
-                                         http_client=_Wire(address, throttle, timeout, self.clean))
+        self.wire = _Wire(address, headers, throttle, timeout, self.clean)
         self.thread = threading.Thread(target=self._run, name='synthlab-chat', daemon=True)
         self.thread.start()
 
@@ -412,7 +412,7 @@ class _Line:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks: task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.client.close()
+        await self.wire.close()
 
     def close(self) -> None:
         "End the thread."
@@ -420,7 +420,7 @@ class _Line:
         self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self.thread: self.thread.join(10)
 
-# %% ../../nbs/teacher/05_chat.ipynb #8dee66ee
+# %% ../../nbs/teacher/05_chat.ipynb #cb4976bf
 _CLOSED = 'the teacher was closed while it was asked'
 
 
@@ -439,8 +439,14 @@ class _Exchange:
         "Calls that have ended, by place: answers and exceptions; waits for one at least. From the caller's thread."
         while self.line.thread.is_alive():
             meanwhile()
-            with contextlib.suppress(queue.Empty): return self.results.get(timeout=1.)
+            with contextlib.suppress(queue.Empty): return self._and_more(self.results.get(timeout=1.))
         raise TeacherError(_CLOSED)
+
+    def _and_more(self, found: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        "These, and what else has ended."
+        with contextlib.suppress(queue.Empty):
+            while True: found = found + self.results.get_nowait()
+        return found
 
     def cancel(self) -> None:
         "Cancel what is under way; from the caller's thread."
@@ -467,7 +473,7 @@ class _Exchange:
     def _cancel(self) -> None:
         for task in list(self.tasks.values()): task.cancel()
 
-# %% ../../nbs/teacher/05_chat.ipynb #d44e1dbb
+# %% ../../nbs/teacher/05_chat.ipynb #832c3bd2
 class _Again(Exception):
     """A failed attempt that may be repeated.
 
@@ -484,13 +490,18 @@ class _Failed(Exception):
     "A call that cannot succeed."
 
 
+def _packed(body: Mapping[str, Any]) -> bytes:
+    "A body in bytes; half characters, and numbers that are none, are a ValueError."
+    return json.dumps(body, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode()
+
+
 def _is_json(text: str) -> bool:
     "Whether a text is JSON, and nothing else."
     try: json.loads(text)
     except (ValueError, RecursionError): return False
     return True
 
-# %% ../../nbs/teacher/05_chat.ipynb #76b3a9a9
+# %% ../../nbs/teacher/05_chat.ipynb #d1fdd63a
 _UNWELCOME, _FEW = 16, 4
 # Seconds, and faults, without an answer before a wait is told.
 _TOLD_AFTER, _TOLD_FAULTS = 2., 3
@@ -588,8 +599,8 @@ class ChatTeacher(TextTeacher):
         wrong = {name: getattr(self, name) for name, low in least.items() if not getattr(self, name) >= low}
         if wrong:
             raise ValueError(f'{wrong}: timeout must be above 0, attempts at least 1, pause and patience 0 or more')
-        try: json.dumps(self.extra_body)
-        except TypeError as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
+        try: _packed(self.extra_body)
+        except (TypeError, ValueError) as error: raise ValueError(f'extra_body must hold what JSON can hold: {error}') from None
 
     def _new_throttle(self) -> Throttle:
         return Throttle(self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.pause/10)
@@ -627,10 +638,10 @@ class ChatTeacher(TextTeacher):
         if native is None: native = shapes.get(request.schema and _kind_of(request.schema), True)
         return chat_body(self.model, request, native, dialect, self.extra_body, self.whole_schema)
 
-    async def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
+    async def _post(self, call: _Call, body: Mapping[str, Any]) -> _Reply:
         "Send a body once; the reply, whatever its status."
-        try: reply = await self._line.client.post('/chat/completions', body=body, cast_to=httpx2.Response)
-        except openai.APIStatusError as error: reply = error.response
+        data = _packed(body)
+        try: reply = await self._line.wire.post(call, data)
         except TimeoutError: raise _Again(f'no whole reply within {self.timeout:g} s', 'away') from None
         # A connection can fail in any way.
         except Exception as error:
@@ -640,12 +651,12 @@ class ChatTeacher(TextTeacher):
         self._answered = True
         return reply
 
-    def _read(self, call: _Call, body: Mapping[str, Any], reply: httpx2.Response) -> Answer:
+    def _read(self, call: _Call, body: Mapping[str, Any], reply: _Reply) -> Answer:
         "The answer in a reply of status 200."
         kind = reply.headers.get('content-type', '')
         if 'json' not in kind:
-            raise _Again(f"a reply of type {kind or 'unknown'}, not JSON: {error_said(reply.content)[1]}")
-        try: answer = read_completion(reply.content)
+            raise _Again(f"a reply of type {kind or 'unknown'}, not JSON: {error_said(reply.data)[1]}")
+        try: answer = read_completion(reply.data)
         except ValueError as error: raise _Again(str(error)) from None
         if 'response_format' in body: self._learn_shape(call.request, answer)
         used = (answer.prompt_tokens, answer.completion_tokens)
@@ -661,34 +672,34 @@ class ChatTeacher(TextTeacher):
         if answer.finish_reason != 'stop' or not answer.text: return
         self._native.setdefault(_kind_of(request.schema), _is_json(answer.text))
 
-    def _judge(self, call: _Call, body: Mapping[str, Any], reply: httpx2.Response, end: str) -> Answer | None:
+    def _judge(self, call: _Call, body: Mapping[str, Any], reply: _Reply, end: str) -> Answer | None:
         "The answer in an unsuccessful reply, or None to send the request in another form; raises if there is neither."
-        code, said = error_said(reply.content)
-        message = f"{reply.status_code}: {said or 'no reason'}"
+        code, said = error_said(reply.data)
+        message = f"{reply.status}: {said or 'no reason'}"
         if end == 'wait': raise _Again(message, 'busy', retry_after(reply.headers))
-        if end == 'again': raise _Again(message, 'away' if reply.status_code in _GATEWAY else 'broken')
+        if end == 'again': raise _Again(message, 'away' if reply.status in _GATEWAY else 'broken')
         # Once there were answers, 403 concerns one text, not the key.
-        if end == 'stop' and not (reply.status_code == 403 and self._served):
-            raise TeacherError(f'{self.address} answered {message}; {self._advice(reply)}')
+        if end == 'stop' and not (reply.status == 403 and self._served):
+            advice = self._advice(reply.status, reply.headers.get('location'))
+            raise TeacherError(f'{self.address} answered {message}; {advice}')
         if code in _FILTERED: return Answer(finish_reason='content_filter')
         if dislikes_schema(body, said): self._native[_kind_of(call.request.schema)] = False
         else: self._dialect = adapted(self._dialect, body, said)
         # Another call may have learnt the same in the meantime, so the bodies are compared.
         if self._body(call.request) == body: raise _Failed(message)
 
-    def _advice(self, reply: httpx2.Response) -> str:
-        "What to do about a status."
-        if reply.status_code < 400:
-            place = reply.headers.get('location', 'another address')
-            return f'it has moved to {place}: give that as base_url, without /chat/completions'
-        return _ADVICE[reply.status_code].format(variable=self.key_variable, model=self.model)
+    def _advice(self, status: int, place: str | None = None) -> str:
+        "What to do about a status; `place` is where the server has moved to."
+        if status < 400:
+            return f'it has moved to {place or "another address"}: give that as base_url, without /chat/completions'
+        return _ADVICE[status].format(variable=self.key_variable, model=self.model)
 
     async def _attempt(self, call: _Call) -> Answer | None:
         "The answer to a request that is sent once; None if it did not fail and must be sent again."
         body = self._body(call.request)
-        reply = await self._post(body)
-        if reply.status_code < 300: return self._read(call, body, reply)
-        return self._judge(call, body, reply, verdict(reply.status_code, error_said(reply.content)[0]))
+        reply = await self._post(call, body)
+        if reply.status < 300: return self._read(call, body, reply)
+        return self._judge(call, body, reply, verdict(reply.status, error_said(reply.data)[0]))
 
     # -- one call
 
@@ -752,7 +763,7 @@ class ChatTeacher(TextTeacher):
     def _after_refusal(self, request: Request, known: tuple[Dialect, Mapping[str, bool]], status: int,
                        data: bytes) -> Answer | TeacherError | None:
         "The end of a request that was turned down as it was sent then; None if it is to be sent in another form."
-        end, reply = verdict(status, error_said(data)[0]), httpx2.Response(status, content=data)
+        end, reply = verdict(status, error_said(data)[0]), _Reply(status, {}, data)
         try: return self._judge(_Call(request), self._body(request, known), reply, end)
         except _Failed as error: return self._turned_down(error)
         except TeacherError as error: return error
@@ -789,7 +800,6 @@ class ChatTeacher(TextTeacher):
         "Ask a request until there is an answer, or none can be had; `tell` its place when it goes out."
         call = _Call(request, self.token_bound(request) + request.sampling.max_new_tokens if self.tokens_per_minute
                      else 0., tell and partial(tell, place))
-        _this_call.set(call)
         try: end = await self._persist(call)
         except _Failed as error: end = self._turned_down(error)
         except TeacherError as error: end = error
@@ -844,7 +854,8 @@ class ChatTeacher(TextTeacher):
             elif under_way or batch: break
         return batch, True
 
-    def ask(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, Answer]]:
+    @in_lists
+    def ask(self, requests: Iterable[Request | None]) -> Iterator[list[tuple[int, Answer]]]:
         """Ask requests, many at once, as `TextTeacher.ask` describes."""
         call = partial(self._call, tell=getattr(requests, 'sent', None))
         exchange, source, under_way, more = _Exchange(self._connect(), call), enumerate(requests), 0, True
@@ -855,7 +866,7 @@ class ChatTeacher(TextTeacher):
                 under_way += len(batch)
                 ended = exchange.receive(self._tell) if under_way else []
                 under_way -= len(ended)
-                yield from (pair for pair in ended if isinstance(pair[1], Answer))
+                yield [pair for pair in ended if isinstance(pair[1], Answer)]
                 for _, end in ended:
                     if isinstance(end, BaseException): raise end
         finally: exchange.cancel()

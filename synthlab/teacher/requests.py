@@ -7,13 +7,14 @@ __all__ = ['ROLES', 'OUTCOMES', 'LONGEST_TOKEN', 'MARGIN', 'DEEPEST', 'LONGEST',
            'token_logprobs', 'Answer', 'most_characters', 'outcome', 'Reply', 'json_schema', 'instruct', 'Parsed',
            'parse_value', 'find_json', 'validate', 'read', 'repair_request', 'read_reply']
 
-# %% ../../nbs/teacher/01_requests.ipynb #f86a52f6
+# %% ../../nbs/teacher/01_requests.ipynb #48004153
 import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, PydanticUserError, RootModel, ValidationError
@@ -101,13 +102,14 @@ class Request:
         if self.schema is not None and not (isinstance(self.schema, type) and issubclass(self.schema, BaseModel)):
             raise ValueError(f'schema must be a pydantic model, such as class Answer(BaseModel), got {self.schema!r}')
 
-# %% ../../nbs/teacher/01_requests.ipynb #62af949b
+# %% ../../nbs/teacher/01_requests.ipynb #2747efee
 def call_key(kind: str, **parts: Any) -> str:
     """Return the fingerprint of a call of some kind ("text", "group"): 32 hexadecimal digits of a SHA-256."""
     spelled = json.dumps([kind, parts], sort_keys=True, ensure_ascii=False, separators=(',', ':'))
     return hashlib.sha256(spelled.encode('utf-8', 'surrogatepass')).hexdigest()[:32]
 
 
+@lru_cache(maxsize=256)
 def _own_schema(schema: type[BaseModel]) -> dict[str, Any]:
     "The JSON schema of a pydantic model as pydantic writes it; ValueError for a part that JSON cannot hold."
     try: return schema.model_json_schema()
@@ -122,10 +124,10 @@ def request_key(request: Request, teacher: Mapping[str, Any]) -> str:
     # Keys from before these fields were there stay the same.
     more = {name: value for name in ('top_logprobs', 'begin') if (value := getattr(request, name))}
     return call_key('text', teacher=dict(teacher), messages=[dict(m) for m in request.messages], schema=schema,
-                    sampling=asdict(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue,
+                    sampling=vars(request.sampling), sample=request.sample, seed=request.seed, cue=request.cue,
                     **more)
 
-# %% ../../nbs/teacher/01_requests.ipynb #47828fc2
+# %% ../../nbs/teacher/01_requests.ipynb #ff76c8bd
 def token_logprobs(pairs: Any) -> tuple[tuple[str, float], ...]:
     """Read pairs of a token and its log-probability in nats, likeliest first; what cannot be one is left out."""
     def is_one(pair):
@@ -174,7 +176,7 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the store keeps it."""
-        entry = asdict(self)
+        entry = dict(vars(self))
         if not entry['logprobs']: del entry['logprobs']
         return entry
 

@@ -114,7 +114,7 @@ def counted(limit: Limit, refused: bool) -> Limit:
     noise = max(share, limit.noise/2) if limit.trying else min(limit.noise, (limit.noise + share)/2)
     return replace(limit, noise=noise if noise > 0.01 else 0., trying=0)
 
-# %% ../../nbs/teacher/04_throttle.ipynb #c10d30a9
+# %% ../../nbs/teacher/04_throttle.ipynb #dc6cfe63
 def growth(limit: Limit) -> float:
     """Return how many slots one success adds to the level."""
     if math.isinf(limit.refused_at): return 1.
@@ -136,7 +136,7 @@ def after_success(limit: Limit, sent: float = math.inf, full: bool = True) -> Li
     # At the edge the experiment would tell nothing.
     most = max(limit.level, 0.9*limit.refused_at) if limit.trying else math.inf
     level = min(limit.level + growth(limit), most, float(limit.ceiling)) if full else limit.level
-    return replace(limit, level=level, streak=0)
+    return limit if (level, 0) == (limit.level, limit.streak) else replace(limit, level=level, streak=0)
 
 # %% ../../nbs/teacher/04_throttle.ipynb #fc883043
 # Seconds.
@@ -166,7 +166,7 @@ def after_throttle(limit: Limit, now: float, sent: float, retry_after: float | N
     return replace(limit, level=max(1., 0.75*limit.level), refused_at=edge, confirmed=confirmed,
                    streak=limit.streak + 1, decreased=now, ended=0, refused=0, trying=3 if trying == 2 else 1)
 
-# %% ../../nbs/teacher/04_throttle.ipynb #12dbdcfd
+# %% ../../nbs/teacher/04_throttle.ipynb #637dc782
 @dataclass(frozen=True)
 class Pace:
     """A cap on what is sent in a minute (infinite for none), and the time in seconds when the next call may be sent."""
@@ -181,12 +181,12 @@ class Pace:
 
 def book(pace: Pace, now: float, amount: float = 1.) -> Pace:
     """Return the pace after an `amount` of requests or tokens is sent at time `now`."""
-    return replace(pace, free=max(now, pace.free) + 60*amount/pace.per_minute)
+    return Pace(pace.per_minute, max(now, pace.free) + 60*amount/pace.per_minute)
 
 
 def refund(pace: Pace, amount: float) -> Pace:
     """Return the pace after an amount that was booked and not used is given back."""
-    return replace(pace, free=pace.free - 60*amount/pace.per_minute)
+    return Pace(pace.per_minute, pace.free - 60*amount/pace.per_minute)
 
 # %% ../../nbs/teacher/04_throttle.ipynb #27fa7e58
 @dataclass

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
-from synthlab.select.selectors import posterior_variance, select_farthest
+from sklearn.metrics.pairwise import rbf_kernel
+from synthlab.select.selectors import select_farthest
 from synthlab.select.uncertainty import UncertaintyTracker, memory_needed
 from synthlab.system import available_memory
 
@@ -58,6 +59,13 @@ def bare_products(X, picks):
             X @ X[t]
             if t: V[:t].T @ V[:t, t]
     return run
+
+
+def posterior_variance(X, observed, length_scale, noise):
+    "Variance at all rows by a full solve in float64."
+    X, observed = X.astype(np.float64), list(observed)
+    K = rbf_kernel(X, X[observed], gamma=.5/length_scale**2)
+    return 1 - np.einsum('nk,kn->n', K, np.linalg.solve(K[observed] + noise*np.eye(len(observed)), K.T))
 
 
 def ours(X, picks):

@@ -54,7 +54,7 @@ COMP_WORDS=(synthlab status ru); COMP_CWORD=2
 _synthlab_completion synthlab
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-SLIM = "import sys\ntry: from synthlab.cli.start import start; start()\nfinally: assert not {'torch', 'transformers', 'datasets', 'pyarrow', 'openai'} & set(sys.modules)"
+SLIM = "import sys\ntry: from synthlab.cli.start import start; start()\nfinally: assert not {'torch', 'transformers', 'datasets', 'pyarrow', 'aiohttp'} & set(sys.modules)"
 
 
 @pytest.mark.skipif(not shutil.which('bash') or os.name != 'posix', reason='there is no bash')

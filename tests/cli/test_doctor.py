@@ -153,7 +153,7 @@ def test_the_cache_is_the_one_of_the_embedder(monkeypatch, tmp_path):
 
 # ---- broken installations
 
-BLOCKED = 'numpy pydantic jinja2 typer rich tqdm tomli_w filelock torch transformers datasets sentence_transformers sklearn scipy seaborn accelerate openai aiohttp huggingface_hub pyarrow datasketch'.split()
+BLOCKED = 'numpy pydantic jinja2 typer rich tqdm tomli_w filelock torch transformers datasets sentence_transformers sklearn scipy seaborn accelerate aiohttp huggingface_hub pyarrow datasketch'.split()
 RUN = """
 import os, sys
 for name in os.environ['BLOCKED'].split(): sys.modules[name] = None

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from synthlab.decode import loop as decoding
 from synthlab.decode.contrast import contrast_weights
 from synthlab.decode.loop import DecodePlan, Sampling, decode
+from synthlab.decode.model import compile_parts, weights_hash
 from synthlab.teacher.causal import CausalTeacher
+from transformers import LlamaConfig, LlamaForCausalLM
 
 LABELS = list('abcd')
 PROMPTS = ['A film:', 'The weather in the north:', 'Sport:', 'On']
@@ -56,6 +59,52 @@ def test_texts_are_those_of_single_steps(teacher, replays, monkeypatch):
     assert len(replays) > 3 and len(set(replays)) == len(replays)                    # each shape once
     monkeypatch.setattr(decoding, 'recordable', lambda teacher: False)
     assert recorded == texts(teacher, plans(9))
+
+
+def test_compiled_parts_write_the_same_texts(teacher, replays):
+    "Recorded passes of a compiled model; the compiler's own code needs a GPU."
+    config = LlamaConfig(vocab_size=len(teacher.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    torch.manual_seed(0)
+    llama = CausalTeacher(LlamaForCausalLM(config), teacher.tokenizer, compiled=True)
+    llama.stop_ids = teacher.stop_ids
+    expected, revision = texts(llama, plans(4)), weights_hash(llama.model, llama.tokenizer)
+    if llama.device.type == 'cpu': llama.compiled = bool(compile_parts(llama.model, 'aot_eager'))
+    replays.clear()
+    assert texts(llama, plans(4)) == expected and replays and llama.compiled and weights_hash(llama.model, llama.tokenizer) == revision
+
+
+def test_a_model_on_several_devices_is_not_recorded():
+    def model(*devices): return SimpleNamespace(device=torch.device('cuda'), model=SimpleNamespace(config=SimpleNamespace(_attn_implementation='sdpa'), hf_device_map=dict(enumerate(devices))))
+    assert decoding.recordable(model(0)) and decoding.recordable(model(0, 0)) and not decoding.recordable(model(0, 1))
+
+
+def test_a_cache_lies_where_the_layers_are():
+    "The second layer on a device that computes nothing."
+    cache = decoding.RowCache(3)
+    def read(tokens): return decoding.ReadPrompt(*([torch.ones(2, tokens, 4, device=device) for device in ('cpu', 'meta')] for _ in 'kv'), torch.zeros(5))
+    cache.reserve(read(5), 9)
+    cache.append([read(5), read(3)])
+    cache.places.columns = torch.tensor([5, 3])
+    for layer, device in zip(cache.layers, ('cpu', 'meta')):
+        one = torch.full((2, 2, 1, 4), 7., device=device)
+        keys, values = layer.update(one, one)
+        assert keys.device.type == values.device.type == device and keys.shape == (2, 2, 6, 4)
+    assert cache.layers[0].keys[0, 0, :7, 0].tolist() == [1, 1, 1, 1, 1, 7, 0] and cache.layers[0].keys[1, 0, :5, 0].tolist() == [1, 1, 1, 7, 0]
+    cache.remove(0)
+    cache.reserve(read(3), 100)
+    assert cache.layers[1].keys.device.type == 'meta' and cache.layers[0].keys.shape == (3, 2, 128, 4) and cache.places.lengths == [3]
+
+
+def test_a_model_by_a_device_map_writes_the_same_texts(teacher):
+    mapped = CausalTeacher('pocket', dtype='float32', device_map='cpu')
+    # On one device the map changes nothing, so the hooks of several are put in by hand.
+    hooked = dispatch_model(CausalTeacher('pocket', dtype='float32', device='cpu').model, {name: 'cpu' for name, _ in teacher.model.named_children()}, force_hooks=True)
+    assert all(hasattr(part, '_hf_hook') for part in hooked.children())
+    for other in (mapped, CausalTeacher(hooked, teacher.tokenizer)):
+        other.stop_ids = teacher.stop_ids.cpu()
+        assert texts(other, plans(3)) == texts(teacher, plans(3))
+    assert mapped.identity == teacher.identity
+    with pytest.raises(ValueError, match='device_map=.auto. is for a model that is given by its name'): CausalTeacher(teacher.model, teacher.tokenizer, device_map='auto')
 
 
 def test_a_wider_cache_is_recorded_anew(teacher, replays, monkeypatch):

@@ -242,7 +242,7 @@ def test_a_key_is_neither_handed_to_actors_nor_written_down(tmp_path, monkeypatc
     monkeypatch.setenv('OWL_KEY', 'sk-owl-0123456789abcdef')
     seen, start = [], ThreadEngine.start
     class Watched(ThreadEngine):
-        def start(self, order, number): seen.append(repr(order)); return start(self, order, number)
+        def start(self, order, number, kind=Worker): seen.append(repr(order)); return start(self, order, number, kind)
         def call(self, handle, method, *arguments): seen.append(repr(arguments)); return super().call(handle, method, *arguments)
     with FaultServer(seed=1, echo=True) as server:
         teacher = ChatTeacher('owl', server.url, key_variable='OWL_KEY')

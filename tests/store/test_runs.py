@@ -146,7 +146,7 @@ def test_status_tells_how_it_stands(tmp_path):
         run.add(0, [row(0, 0), row(0, 1, status='rejected', reason='empty text')])
         status = read_status(tmp_path/'run')
         assert status['holder'].startswith(f'process {os.getpid()} on ') and not status['finished']
-    expected = {'path': str(tmp_path/'run'), 'evidence': None, 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'reviewed': None, 'sources': None, 'notices': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'candidates': 2, 'accepted': {'pets': 1},
+    expected = {'path': str(tmp_path/'run'), 'evidence': None, 'aligned': None, 'extraction': None, 'steps': None, 'corrected': None, 'reviewed': None, 'sources': None, 'notices': None, 'trouble': '', 'method': 'corrsynth', 'task': 'pets', 'teacher': 'toy', 'asked': 8, 'labels': {'wild': 4, 'pets': 4}, 'surplus': 'reject', 'candidates': 2, 'accepted': {'pets': 1},
                 'rejected': {'empty text': 1}, 'failed': {}, 'shortfall': {'wild': 4, 'pets': 3}, 'groups': 1,
                 'calls': {'calls': 1, 'failed': 1, 'prompt_tokens': 10, 'completion_tokens': 4, 'unknown_tokens': 0}, 'lost': {'calls': 0, 'prompt_tokens': 0, 'completion_tokens': 0}, 'usage': None, 'waiting': '', 'batches': [], 'finished': False, 'holder': '', 'derivation': 'v1'}
     assert read_status(tmp_path/'run') == expected

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from fault_server import ANSWERS, PASSING, REFUSALS, FaultServer
+from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 from synthlab.decode.loop import Sampling
 from synthlab.teacher.asking import TeacherError, hearing_waits
@@ -533,7 +534,7 @@ def test_no_address(monkeypatch):
     assert server_address(' https://a.b/v1 ') == 'https://a.b/v1'
 
 
-@pytest.mark.parametrize('options', [{'model': ''}, {'concurrency': 0}, {'timeout': 0}, {'attempts': 0}, {'pause': -1}, {'patience': -1}, {'requests_per_minute': 0}, {'extra_body': {'x': object()}}])
+@pytest.mark.parametrize('options', [{'model': ''}, {'concurrency': 0}, {'timeout': 0}, {'attempts': 0}, {'pause': -1}, {'patience': -1}, {'requests_per_minute': 0}, {'extra_body': {'x': object()}}, {'extra_body': {'x': float('nan')}}, {'extra_body': {'x': '\ud83e'}}])
 def test_senseless_options_are_refused(options):
     with pytest.raises(ValueError): ChatTeacher(**({'model': 'owl', 'base_url': 'http://localhost:1/v1'} | options))
 
@@ -549,6 +550,37 @@ def test_what_others_would_read_is_read():
         data = urllib.request.urlopen(urllib.request.Request(f'{server.url}/chat/completions', json.dumps(body).encode(), {'Content-Type': 'application/json'})).read()
     theirs, ours = ChatCompletion.model_validate_json(data), read_completion(data)
     assert ours == Answer(theirs.choices[0].message.content, theirs.choices[0].finish_reason, '', theirs.usage.prompt_tokens, theirs.usage.completion_tokens, theirs.model)
+
+
+def test_the_official_client_sends_the_same(monkeypatch):
+    for name, value in (('OPENAI_API_KEY', KEY), ('OPENAI_ORG_ID', 'org-owls'), ('OPENAI_PROJECT_ID', 'proj-nests')): monkeypatch.setenv(name, value)
+    request = Request([{'role': 'system', 'content': 'Sei kurz – bitte.'}, {'role': 'user', 'content': 'Käuzchen 🦉?'}], Sampling(9, .5, .8), seed=3)
+    with FaultServer() as server, OpenAI(base_url=server.url, max_retries=0) as client:
+        answer = one(server, request)
+        theirs = client.chat.completions.create(**chat_body('owl', request))
+        (ours, official), heads = server.bodies, server.headers
+    assert ours == official and answer.text == theirs.choices[0].message.content
+    for name in ('authorization', 'content-type', 'content-length', 'openai-organization', 'openai-project', 'host'): assert heads[0][name] == heads[1][name]
+
+
+# What the official client does otherwise: it repeats where no money is left, and not where a server asks for it by 425; a body that is no answer it hands on, or fails at once.
+OFFICIAL = ['429', '429 after', '503', '503 after', '500', '502', '408', 'timeout', 'drop', 'cut', '400', '401', '402', '403', '404', 'filter 400']
+
+
+def test_the_official_client_repeats_the_same_faults():
+    "That of a reply is its status; that of none is a lost connection."
+    async def theirs(url):
+        async with AsyncOpenAI(base_url=url, api_key='x', max_retries=1, timeout=.5) as client:
+            return await asyncio.gather(*(client.chat.completions.create(model='m', messages=[{'role': 'user', 'content': kind}]) for kind in OFFICIAL), return_exceptions=True)
+    with FaultServer(script=lambda question, n: question if n == 0 else 'ok', wait='0.01') as server: ends = asyncio.run(theirs(server.url))
+    repeats = {kind for kind, end in zip(OFFICIAL, ends) if not isinstance(end, Exception)}
+    with FaultServer(script=lambda question, n: 'ok' if n or question == 'bird' else question, wait='0.01') as server:
+        def ends_well(kind):
+            with ChatTeacher('owl', server.url, pause=.001, timeout=.3) as teacher:
+                try: return not list(teacher.ask([ask_for(kind)]))[0][1].error
+                except TeacherError: return False
+        ours = {kind for kind in OFFICIAL if kind != 'filter 400' and ends_well(kind)}
+    assert ours == repeats == set(OFFICIAL[:10])
 
 
 def test_odd_bodies_raise_nothing_but_value_errors():

@@ -5,8 +5,8 @@
     python tests/tools/run_notebooks.py --flags "gold slow"       cells with these flags too
 
 Each notebook runs in a process of its own, without the cells that `nbdev_test` skips. A skipped cell keeps its
-outputs only while its code is the code that made them. The notebook is then cleaned and carries the hash of its
-code, by which `tests/test_sync.py` sees outputs that are out of step. When a cell fails, or an output shows a path
+outputs only while its code is the code that made them. The cells with the checks of exercises are folded. The notebook
+is then cleaned and carries the hash of its code, by which `tests/test_sync.py` sees outputs that are out of step. When a cell fails, or an output shows a path
 of this machine, the notebook stays as it was and the exit status is 1.
 """
 import argparse
@@ -29,6 +29,8 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor, extract_directives
 
 ROOT = Path(__file__).parents[2]
+# How Jupyter and Colab fold the code of a cell.
+FOLDED = {'jupyter': {'source_hidden': True}, 'cellView': 'form'}
 MACHINE_PATH = re.compile(r'(?<!\w)/(?:work|root|tmp|home|Users)/|site-packages/')
 
 
@@ -84,6 +86,16 @@ def drop_bars(nb):
         cell.outputs = [o for o in cell.outputs if not (o.get('name') == 'stderr' and '\r' in ''.join(o.get('text', '')))]
 
 
+def checks_of_exercises(nb):
+    "The hidden cells with the check of an exercise, which say what the answer is."
+    return [cell for cell in code_cells(nb) if re.match(r'#\| *hide\b', cell.source) and re.search(r'(?m)^\w+ = Exercise\(', cell.source)]
+
+
+def fold_checks(nb):
+    "Fold the checks of exercises, so that nobody reads an answer before the question is solved."
+    for cell in checks_of_exercises(nb): cell.metadata.update(FOLDED)
+
+
 def stamp(nb):
     "Note in the metadata which kernel runs the notebook and which code made its outputs."
     every_flag = set(get_config().tst_flags.split())
@@ -105,6 +117,7 @@ def run(path, with_flags):
     found = machine_paths(nb)
     if found: sys.exit(f"{path}: an output shows a path of this machine, cell {', '.join(found)}")
     drop_bars(nb)
+    fold_checks(nb)
     stamp(nb)
     write_nb(nb, path)
     nbdev_clean(str(path))
