@@ -72,7 +72,8 @@ def shown(cell):
 
 def in_columns(output):
     "Whether the lines of an output stand in columns, which would be lost if long lines were broken."
-    text = ''.join(output.get('text', output.get('data', {}).get('text/plain', ())))
+    data = output.get('data', {})
+    text = ''.join(output.get('text', () if 'text/html' in data else data.get('text/plain', ())))
     return bool(re.search('[─━│┃]', text)) or len(re.findall(r'(?m)^.*\S {2,}\S', text)) > 2
 
 
@@ -80,7 +81,7 @@ def breakable(output):
     "An output whose tables may break a long word: after an underscore, or after twenty letters."
     if 'text/html' not in output.get('data', {}): return output
     def in_word(word): return re.sub(r'(_|\w{20})(?=\w)', r'\1<wbr>', word[0])
-    def in_cell(cell): return cell[1] + re.sub(r'\w{16,}', in_word, cell[2])
+    def in_cell(cell): return cell[1] + re.sub(r'\w{12,}', in_word, cell[2])
     html = re.sub(r'(<t[dh]\b[^>]*>)([^<]+)', in_cell, ''.join(output['data']['text/html']))
     return output | {'data': output['data'] | {'text/html': html}}
 
