@@ -10,6 +10,8 @@ here = Path(__file__).parent
 sys.path[:0] = [str(here), str(here.parent)]
 
 from docutils import nodes  # noqa: E402
+from pygments.lexers.shell import BashLexer  # noqa: E402
+from pygments.token import Name, Text  # noqa: E402
 from sphinx.addnodes import pending_xref  # noqa: E402
 from stage import in_repository, settings  # noqa: E402
 
@@ -85,7 +87,15 @@ def name_figures(app, doctree, page):
         if not {'width', 'height', 'scale'} & {*image.attributes}: image['width'] = '100%'
 
 
+class Shell(BashLexer):
+    "Commands, with each option as a token, within which no line is broken."
+    def get_tokens_unprocessed(self, text):
+        for place, kind, value in super().get_tokens_unprocessed(text):
+            yield place, Name.Attribute if kind is Text and value.startswith('-') else kind, value
+
+
 def setup(app):
+    app.add_lexer('bash', Shell)
     app.connect('doctree-read', name_types_fully)
     app.connect('doctree-resolved', name_figures)
     app.connect('doctree-read', keep_words_plain)
