@@ -79,11 +79,11 @@ def leave_out_routing(app, what, name, found, skip, options):
 
 
 def name_figures(app, doctree, page):
-    "A figure without words of its own is named after its section, for readers who do not see it; each opens in full at a click."
+    "A figure without words of its own is named after its section; each opens in full at a click."
     for image in doctree.findall(nodes.image):
-        sections, up = [], image
-        while not sections and (up := up.parent): sections = [up] if isinstance(up, nodes.section) else []
-        if sections and not image.get('alt'): image['alt'] = f'Figure of the section "{sections[0].next_node(nodes.title).astext()}"'
+        section = image.parent
+        while section and not isinstance(section, nodes.section): section = section.parent
+        if section and not image.get('alt'): image['alt'] = f'Figure of the section "{section.next_node(nodes.title).astext()}"'
         if not {'width', 'height', 'scale'} & {*image.attributes}: image['width'] = '100%'
 
 

@@ -56,7 +56,8 @@ def keep_whole(app, doctree, page):
         head, tail = re.search(r'\S*\Z', before)[0], re.match(r'\S*', after)[0]
         if not head + tail: continue
         whole = nodes.inline('', '', nodes.Text(head), formula, nodes.Text(tail), classes=['whole'])
-        line[place - bool(before):place + 1 + bool(after)] = [nodes.Text(before.removesuffix(head)), whole, nodes.Text(after.removeprefix(tail))]
+        first, last = nodes.Text(before.removesuffix(head)), nodes.Text(after.removeprefix(tail))
+        line[place - bool(before):place + 1 + bool(after)] = [first, whole, last]
 
 
 def setup(app):

@@ -67,7 +67,8 @@ def shown(cell):
     source = '\n'.join(cell['source'].splitlines()[len(said):]).strip('\n')
     if 'hide' in said or not source: return None
     tags = [TAGS[each] for each in said if each in TAGS] + ['columns'] * any(map(in_columns, cell['outputs']))
-    return cell | {'source': source, 'metadata': cell['metadata'] | ({'tags': tags} if tags else {}), 'outputs': [*map(breakable, cell['outputs'])]}
+    metadata = cell['metadata'] | ({'tags': tags} if tags else {})
+    return cell | {'source': source, 'metadata': metadata, 'outputs': [*map(breakable, cell['outputs'])]}
 
 
 def in_columns(output):
