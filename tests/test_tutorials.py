@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot
+import numpy
+import pandas
 import pytest
 from execnb.nbio import read_nb
 from run_notebooks import FOLDED, checks_of_exercises
@@ -58,3 +60,19 @@ def test_a_notebook_with_exercises_runs_its_answers(path):
 def test_the_checks_of_exercises_are_folded(path):
     checks = checks_of_exercises(read_nb(path))
     assert checks and all(FOLDED.items() <= cell.metadata.items() for cell in checks), 'run tests/tools/run_notebooks.py, which folds them'
+
+
+def held(lesson, name):
+    "A table that a lesson holds."
+    names, path = {'pd': pandas}, next(path for path in LESSONS if path.stem.startswith(lesson))
+    exec(next(code for code in sources(path, 'code') if f'{name} = pd.DataFrame(' in code), names)
+    return names[name]
+
+
+def test_numbers_that_lessons_hold_are_those_of_the_study():
+    found = json.loads((LESSONS[0].parents[1]/'studies'/'selection.json').read_text(encoding='utf-8'))
+    def of_study(recipe, read): return [[read(cell) for cell in found['tasks'][task][recipe]] for task in ('ag_news', 'sst2', 'humor', 'amazon_category')]
+    for name, column in held('04', 'student').items():
+        assert column.to_list() == pytest.approx(sum(of_study(f'shown, {name}', lambda cell: 100*cell['student']['equal'][0]), []), abs=.051)
+    records, shown = (numpy.array(of_study(recipe, lambda cell: found['texts']*cell['fidelity']['equal'])) for recipe in ('attributes, random', 'shown, random'))
+    assert (held('05', 'of_160').to_numpy() == (records - shown).round(6)).all()
