@@ -19,11 +19,7 @@ def sources(path, kind):
     return [''.join(cell['source']) for cell in json.loads(path.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == kind]
 
 
-# Half a minute each: the first lessons in every run, these with `make test-long`.
-SLOW = ('03_corrsynth_class', '05_describe_then_write')
-
-
-@pytest.mark.parametrize('path', [pytest.param(path, id=path.stem, marks=[pytest.mark.long] if path.stem in SLOW else []) for path in LESSONS])
+@pytest.mark.parametrize('path', LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_alone_and_its_answers_are_right(path, tmp_path, monkeypatch):
     matplotlib.use('agg')
     monkeypatch.chdir(tmp_path)
