@@ -296,6 +296,8 @@ def test_bad_inputs_are_refused():
     assert engine_of(None) is None
     with pytest.raises(ValueError, match='--outbox: there is no --ray'): engine_of(None, outbox=Path('x'))
     with pytest.raises(ValueError, match='object of your own'): teacher_description(ScriptedTeacher())
+    asked = {'device': 'auto', 'device_map': 'auto', 'compiled': True, 'max_rows': 8, 'limits': {}}
+    assert teacher_description(CausalTeacher('pocket'), asked)['machine'] == {'device': 'auto', 'device_map': 'auto', 'compiled': True}
     with BatchTeacher('owl', 'http://127.0.0.1:9/v1') as teacher, pytest.raises(ValueError, match='--no-batch'): teacher_description(teacher)
 
 
