@@ -13,6 +13,7 @@ from synthlab.bakeoff.page import bake_off
 from synthlab.cli.main import main as synthlab
 from synthlab.run.engine import RayEngine
 from synthlab.store.runs import read_status
+from synthlab.system import join_ray
 from synthlab.teacher.chat import ChatTeacher
 from test_bakeoff import comparable
 
@@ -51,9 +52,8 @@ class Killing(RayEngine):
 
 @pytest.fixture(scope='module')
 def cluster():
-    "Two processors, whatever the machine has, and time enough for Ray to start on a busy one."
-    os.environ |= {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_agent_register_timeout_ms': '120000'}
-    ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', object_store_memory=128*2**20)
+    "Two processors, whatever the machine has."
+    join_ray('local', num_cpus=2)
     yield
     ray.shutdown()
 
