@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 from batch_server import BatchServer
 from synthlab.cli import runs
-from synthlab.cli.main import app
+from synthlab.cli.main import app, main
 from synthlab.decode.loop import Sampling
 from synthlab.run.engine import ThreadEngine
 from synthlab.run.produce import estimate, make_config, make_teacher, produce, replay
@@ -257,16 +257,16 @@ class TestRuns:
         assert 'Take its answers, and go on: synthlab resume' in ' '.join(status.split())
         assert len(server.orders) == 1 and '4 texts were written: 4 accepted' in ' '.join(done.split()), done
 
-    def test_a_run_in_batches_is_refused_to_actors_before_anything_is_done(self, tmp_path, whole):
+    def test_a_run_in_batches_is_refused_to_actors_before_anything_is_done(self, tmp_path, whole, capsys):
         "In one line that names the way out, in Python before there is a folder, and the way out is one."
         with BatchServer() as server:
             with pytest.raises(ValueError, match='not divided among actors'): produce(recipe := recipe_for(server), tmp_path/'none', make_teacher(recipe), engine=ThreadEngine(2))
             session(recipe_for(server, limits={'max_calls': 10}), tmp_path/'run')
             with patch.object(runs, 'engine_of', lambda *_: ThreadEngine(2)):
-                said = CliRunner().invoke(app, resume := ['resume', str(tmp_path/'run'), '--ray', 'local', '--max-calls', '100'])
-                assert said.exit_code == 2 and '(--ray) or the batches (--batch; on resume --no-batch)' in ' '.join(said.output.split()), said.output
+                assert main(resume := ['resume', str(tmp_path/'run'), '--ray', 'local', '--max-calls', '100']) == 2
+                assert '(--ray) or the batches (--batch; on resume --no-batch)' in ' '.join(capsys.readouterr().err.split())
                 assert len(server.orders) == 1 and not server.received and not (tmp_path/'none').exists()
-                assert CliRunner().invoke(app, [*resume, '--no-batch']).exit_code == 0
+                assert main([*resume, '--no-batch']) == 0
         assert plain_rows(tmp_path/'run') == whole[0] and server.received.total() == 14
 
 
