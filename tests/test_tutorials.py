@@ -40,6 +40,14 @@ def test_a_lesson_has_its_parts(path):
     assert text.count('### Exercise') == len(folded_answers(path))
 
 
+@pytest.mark.parametrize(('page', 'row'), [('07_contents', r'\| \d+ \| \[[^]]*\]\(\S*?(?P<lesson>\d\d_\w+)\.ipynb\) \| (?P<minutes>\d+) \|'),
+                                           ('10_paths', r'\| (?P<minutes>\d+) \| \[Lesson[^]]*\]\(\S*?(?P<lesson>\d\d_\w+)\.ipynb\) \|')])
+def test_the_guide_gives_the_minutes_that_a_lesson_gives(page, row):
+    minutes = {path.stem: re.search(r'> Lesson \d+, about (\d+) minutes', '\n'.join(sources(path, 'markdown')))[1] for path in LESSONS}
+    rows = list(re.finditer(row, '\n'.join(sources(LESSONS[0].parents[1]/'guide'/f'{page}.ipynb', 'markdown'))))
+    assert rows and {found['lesson']: found['minutes'] for found in rows} == {found['lesson']: minutes[found['lesson']] for found in rows}
+
+
 @pytest.mark.parametrize('path', sorted(path for path in (LESSONS[0].parents[1]).rglob('*.ipynb')
                                         if path.parent.name != 'tutorials' and folded_answers(path)), ids=lambda path: path.stem)
 def test_a_notebook_with_exercises_runs_its_answers(path):

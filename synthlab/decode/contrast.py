@@ -125,10 +125,8 @@ def mix(logits: Tensor, weights: Tensor) -> Tensor:
     """Weigh and add the scores of all rows; an impossible word counts as the least likely possible one.
 
     `logits` (..., N, V) has -inf where a row cannot take a token, `weights` are (M, N) or (..., M, N), on any device.
-    The
-    mixtures (..., M, V) are float32, in nats up to a constant per row, and finite unless a score is +inf or nan. A row
-    without
-    any finite score counts for nothing. Raises `ValueError` if the shapes do not fit.
+    The mixtures (..., M, V) are float32, in nats up to a constant per row, and finite unless a score is +inf or nan.
+    A row without any finite score counts for nothing. Raises `ValueError` if the shapes do not fit.
     """
     logits = logits.float()
     weights = torch.as_tensor(weights, dtype=torch.float32, device=logits.device)
@@ -229,8 +227,7 @@ def kl_divergence(guided: Tensor, logits: Tensor) -> Tensor:
     r"""Measure how far guidance moved each distribution, from guided and unguided scores in nats, both (..., V).
 
     The value is :math:`\mathrm{KL}(\mathrm{softmax}\,\tilde z \,\|\, \mathrm{softmax}\,z)` in nats, shape (...), at
-    least 0; inf where
-    guidance allows a token that is impossible without it.
+    least 0; inf where guidance allows a token that is impossible without it.
     """
     guided, logits = guided.float(), logits.float()
     before, probs = _normaliser(logits, logits.softmax(-1)), guided.softmax(-1)
@@ -258,8 +255,7 @@ def live_weights(weights: Tensor, alive: Tensor | Sequence[bool], labels: Sequen
     -------
     Tensor
         Weights, shape (..., M, M), float32: ended rows have no influence, and row sums are as before wherever one of
-        the
-        row's contrast rows is alive.
+        the row's contrast rows is alive.
 
     Raises
     ------

@@ -27,6 +27,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StoppingCr
 from transformers.utils import logging
 
 PROMPT, GROUP = 48, 4                                       # tokens of every prompt, rows of a group
+NATS = 3.                                                   # entropy of a next token, about that of a trained model
 
 
 def random_llama(device, dtype, vocab=50_000, hidden=256, layers=8):
@@ -39,6 +40,19 @@ def random_llama(device, dtype, vocab=50_000, hidden=256, layers=8):
         CausalTeacher('pocket', device='cpu').tokenizer.save_pretrained(folder)
         teacher = CausalTeacher(folder, device=device, dtype=dtype)
     teacher.vocab_size = vocab
+    return teacher
+
+
+def peaked_llama(device, dtype, **sizes):
+    "The same Llama with scores as far apart as a trained model's: its next token has some `NATS` of entropy, and few words are plausible."
+    teacher = random_llama(device, dtype, **sizes)
+    scores = torch.stack([read.logits for read in read_prompts(teacher, prompts(teacher, 16))]).float()
+    low, high = 1., 100.
+    for _ in range(20):
+        scale = (low + high)/2
+        entropy = torch.distributions.Categorical(logits=scale*scores).entropy().mean()
+        low, high = (scale, high) if entropy > NATS else (low, scale)
+    with torch.no_grad(): teacher.model.lm_head.weight.mul_(scale)
     return teacher
 
 
@@ -158,13 +172,14 @@ def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--rows', type=int, default=64); a.add_argument('--tokens', type=int, default=64)
     a.add_argument('--repeats', type=int, default=3); a.add_argument('--device', default='auto'); a.add_argument('--dtype', default='auto')
-    a.add_argument('--models', default='pocket,llama'); a.add_argument('--json', type=Path)
+    a.add_argument('--models', default='pocket,llama,peaked'); a.add_argument('--json', type=Path)
     a.add_argument('--hidden', type=int, default=256); a.add_argument('--layers', type=int, default=8)
     o = a.parse_args()
     ragged = np.random.default_rng(0).geometric(1/32, 2*o.rows).clip(max=128).tolist()
     results = {}
     for name in o.models.split(','):
-        teacher = CausalTeacher('pocket', dtype=o.dtype, device=o.device) if name == 'pocket' else random_llama(o.device, o.dtype, hidden=o.hidden, layers=o.layers)
+        teacher = (CausalTeacher('pocket', dtype=o.dtype, device=o.device) if name == 'pocket' else
+                   {'llama': random_llama, 'peaked': peaked_llama}[name](o.device, o.dtype, hidden=o.hidden, layers=o.layers))
         teacher.stop_ids = teacher.stop_ids[:0]
         size = f'{name}, {sum(p.numel() for p in teacher.model.parameters())/1e6:.0f} M parameters, {teacher.vocab_size} tokens, {teacher.device}, {teacher.dtype}'
         if recordable(teacher):
