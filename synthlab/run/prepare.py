@@ -70,7 +70,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
-# %% ../../nbs/run/08_prepare.ipynb #3885ba39
+# %% ../../nbs/run/08_prepare.ipynb #766a0502
 def file_hash(path: str | Path, what: str = 'records') -> str:
     """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
@@ -105,6 +105,7 @@ def check_files(stages: Stages, task: Task) -> None:
 
     This needs no teacher, so that nobody waits for one to be loaded first.
     """
+    for what, path in getattr(stages.prompt, 'files', {}).items(): file_hash(path, what)
     if isinstance(stages.prompt, Targeted): stages.prompt.prompts(task, {})
 
 
