@@ -9,10 +9,9 @@ import pytest
 from fault_server import FaultServer
 from scripted_teacher import ScriptedTeacher
 from synthlab.bakeoff import page as pages
+from synthlab.bakeoff.cells import read_note
 from synthlab.bakeoff.page import bake_off
-from synthlab.cli.main import main as synthlab
 from synthlab.run.engine import RayEngine
-from synthlab.store.runs import read_status
 from synthlab.system import join_ray
 from synthlab.teacher.chat import ChatTeacher
 from test_bakeoff import comparable
@@ -69,7 +68,6 @@ def contest(out, teacher, recipes, budget, **others):
 
 def test_cells_of_a_server_are_those_of_one_process_and_keep_to_one_limit_though_an_actor_is_killed(cluster, tmp_path):
     recipes, out = ['fewgen', 'targen'], tmp_path/'beside'
-    def statuses(): return [read_status(path.parent) for path in out.rglob('run.db')]
     def ask(limit, **others): return contest(out, ChatTeacher('owl', server.url, concurrency=4), recipes, 600, machine={'limits': {'max_calls': limit}} if limit else {}, **others)
     with FaultServer(seed=1, delay=.1, answer=ScriptedTeacher().serve) as server:
         alone = contest(tmp_path/'alone', ChatTeacher('owl', server.url), recipes, 600)
@@ -81,8 +79,9 @@ def test_cells_of_a_server_are_those_of_one_process_and_keep_to_one_limit_though
         done = ask(None, engine=RayEngine(2))
         again = server.received.total() - len(server.received)
     assert not done.failed and comparable(done) == comparable(alone)
-    # only what was in flight at the kill: half of what one process would have there
-    assert again <= 2 and not (out/'outbox').exists() and not list(out.glob('*/*.legs'))
+    # only what was in flight at the kill, or when a cell was full or had its share
+    lost = sum(read_note(out, f'{recipe}/{seed}')['lost'].get('calls', 0) for recipe in recipes for seed in (0, 1))
+    assert again <= lost <= 20 and not (out/'outbox').exists() and not list(out.glob('*/*.legs'))
 
 
 def test_cells_of_a_model_are_those_of_one_process_though_an_actor_is_killed(cluster, tmp_path):
