@@ -9,6 +9,9 @@ from pathlib import Path
 here = Path(__file__).parent
 sys.path[:0] = [str(here), str(here.parent)]
 
+from docutils import nodes  # noqa: E402
+from pygments.lexers.shell import BashLexer  # noqa: E402
+from pygments.token import Name, Text  # noqa: E402
 from sphinx.addnodes import pending_xref  # noqa: E402
 from stage import in_repository, settings  # noqa: E402
 
@@ -21,10 +24,12 @@ nitpicky = True
 # Types of Python and of other libraries: their pages are elsewhere, and nothing is fetched.
 nitpick_ignore_regex = [('py:.*', r'(?!synthlab\.).*')]
 default_role = 'code'
+smartquotes_action = 'qe'       # two hyphens stay two hyphens: they begin an option of a command
 
 # Notebooks: outputs as stored, formulas in dollars, anchors as Jupyter makes them.
 nb_execution_mode = 'off'
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = 'Show the code', 'Hide the code'
 nb_render_markdown_format = 'myst'
 myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_dmath_double_inline = True
@@ -73,8 +78,26 @@ def leave_out_routing(app, what, name, found, skip, options):
     return True if re.fullmatch('set_[a-z_]+_request', name) else None
 
 
+def name_figures(app, doctree, page):
+    "A figure without words of its own is named after its section; each opens in full at a click."
+    for image in doctree.findall(nodes.image):
+        section = image.parent
+        while section and not isinstance(section, nodes.section): section = section.parent
+        if section and not image.get('alt'): image['alt'] = f'Figure of the section "{section.next_node(nodes.title).astext()}"'
+        if not {'width', 'height', 'scale'} & {*image.attributes}: image['width'] = '100%'
+
+
+class Shell(BashLexer):
+    "Commands, with each option as a token, within which no line is broken."
+    def get_tokens_unprocessed(self, text):
+        for place, kind, value in super().get_tokens_unprocessed(text):
+            yield place, Name.Attribute if kind is Text and value.startswith('-') else kind, value
+
+
 def setup(app):
+    app.add_lexer('bash', Shell)
     app.connect('doctree-read', name_types_fully)
+    app.connect('doctree-resolved', name_figures)
     app.connect('doctree-read', keep_words_plain)
     app.connect('autodoc-skip-member', leave_out_routing)
 

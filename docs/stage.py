@@ -66,8 +66,25 @@ def shown(cell):
     said = directives(cell['source'])
     source = '\n'.join(cell['source'].splitlines()[len(said):]).strip('\n')
     if 'hide' in said or not source: return None
-    tags = [TAGS[each] for each in said if each in TAGS]
-    return cell | {'source': source, 'metadata': cell['metadata'] | ({'tags': tags} if tags else {})}
+    tags = [TAGS[each] for each in said if each in TAGS] + ['columns'] * any(map(in_columns, cell['outputs']))
+    metadata = cell['metadata'] | ({'tags': tags} if tags else {})
+    return cell | {'source': source, 'metadata': metadata, 'outputs': [*map(breakable, cell['outputs'])]}
+
+
+def in_columns(output):
+    "Whether the lines of an output stand in columns, which would be lost if long lines were broken."
+    data = output.get('data', {})
+    text = ''.join(output.get('text', () if 'text/html' in data else data.get('text/plain', ())))
+    return bool(re.search('[─━│┃]', text)) or len(re.findall(r'(?m)^.*\S {2,}\S', text)) > 2
+
+
+def breakable(output):
+    "An output whose tables may break a long word: after an underscore, or after twenty letters."
+    if 'text/html' not in output.get('data', {}): return output
+    def in_word(word): return re.sub(r'(_|\w{20})(?=\w)', r'\1<wbr>', word[0])
+    def in_cell(cell): return cell[1] + re.sub(r'\w{12,}', in_word, cell[2])
+    html = re.sub(r'(<t[dh]\b[^>]*>)([^<]+)', in_cell, ''.join(output['data']['text/html']))
+    return output | {'data': output['data'] | {'text/html': html}}
 
 
 def relink(text, source, page):

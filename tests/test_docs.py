@@ -77,6 +77,31 @@ def test_formulas_are_drawn_by_the_browser():
     with pytest.raises(Exception, match='nosuch'): to_mathml(r'\nosuch{x}')
 
 
+def test_outputs_fit_the_page():
+    def told(text): return {'output_type': 'stream', 'name': 'stdout', 'text': text}
+    def table(html): return {'output_type': 'execute_result', 'data': {'text/plain': 'a  b\n' * 5, 'text/html': html}}
+    assert not stage.in_columns(told('one long line of words\n  and another\n'))
+    assert not stage.in_columns(table('<table></table>'))
+    assert stage.in_columns(told(['│ a │\n'])) and stage.in_columns(told('min    0.00\n50%    1.14\nmax    2.27\n'))
+    page = stage.breakable(table([f'<th class="form_and_length">form_and_length</th><td>a_b, {"light" * 9}</td>']))
+    assert page['data']['text/html'] == ('<th class="form_and_length">form_<wbr>and_<wbr>length</th>'
+                                         f'<td>a_b, {"light" * 4}<wbr>{"light" * 4}<wbr>light</td>')
+    assert stage.shown(code('print(x)') | {'outputs': [told('─')]})['metadata'] == {'tags': ['columns']}
+
+
+def test_formulas_go_apart_and_keep_their_full_stop():
+    pytest.importorskip('math_core', reason='formulas are translated by math-core: pip install -e ".[docs]"')
+    from docutils import nodes
+    from mathml import keep_whole, parts
+    assert parts(r'a = b, \qquad c') == ['a = b, ', ' c']
+    assert parts(r'\left( a \qquad b \right)') == [r'\left( a \qquad b \right)']
+    line = nodes.paragraph('', '', nodes.Text('where (see '), nodes.math('', 'x'), nodes.Text('), '), nodes.math('', 'y'),
+                           nodes.emphasis('', 'too'))
+    keep_whole(None, line, 'page')
+    assert [type(each).__name__ for each in line] == ['Text', 'inline', 'Text', 'math', 'emphasis']
+    assert line[1].astext() == 'x),' and line[1]['classes'] == ['whole'] and line.astext() == 'where (see x), ytoo'
+
+
 def test_a_site_is_checked_for_dead_links_and_foreign_files(tmp_path):
     (tmp_path/'a.html').write_text('<h1 id="top"></h1><a href="b.html#there">x</a><a href="https://x.y/z">far</a><img src="data:image/png;base64,AA">')
     (tmp_path/'b.html').write_text('<p id="there"></p><a href="a.html#top">y</a>')

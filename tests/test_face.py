@@ -20,7 +20,9 @@ def test_the_names_are_those_that_users_know(): assert dir(synthlab) == sorted(N
 
 
 def test_every_name_can_be_imported():
+    strangers = {'langchain', 'langchain_core', 'spacy', 'umap', 'pycountry', 'textblob'}
     code = '\n'.join(f'from synthlab import {name}; assert {name}.__name__ == {name!r}' for name in NAMES)
+    code += f'\nimport sys, synthlab.run.targen, synthlab.tasks.superglue; assert not (found := {strangers} & set(sys.modules)), found'
     subprocess.run([sys.executable, '-W', 'error::DeprecationWarning:synthlab', '-c', code], check=True)
 
 

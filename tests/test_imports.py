@@ -41,7 +41,7 @@ def seconds(code):
 
 @pytest.mark.parametrize('code', ['import synthlab', HELP], ids=['import', 'help'])
 def test_starts_under_a_second(code):
-    assert min(seconds(code) for _ in range(3)) < 1
+    assert any(seconds(code) < 1 for _ in range(3))
 
 
 @pytest.mark.parametrize('code', ['import synthlab', HELP], ids=['import', 'help'])

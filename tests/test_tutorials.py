@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot
+import numpy
+import pandas
 import pytest
 from execnb.nbio import read_nb
 from run_notebooks import FOLDED, checks_of_exercises
@@ -17,11 +19,7 @@ def sources(path, kind):
     return [''.join(cell['source']) for cell in json.loads(path.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == kind]
 
 
-# Half a minute each: the first lessons in every run, these with `make test-long`.
-SLOW = ('03_corrsynth_class', '05_describe_then_write', '11_repeat_a_figure')
-
-
-@pytest.mark.parametrize('path', [pytest.param(path, id=path.stem, marks=[pytest.mark.long] if path.stem in SLOW else []) for path in LESSONS])
+@pytest.mark.parametrize('path', LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_alone_and_its_answers_are_right(path, tmp_path, monkeypatch):
     matplotlib.use('agg')
     monkeypatch.chdir(tmp_path)
@@ -58,3 +56,19 @@ def test_a_notebook_with_exercises_runs_its_answers(path):
 def test_the_checks_of_exercises_are_folded(path):
     checks = checks_of_exercises(read_nb(path))
     assert checks and all(FOLDED.items() <= cell.metadata.items() for cell in checks), 'run tests/tools/run_notebooks.py, which folds them'
+
+
+def held(lesson, name):
+    "A table that a lesson holds."
+    names, path = {'pd': pandas}, next(path for path in LESSONS if path.stem.startswith(lesson))
+    exec(next(code for code in sources(path, 'code') if f'{name} = pd.DataFrame(' in code), names)
+    return names[name]
+
+
+def test_numbers_that_lessons_hold_are_those_of_the_study():
+    found = json.loads((LESSONS[0].parents[1]/'studies'/'selection.json').read_text(encoding='utf-8'))
+    def of_study(recipe, read): return [[read(cell) for cell in found['tasks'][task][recipe]] for task in ('ag_news', 'sst2', 'humor', 'amazon_category')]
+    for name, column in held('04', 'student').items():
+        assert column.to_list() == pytest.approx(sum(of_study(f'shown, {name}', lambda cell: 100*cell['student']['equal'][0]), []), abs=.051)
+    records, shown = (numpy.array(of_study(recipe, lambda cell: found['texts']*cell['fidelity']['equal'])) for recipe in ('attributes, random', 'shown, random'))
+    assert (held('05', 'of_160').to_numpy() == (records - shown).round(6)).all()

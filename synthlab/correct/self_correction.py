@@ -47,7 +47,7 @@ class SelfCorrection:
     show_explanation : bool
         Whether the corrector also sees the writer's reason (`explanation`), if a row has one.
     votes : int
-        Answers asked for each row; the majority counts, and in a tie the row keeps its label.
+        Answers asked for each row; the label with the most votes counts, and in a tie the row keeps its label.
     none_fits : bool
         Whether the corrector may also answer that no label fits; such a row is rejected, or marked with "flag".
     strategy : Strategy or None

@@ -288,7 +288,8 @@ def paired(rows: Any, labels: Any) -> Any:
     if labels is None or isinstance(rows, (str, Path, Mapping)) or hasattr(rows, 'columns'): return None
     texts = list(rows)
     if not texts or not all(isinstance(text, str) for text in texts): return None
-    if len(texts) != len(labels): raise CannotMeasure(f'{len(texts)} texts and {len(labels)} labels: one label for each text')
+    if len(texts) != len(labels):
+        raise CannotMeasure(f'{len(texts)} texts and {len(labels)} labels: one label for each text')
     return {'text': texts, 'label': list(map(str, labels))}
 
 
@@ -578,7 +579,10 @@ class Probe(GoldClassifier):
         return Probe(self.embedder, self.C)
 
     def fit(self, rows: Any, weights: Sequence[float] | None = None) -> Self:
-        """Learn from rows, by default with their own weights and soft labels; CannotMeasure if they have fewer than two labels."""
+        """Learn from rows, by default with their own weights and soft labels.
+
+        Raises CannotMeasure if they have fewer than two labels.
+        """
         start, (texts, labels, weights, n) = time.perf_counter(), _lessons(rows, weights)
         label_order(labels)
         super().fit(texts, labels, weights)
@@ -756,7 +760,7 @@ class Cartography:
         ax = plt.subplots(figsize=(5, 4))[1] if ax is None else ax
         dots = ax.scatter(self.variability, self.confidence, c=self.correctness, s=8, cmap='viridis', vmin=0, vmax=1,
                           rasterized=True)
-        ax.figure.colorbar(dots, ax=ax, label='share of epochs in which it was right')
+        ax.figure.colorbar(dots, ax=ax, label='share of epochs in which\nthe given label was likeliest')
         ax.set(title=title, xlabel='variability of the probability', ylabel='confidence (mean probability)',
                xlim=(-.02, .52), ylim=(-.02, 1.02))
         return ax

@@ -298,8 +298,8 @@ class UncertaintyTracker(BaseEstimator):
         Raises
         ------
         ValueError
-            If a setting is out of range, `X` is not a table of finite numbers, its rows are all alike, or the noise is too
-            small for float32.
+            If a setting is out of range, `X` is not a table of finite numbers, its rows are all alike, or the noise is
+            too small for float32.
         MemoryError
             If the copy of `X` does not fit.
         """

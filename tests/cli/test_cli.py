@@ -16,6 +16,7 @@ import pytest
 import typer
 from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
+from light import run_light
 from synthlab import Recipe, __version__, generate
 from synthlab.cli import main as cli, terminal
 from synthlab.run import writers
@@ -288,7 +289,7 @@ def test_demo_can_be_repeated(synthlab):
 
 def test_demo_ends_with_reports(synthlab, monkeypatch, tmp_path):
     monkeypatch.setenv('SYNTHLAB_CACHE', str(tmp_path/'cache'))
-    status, out, err = synthlab('demo --n 16')
+    status, out, err = synthlab('demo --n 8')
     assert status == 0, err
     for name in ('self_bleu ↓', 'vendi_score ↑', 'label_preservation ↑', 'student_synthetic ↑'):
         assert re.search(rf'{name} +│ +[\d.,]+.*│ +[\d.,]+', out), name
@@ -517,11 +518,11 @@ def test_columns_and_the_place_of_the_report_are_named(synthlab):
     assert status == 2 and "no column 'text'; the columns are 'review', 'stars'" in err
 
 
-@pytest.mark.parametrize('words', ['evaluate mine.cvs --task ag_news', 'evaluate mine.csv --task agnews', 'evaluate mine.csv --gold yours.csv', 'evaluate nothing', 'compare mine.csv mine.cvs', 'compare mine.csv runs'])
-def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path, words):
+def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path):
     (tmp_path/'mine.csv').write_text('text,label\nA joy.,World\n'), (tmp_path/'runs').mkdir()
-    code = f"import sys; from synthlab.cli.main import main; assert main({words.split()!r}) == 2; assert not {{'torch', 'datasets'}} & set(sys.modules)"
-    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    commands = 'evaluate mine.cvs --task ag_news', 'evaluate mine.csv --task agnews', 'evaluate mine.csv --gold yours.csv', 'evaluate nothing', 'compare mine.csv mine.cvs', 'compare mine.csv runs'
+    for words, (status, _, heavy) in run_light(commands, ['torch', 'datasets'], cwd=tmp_path, env=ENVIRONMENT).items():
+        assert status == 2 and not heavy, (words, status, heavy)
 
 
 @pytest.mark.parametrize('words, complaint', {

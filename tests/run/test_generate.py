@@ -65,9 +65,9 @@ def test_a_budget_is_one_of_texts_however_small_the_groups(teacher):
         def __call__(self, rows, decided=False):
             return [row | {'status': 'rejected', 'reason': 'hard'} if row['label'] == 'hen' else row for row in rows]
     sampling = Sampling(7, temperature=.95, top_p=.9)
-    with pytest.warns(UserWarning, match='2 of 6 rows are missing after 6[01] candidates'):
-        texts = rows_of(generate(FewGen(), PETS, teacher, 6, shots=1, screen=Never(), budget=61, sampling=sampling))
-    assert sum(text['label'] == 'hen' for text in texts) > 50
+    with pytest.warns(UserWarning, match='2 of 6 rows are missing after 3[01] candidates'):
+        texts = rows_of(generate(FewGen(), PETS, teacher, 6, shots=1, screen=Never(), budget=31, sampling=sampling))
+    assert sum(text['label'] == 'hen' for text in texts) > 20
 
 
 def test_rows_say_where_they_come_from(teacher):
