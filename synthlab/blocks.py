@@ -6,8 +6,7 @@
 __all__ = ['Block', 'write_block', 'read_block', 'as_block', 'members', 'find_blocks', 'count_rows', 'space_of', 'same_space',
            'sample_rows', 'RayMap', 'Part', 'plan_parts', 'EmbedPart', 'embed_blocks']
 
-# %% ../nbs/09_blocks.ipynb #7d0aaffc
-import os
+# %% ../nbs/09_blocks.ipynb #8ca174a0
 import pickle
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .embeddings import Embedder, text_key
+from .system import join_ray, load_ray
 from .util import how_to_install, whole_file
 
 # %% ../nbs/09_blocks.ipynb #bdd87a77
@@ -144,7 +144,7 @@ def sample_rows(blocks: Sequence[Any], n: int, label: Hashable = None) -> np.nda
     if not found: raise ValueError(f'no row has the label {label!r}')
     return np.concatenate(found)
 
-# %% ../nbs/09_blocks.ipynb #8a35b1cc
+# %% ../nbs/09_blocks.ipynb #907b3682
 class RayMap:
     """Call a function on blocks in processes of Ray, on this machine or many; used like `map`.
 
@@ -160,6 +160,8 @@ class RayMap:
     ------
     ValueError
         If there is no worker, or Ray is not installed.
+    ConnectionError
+        When it is first called, if the cluster cannot be joined or started.
 
     References
     ----------
@@ -180,21 +182,15 @@ class RayMap:
 
     def close(self) -> None:
         """Leave the cluster, if this object has joined it."""
-        import ray
-        if self._joined: ray.shutdown()
+        if self._joined: load_ray().shutdown()
         self._joined = False
 
     def _ray(self) -> Any:
         "Ray, connected."
-        os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-        import ray
-        import ray.data
-        if not ray.is_initialized():
-            # items and results are small, and the store for large objects would take a third of the memory
-            own = {'num_cpus': self.workers, 'include_dashboard': False, 'object_store_memory': 128*2**20}
-            own = own if self.address == 'local' else {}
-            ray.init(self.address, log_to_driver=False, logging_level='ERROR', **own)
+        if not load_ray().is_initialized():
+            join_ray(self.address, num_cpus=self.workers)
             self._joined = True
+        import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
         return ray
 

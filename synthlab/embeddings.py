@@ -171,7 +171,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
                             f"dtype='float32'")
     return vectors / norms
 
-# %% ../nbs/04_embeddings.ipynb #bd59be01
+# %% ../nbs/04_embeddings.ipynb #baf8727f
 class Embedder:
     """Texts to unit vectors.
 
@@ -211,6 +211,11 @@ class Embedder:
         self._store, self._vectors = VectorStore(cache) if cache else None, {}
 
     def __repr__(self) -> str: return f'Embedder({self.name!r}, {len(self._vectors)} vectors kept)'
+
+    def __getstate__(self) -> dict[str, Any]:
+        "What another process needs to make the same embedder: no weights, no vectors, no device of this machine."
+        found = ('network', 'device', 'dtype', 'folder', 'revision', 'space')
+        return {name: value for name, value in vars(self).items() if name not in found} | {'_vectors': {}}
 
     @cached_property
     def device(self) -> str:

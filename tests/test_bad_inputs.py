@@ -164,6 +164,8 @@ OPTIONS = '''
 --device meta           | device 'meta' is not one that torch knows                | use auto, cpu, cuda
 --dtype int8            | dtype 'int8' is not a floating-point type                | use auto, float32
 --revision main         | --revision main: only models on the Hub have revisions   | Leave it out
+--device-map atuo       | --device-map atuo                                        | 'auto', 'balanced', 'sequential'
+--device cpu --device-map auto | cannot both say where the model goes              | leave one of them out
 --duplicates same       | --duplicates same                                        | 'exact', 'words', 'meaning', 'keep'
 --decontaminate g-empty.csv | the file is empty                                    | give one with rows
 --recipe fewgen --gamma 2 | --gamma: the recipe fewgen does not use it             | Leave it out
@@ -206,6 +208,7 @@ SERVER = '''
 --base-url ""           | --base-url: given, and empty                             | an unset variable?
 --base-url http://x/v1 --recipe corrsynth | a ChatTeacher shows none               | FewGen: decode = "independent"
 --base-url http://x/v1 --device cpu | --device: a server decides it                | Leave it out
+--base-url http://x/v1 --compiled | --compiled: a server decides it                  | Leave it out
 --base-url http://x/v1 --max-rows 3 | --max-rows: a server decides it              | Leave it out
 --base-url http://x/v1 --timeout 0 | --timeout 0                                   | greater than or equal to 0.1
 --base-url http://x/v1 --timeout inf | timeout must be a finite number             | got inf
@@ -317,6 +320,17 @@ def test_a_bad_command_is_refused_in_a_line(untouched, words, told, cure):
     assert (status, out) == (2, '')
     assert told in err and cure in err, err
     assert len([line for line in err.splitlines() if line.strip()]) == 1 and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('option, name, told', [('seeds', 'g.xlsx', 'cannot read .xlsx'), ('contexts', 'g.xlsx', 'cannot read .xlsx'), ('seeds', 'g-empty.csv', 'the file is empty'), ('contexts', 'g-good.csv', "no column 'context'")])
+def test_a_file_is_refused_before_a_teacher_is_loaded(untouched, monkeypatch, option, name, told):
+    loaded = []
+    cli._teacher_at.cache_clear()
+    monkeypatch.setattr(CausalTeacher, '__init__', lambda *_, **__: loaded.append(1))
+    status, _, err = run(f'generate mine.toml --recipe targen --{option}-from {name} --n 4 --out run')
+    assert status == 2 and told in err and not loaded
+    with pytest.raises(ValueError, match=told): generate('mine.toml', 4, Recipe.targen(**{f'{option}_from': name}), out='run', teacher='pocket')
+    assert not loaded
 
 
 @pytest.mark.parametrize('words, told, cure', rows_of(ODD, 'generate ', ' --estimate --recipe fewgen --out run'))

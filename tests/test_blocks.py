@@ -1,6 +1,5 @@
 "Vectors in blocks: what is written is read again, embedding goes on where it stopped, and Ray gives what one process gives."
 import json
-import os
 import sys
 
 import numpy as np
@@ -117,7 +116,6 @@ def test_ray_gives_what_one_process_gives(tmp_path):
     # The workers cannot import this file.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     from synthlab.blocks import RayMap
-    os.environ |= {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_agent_register_timeout_ms': '120000'}
     pq.write_table(pa.table({'text': [f'word {i % 150}' for i in range(240)]}), tmp_path/'texts.parquet', row_group_size=60)
     blocks = [units(80, seed=seed) for seed in (0, 1, 2)]
     with RayMap(2) as spread:

@@ -59,6 +59,13 @@ def test_each_text_once_and_in_order(texts, batch_size):
     assert np.array_equal(found, np.stack([Counting().encode([text])[0] for text in texts or ['x']]))
 
 
+def test_what_travels_to_another_process_is_what_was_asked_for():
+    "Neither weights nor vectors, nor what this machine has chosen; and the same holds for the settings of a subclass."
+    used = Counting(batch_size=8, max_length=20)
+    vars(used).update(_vectors={'a': np.ones(3)}, network=lambda: 'cannot be pickled', device='cuda', dtype='float16', folder=minilm_folder(), revision='a', space='b')
+    assert vars(pickle.loads(pickle.dumps(used))) == vars(Counting(batch_size=8, max_length=20))
+
+
 def test_longest_first():
     embedder = Counting(batch_size=2)
     embedder.encode(['a', 'abcd', 'ab', 'abc'])

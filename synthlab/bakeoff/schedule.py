@@ -218,7 +218,7 @@ class CellWorker(Worker):
         """Return what `Worker.collect` does, and the tokens of the cell so far."""
         return super().collect(*arguments) | {'so_far': self.so_far}
 
-# %% ../../nbs/bakeoff/03_schedule.ipynb #51a51f2e
+# %% ../../nbs/bakeoff/03_schedule.ipynb #db780e37
 def _portable(contest: Contest) -> Contest:
     "A contest without what an actor builds for itself or has no use for."
     return replace(contest, teacher=None, corrector=None, embedder=None, student=None, gold=None)
@@ -226,7 +226,7 @@ def _portable(contest: Contest) -> Contest:
 
 def _description(engine: Engine, contest: Contest, teacher: Any) -> dict[str, Any]:
     "What another process makes a teacher of."
-    return teacher_description(teacher, contest.machine.get('device', 'auto'), bool(engine.make))
+    return teacher_description(teacher, contest.machine, bool(engine.make))
 
 
 def check_engine(engine: Engine, contest: Contest) -> None:

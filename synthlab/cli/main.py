@@ -163,7 +163,7 @@ _Corrector = Annotated[str | None, _second('Another model that looks at the labe
 _CorrectorUrl = Annotated[str | None, _second("Its server, if it is not in this process. Its tokens count at the "
                                               "teacher's price.", metavar='URL')]
 
-# %% ../../nbs/cli/06_main.ipynb #1ea7cf34
+# %% ../../nbs/cli/06_main.ipynb #bb6c19bb
 _draw = partial(option, 'Sampling')
 _Temperature = Annotated[float, _draw('Below 1 sharpens the choice of each word, above 1 flattens it; 0 always takes '
                                       'the likeliest.', min=0, metavar='X')]
@@ -181,6 +181,12 @@ _Revision = Annotated[str | None, _teacher('Branch, tag or commit of a teacher o
                                            show_default=False)]
 _Device = Annotated[str, _teacher('Where it runs: auto, cpu, cuda, cuda:1, mps.', metavar='NAME')]
 _Dtype = Annotated[str, _teacher('Its number type: auto, float32, bfloat16, float16.', metavar='NAME')]
+_DeviceMap = Annotated[Literal['auto', 'balanced', 'sequential'] | None, _teacher(
+    'Spread the layers of a model that is too large for one GPU over all of them, in place of --device: auto or balanced '
+    '(alike), or sequential (one after the other is filled). Not measured on a GPU yet.', metavar='NAME',
+    show_default=False)]
+_Compiled = Annotated[bool, _teacher('Compile small operations on a GPU, which takes a minute. Not measured on a GPU '
+                                     'yet; does nothing on a CPU.', '--compiled')]
 _MaxRows = Annotated[int, _teacher('Texts in one forward pass, contrast rows included. Lower it when memory is short.',
                                    min=1, metavar='N')]
 
@@ -222,14 +228,14 @@ _Overwrite = Annotated[bool, _run('Remove the run that is in the folder and star
 _Fork = Annotated[Path | None, _run('Take over the calls of this run, whatever it was asked for: what they answer is '
                                     'not asked again.', metavar='RUN', show_default=False)]
 
-# %% ../../nbs/cli/06_main.ipynb #260d1b51
+# %% ../../nbs/cli/06_main.ipynb #d06ef773
 # The names of `run.recipe.PRESETS`, whose import takes seconds.
 PRESET_NAMES = ('fewgen', 'masked', 'cfg', 'corrsynth', 'synalign', 'simprompt', 'attrprompt', 'verbalized', 'targen',
                 'combined')
 _FILES = '.toml', '.csv', '.tsv', '.jsonl', '.parquet', '.txt', '.md', '.markdown', '.pdf'
-_LOCAL, _SERVED = ('device', 'dtype', 'max_rows'), ('key_variable', 'concurrency', 'requests_per_minute',
-                                                    'tokens_per_minute', 'timeout', 'patience', 'whole_schema', 'batch',
-                                                    'batch_requests')
+_LOCAL = 'device', 'dtype', 'max_rows', 'device_map', 'compiled'
+_SERVED = ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout', 'patience',
+           'whole_schema', 'batch', 'batch_requests')
 _AT_ONCE = 'concurrency', 'requests_per_minute', 'tokens_per_minute'
 OPTIONS = (*CHOICES, *FLAGS)
 
@@ -344,7 +350,7 @@ def _number(text: str) -> float:
     try: return float(text)
     except ValueError: raise ValueError(f'--proportions has {text.strip()!r} where a number should be') from None
 
-# %% ../../nbs/cli/06_main.ipynb #352d20e3
+# %% ../../nbs/cli/06_main.ipynb #24f2d111
 def _sampling(asked: SimpleNamespace, task: Any, teacher: Any) -> Any:
     "How tokens are drawn."
     from synthlab.decode.loop import Sampling
@@ -354,7 +360,8 @@ def _sampling(asked: SimpleNamespace, task: Any, teacher: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> Any:
+def _teacher_at(model: str, dtype: str, device: str, revision: str | None, device_map: str | None = None,
+                compiled: bool = False) -> Any:
     "A local teacher, loaded once for all runs of a command."
     import torch
     from synthlab.teacher.causal import CausalTeacher
@@ -362,17 +369,20 @@ def _teacher_at(model: str, dtype: str, device: str, revision: str | None) -> An
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'--device {device!r} cannot be used here: {str(error).splitlines()[0]}; auto takes '
                          f'what there is') from error
-    return CausalTeacher(model, dtype=dtype, device=device, revision=revision)
+    return CausalTeacher(model, dtype=dtype, device=device, revision=revision, device_map=device_map,
+                         compiled=compiled)
 
 
 def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "The teacher that is asked for: a server, or a model in this process."
-    if not asked.base_url: return _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision)
+    if not asked.base_url:
+        spread = getattr(asked, 'device_map', None), getattr(asked, 'compiled', False)
+        return _teacher_at(asked.teacher, asked.dtype, asked.device, asked.revision, *spread)
     from synthlab.run.produce import make_teacher
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #ba3ebec1
+# %% ../../nbs/cli/06_main.ipynb #bd173e63
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -386,7 +396,9 @@ def _machine(asked: SimpleNamespace) -> dict[str, Any]:
                                                     'key_variable', 'timeout', 'patience', 'whole_schema')}
     # Other commands with a teacher ask directly.
     if getattr(asked, 'batch', False): chat |= {'batch': True, 'most_requests': asked.batch_requests or 50_000}
-    place = {'chat': chat} if asked.base_url else {'device': asked.device, 'max_rows': asked.max_rows}
+    local = {'device': asked.device, 'max_rows': asked.max_rows} | {
+        name: value for name in ('device_map', 'compiled') if (value := getattr(asked, name, None))}
+    place = {'chat': chat} if asked.base_url else local
     prices = asked.prices and read_toml(asked.prices, 'prices, such as [my-model], prompt = 0.15, completion = 0.60')
     return set_limits({'machine': place}, asked.max_calls, asked.max_tokens, asked.max_cost, prices=prices)['machine']
 
@@ -397,12 +409,13 @@ def _request(asked: SimpleNamespace) -> Any:
     _check_given(asked)
     task, machine = load_task(asked.task), _machine(asked)
     proportions = _read_proportions(asked.proportions, task)
-    from synthlab.run.prepare import check_fields
+    from synthlab.run.prepare import check_fields, check_files
     from synthlab.run.produce import as_begun, check, make_pool, make_config
     from synthlab.run.screening import read_copies
     stages, gold, test_rows = _filtered(asked, _stages(asked)), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
     check_fields(stages, task)
+    check_files(stages, task)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
     request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
@@ -536,7 +549,7 @@ def _show_recipe(name: Annotated[str, typer.Argument(help='A recipe, a TOML file
         recipe = load_recipe(name)
     typer.echo(_RECIPE_HINT.format(name=recipe.name) + recipe.to_toml(), nl=False)
 
-# %% ../../nbs/cli/06_main.ipynb #9246a70b
+# %% ../../nbs/cli/06_main.ipynb #91f2248e
 _EXAMPLE = """Write a labelled dataset.
 
 [b]Example:[/b] 200 news items in four labels, with the small teacher that comes with the package:
@@ -582,7 +595,8 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
               top_p: _TopP = 0.9, top_k: _TopK = 0,
               max_new_tokens: _MaxNewTokens = None, teacher: _Teacher = 'pocket', revision: _Revision = None,
               device: _Device = 'auto',
-              dtype: _Dtype = 'auto', max_rows: _MaxRows = 64, base_url: _BaseUrl = '',
+              dtype: _Dtype = 'auto', device_map: _DeviceMap = None, compiled: _Compiled = False,
+              max_rows: _MaxRows = 64, base_url: _BaseUrl = '',
               key_variable: _KeyVariable = 'OPENAI_API_KEY', concurrency: _Concurrency = 32,
               requests_per_minute: _PerMinute = None, tokens_per_minute: _TokensPerMinute = None,
               timeout: _Timeout = 120., patience: _Patience = 600., whole_schema: _WholeSchema = False,
@@ -602,14 +616,15 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #850fdc87
+# %% ../../nbs/cli/06_main.ipynb #07307c27
 _PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
 
 [b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
 
 It takes the options of [cyan]synthlab generate[/cyan]. Tokens, cost and time of the whole run are told with a range, \
 from the share of texts that was accepted and the spread of their lengths. [cyan]--estimate[/cyan] of generate asks \
-for nothing, and so can only say what it takes at most.
+for nothing, and so can only say what it takes at most. The teacher is asked in this process, also with \
+[cyan]--ray[/cyan].
 
 Nothing is left behind, unless a folder is given: then the rows are kept, and the same request goes on from them:
 
@@ -618,7 +633,7 @@ Nothing is left behind, unless a folder is given: then the rows are kept, and th
 
 
 @app.command('preview', help=_PREVIEW, cls=long_command('rows', 'as_json', *_USUAL))
-@with_options_of(_generate, without=('estimate', 'ray', 'actors', 'outbox', 'batch', 'batch_requests'))
+@with_options_of(_generate, without=('estimate', 'batch', 'batch_requests'))
 def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
              out: Annotated[Path | None, _run(KeptIn, metavar='FOLDER', show_default=False)] = None,
              **options: Any) -> None:
@@ -634,13 +649,13 @@ def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
 
 def _previewed(asked: SimpleNamespace) -> Any:
     "The preview that is asked for."
-    with user_errors(): request = _request(asked)
+    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     from synthlab.run.preview import preview_run
     from synthlab.teacher.asking import TeacherError
     usual = 'minilm' in (request.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
     with user_errors(RunError, TeacherError):
         return preview_run(request, asked.rows, asked.out, kept_embedder() if usual else None, asked.overwrite,
-                           asked.fork, asked.retry_failed)
+                           asked.fork, asked.retry_failed, engine)
 
 # %% ../../nbs/cli/06_main.ipynb #52997d3d
 _judged = partial(option, 'What is measured', show_default=False)

@@ -338,12 +338,14 @@ def engine_of(ray: str | None, actors: int | None = None, outbox: Path | None = 
     from synthlab.run.engine import RayEngine
     return RayEngine(actors or 1, ray, outbox)
 
-# %% ../../nbs/cli/02_runs.ipynb #195cd53a
+# %% ../../nbs/cli/02_runs.ipynb #4ae126d1
 def carry_out(request: Any, out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line."""
     from synthlab.run.produce import Resolved, check, produce
     from synthlab.teacher.asking import TeacherError
-    with user_errors(): asked = request if isinstance(request, Resolved) else check(request, folder=out)
+    with user_errors():
+        asked = request if isinstance(request, Resolved) else check(request, folder=out)
+        if engine := options.get('engine'): engine.describe(asked)
     usual = 'minilm' in (asked.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
     with user_errors(RunError, TeacherError):
         return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
@@ -393,7 +395,8 @@ def _resume(run: _Run, *, max_calls: MaxCalls = None, max_tokens: MaxTokens = No
             raise ValueError(f"--base-url, --key-variable, --patience, --batch: the teacher of {run} is a model in "
                              f"this process, {recipe['teacher']['name']}")
         if batch_requests and not moved.get('batch'): raise ValueError('--batch-requests goes with --batch')
-        recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved)
+        recipe = set_limits(recipe, max_calls, max_tokens, max_cost, device=device, max_rows=max_rows, chat=moved,
+                            device_map='' if device else None)
     with interruptible(run), plain_warnings():
         done = carry_out(recipe, run, retry_failed=retry_failed, engine=engine)
         show_produced(done, recipe)

@@ -8,7 +8,7 @@ __all__ = ['plan_to_wire', 'plan_from_wire', 'request_to_wire', 'request_from_wi
            'outbox_folder', 'ThreadEngine', 'check_address', 'cpu_share', 'actor_share', 'RayEngine', 'Crew',
            'ServedTeacher']
 
-# %% ../../nbs/run/13_engine.ipynb #ecc79f35
+# %% ../../nbs/run/13_engine.ipynb #b83029fb
 import contextlib
 import itertools
 import json
@@ -41,6 +41,7 @@ from .produce import Resolved, describe_teacher, make_teacher
 from .writers import GroupWriter, group_entry
 from ..store.calls import Outbox, outbox_entries
 from ..store.runs import OUTBOX, Run
+from ..system import join_ray, load_ray
 from ..teacher.asking import TeacherError, TextTeacher, hearing_waits, is_local, tell_wait
 from ..teacher.requests import Answer, Request, request_key
 from ..teacher.servers import refuse_unnamed
@@ -81,13 +82,14 @@ def _shape(name: str, schema: str) -> type[BaseModel]:
     def model_json_schema(kind, *args, **options): return json.loads(schema)
     return type(name, (RootModel[Any],), {'model_json_schema': classmethod(model_json_schema)})
 
-# %% ../../nbs/run/13_engine.ipynb #2824cc27
+# %% ../../nbs/run/13_engine.ipynb #23975ce2
 _SERVER = ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_minute', 'timeout', 'attempts', 'pause',
            'patience', 'native_schema', 'whole_schema', 'address')
 
 
-def teacher_description(teacher: Any, device: str = 'auto', can_make: bool = False) -> dict[str, Any]:
-    """Describe a teacher so that another process can make it: the tables `teacher` and `machine` of a recipe."""
+def teacher_description(teacher: Any, machine: Mapping[str, Any] = {}, can_make: bool = False) -> dict[str, Any]:
+    """Describe a teacher so that another process can make it: the tables `teacher` and `machine` of a recipe, the latter
+    with what the recipe's `machine` says about a model."""
     who = describe_teacher(teacher)
     if who['kind'] == 'own' and not can_make:
         raise ValueError(f"the teacher {who['name']!r} is an object of your own, which no other process can make: give "
@@ -97,7 +99,8 @@ def teacher_description(teacher: Any, device: str = 'auto', can_make: bool = Fal
         raise ValueError('requests in batches are not divided among actors, since a batch holds them all: leave out '
                          'either the engine (--ray) or the batches (--batch; on resume --no-batch)')
     chat = {name: getattr(teacher, name) for name in _SERVER if hasattr(teacher, name)}
-    return {'teacher': who, 'machine': {'chat': chat} if who['kind'] == 'chat' else {'device': device}}
+    place = {name: machine[name] for name in ('device', 'device_map', 'compiled') if name in machine}
+    return {'teacher': who, 'machine': {'chat': chat} if who['kind'] == 'chat' else place}
 
 
 def server_share(chat: Mapping[str, Any], actors: int) -> dict[str, Any]:
@@ -294,7 +297,7 @@ def outbox_path(order: Mapping[str, Any], number: int) -> Path:
     """Return the file that an actor keeps its answers in."""
     return Path(order['folder'])/f"{order['word']}-{number}.jsonl"
 
-# %% ../../nbs/run/13_engine.ipynb #6ccdabc1
+# %% ../../nbs/run/13_engine.ipynb #8b1694ba
 class ActorLost(Exception):
     """An actor that has ended, with whatever it was doing."""
 
@@ -352,6 +355,13 @@ class Engine(ABC):
     def remove(self, handle: Any) -> None:
         """End an actor."""
 
+    def describe(self, asked: Resolved) -> dict[str, Any]:
+        """Describe the teacher of a request for the actors, as `teacher_description` does.
+
+        Raises ValueError if they cannot be that teacher.
+        """
+        return teacher_description(asked.teacher, asked.recipe.get('machine', {}), bool(self.make))
+
     @contextlib.contextmanager
     def serving(self, asked: Resolved, run: Run) -> Iterator[Resolved]:
         """Ask in actors while the block lasts.
@@ -368,8 +378,8 @@ class Engine(ABC):
         Resolved
             The same with a teacher that is asked by the actors.
         """
-        folder, device = outbox_folder(run, self.outbox), asked.recipe.get('machine', {}).get('device', 'auto')
-        crew = Crew(self, teacher_description(asked.teacher, device, bool(self.make)), folder)
+        description, folder = self.describe(asked), outbox_folder(run, self.outbox)
+        crew = Crew(self, description, folder)
         served = ServedTeacher(asked.teacher, crew)
         corrector = served if asked.corrector is asked.teacher else asked.corrector
         try: yield asked._replace(teacher=served, corrector=corrector)
@@ -497,7 +507,7 @@ def actor_share(machines: Sequence[Mapping[str, float]], actors: int, chat: bool
     if gpus: return {'num_cpus': min(share, 1), 'num_gpus': _part(actors, gpus)}
     return {'num_cpus': share}
 
-# %% ../../nbs/run/13_engine.ipynb #76166018
+# %% ../../nbs/run/13_engine.ipynb #0e0a6f91
 class RayEngine(Engine):
     """Ask in actors of Ray, on this machine or many.
 
@@ -544,44 +554,32 @@ class RayEngine(Engine):
 
         Raises TeacherError if it cannot be joined.
         """
-        ray = _ray()
-        if ray.is_initialized(): return (yield)
-        # Items are small, and the store for large objects would take a third of the memory.
-        own = {'object_store_memory': 128*2**20, 'include_dashboard': False} if self.address == 'local' else {}
-        try: ray.init(self.address, log_to_driver=False, logging_level='ERROR', **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise TeacherError(f'Ray at {self.address!r} cannot be joined: {str(error).strip().splitlines()[0]}. '
-                               '`ray status` shows what runs here; local starts a cluster of its own') from error
+        if load_ray().is_initialized(): return (yield)
+        try: ray = join_ray(self.address)
+        except ConnectionError as error: raise TeacherError(f'{error}') from error
         try: yield
         finally: ray.shutdown()
 
     def start(self, order: Mapping[str, Any], number: int, kind: type[Worker] = Worker) -> Any:
-        machines = [node['Resources'] for node in _ray().nodes() if node['Alive']]
+        machines = [node['Resources'] for node in load_ray().nodes() if node['Alive']]
         share = actor_share(machines, self.actors, order['description']['teacher']['kind'] == 'chat')
         # An actor that Ray itself started anew, or a call that it repeated, would ask without a look at the outbox.
         options = {'max_restarts': 0, 'max_task_retries': 0, 'max_concurrency': 4, 'scheduling_strategy': 'SPREAD', **share}
-        return _ray().remote(kind).options(**options).remote(order, number, self.make)
+        return load_ray().remote(kind).options(**options).remote(order, number, self.make)
 
     def call(self, handle: Any, method: str, *arguments: Any) -> Any: return getattr(handle, method).remote(*arguments)
 
     def ready(self, tickets: Sequence[Any], seconds: float) -> list[Any]:
-        return _ray().wait(tickets, num_returns=1, timeout=seconds)[0]
+        return load_ray().wait(tickets, num_returns=1, timeout=seconds)[0]
 
     def value(self, ticket: Any) -> Any:
-        errors = _ray().exceptions
-        try: return _ray().get(ticket)
+        errors = load_ray().exceptions
+        try: return load_ray().get(ticket)
         # An error of the code in an actor: the actor itself lives.
         except errors.RayTaskError: raise
         except errors.RayError as error: raise ActorLost(str(error).strip().splitlines()[0]) from None
 
-    def remove(self, handle: Any) -> None: _ray().kill(handle)
-
-
-def _ray() -> Any:
-    "Ray, imported when it is used; it reports to nobody."
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    import ray
-    return ray
+    def remove(self, handle: Any) -> None: load_ray().kill(handle)
 
 # %% ../../nbs/run/13_engine.ipynb #fab83f6c
 class _Item(NamedTuple):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEWEST', 'prompts_needed', 'random_plan', 'draft_records', 'by_label', 'file_hash', 'examples_of', 'check_fields',
-           'check_grammar', 'check_source', 'shortener', 'extraction_requests', 'bare_labels', 'further_plan', 'joined',
-           'lack', 'passages_of', 'document_doubts', 'with_documents', 'keep_documents', 'document_counts', 'Prepared',
-           'make_plan', 'prepare']
+           'check_files', 'check_grammar', 'check_source', 'shortener', 'extraction_requests', 'bare_labels',
+           'further_plan', 'joined', 'lack', 'passages_of', 'document_doubts', 'with_documents', 'keep_documents',
+           'document_counts', 'Prepared', 'make_plan', 'prepare']
 
 # %% ../../nbs/run/08_prepare.ipynb #90c76509
 import hashlib
@@ -70,7 +70,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
-# %% ../../nbs/run/08_prepare.ipynb #cf06485f
+# %% ../../nbs/run/08_prepare.ipynb #766a0502
 def file_hash(path: str | Path, what: str = 'records') -> str:
     """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
@@ -98,6 +98,15 @@ def check_fields(stages: Stages, task: Task) -> None:
     if len(task.fields) > 1 and not isinstance(stages.prompt, Targeted):
         raise ValueError(f"rows of {task.name!r} have the fields {', '.join(task.fields)}, and the prompt "
                          f"{stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")
+
+
+def check_files(stages: Stages, task: Task) -> None:
+    """Read the files of contexts, seeds and documents that a recipe names, and refuse what cannot be used (ValueError).
+
+    This needs no teacher, so that nobody waits for one to be loaded first.
+    """
+    for what, path in getattr(stages.prompt, 'files', {}).items(): file_hash(path, what)
+    if isinstance(stages.prompt, Targeted): stages.prompt.prompts(task, {})
 
 
 def check_grammar(stages: Stages, *teachers: Any) -> None:

@@ -8,7 +8,7 @@ __all__ = ['LEVEL', 'FEWEST', 'TIMES', 'MOST', 'Range', 'exactly', 'mean_range',
            'write_first', 'Sample', 'ahead_range', 'rows_range', 'kept_range', 'evidence_range', 'room', 'time_range',
            'used_by', 'forecast', 'preview_run', 'preview']
 
-# %% ../../nbs/run/12_preview.ipynb #e8803988
+# %% ../../nbs/run/12_preview.ipynb #fb3b830f
 import inspect
 import math
 import statistics
@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -669,7 +669,7 @@ def forecast(sample: Sample, used: Taken, made: int) -> tuple[Taken, Range]:
     cost = _costs(make_budget(recipe).prices, recipe['teacher']['name'], *whole[1:3])
     return whole._replace(cost=cost, seconds=timed), kept
 
-# %% ../../nbs/run/12_preview.ipynb #1c29b315
+# %% ../../nbs/run/12_preview.ipynb #07b1afc5
 def _notices(asked: Resolved, found: Taken, kept: Range) -> list[str]:
     "What the numbers do not say by themselves."
     limits = asked.recipe.get('machine', {}).get('limits', {})
@@ -687,8 +687,11 @@ def _notices(asked: Resolved, found: Taken, kept: Range) -> list[str]:
 
 
 def preview_run(asked: Resolved, rows: int, out: str | Path | None = None, embedder: Any = None,
-                overwrite: bool = False, fork: str | Path | None = None, retry_failed: bool = False) -> Preview:
+                overwrite: bool = False, fork: str | Path | None = None, retry_failed: bool = False,
+                engine: Any = None) -> Preview:
     """Write the first groups of a run, and say what all of it takes; for the arguments see `preview`."""
+    # Actors that could not be used in the run are refused now, and have nothing else to do with a preview.
+    if engine: engine.describe(asked)
     with nullcontext(out) if out else tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         with begin_session(asked, folder, overwrite, fork, retry_failed) as (run, spending), faults_told(run):
             before, begun = len(run.calls), time.monotonic()
@@ -697,7 +700,16 @@ def preview_run(asked: Resolved, rows: int, out: str | Path | None = None, embed
             if out and not run.finished:
                 note_findings(run, asked)
                 run.finish(spending.spent, complete=False)
-            return _told(Sample(run, asked, prepared, groups), rows, out, spending, seconds if made else None, made)
+            told = _told(Sample(run, asked, prepared, groups), rows, out, spending, seconds if made else None, made)
+    return replace(told, notices=(*told.notices, *_in_one_process(engine)))
+
+
+def _in_one_process(engine: Any) -> list[str]:
+    "Say where the rows of a preview were written, if actors were asked for."
+    if not engine: return []
+    actors = f"{engine.actors} actor{'s'*(engine.actors > 1)}"
+    return [f'a preview asks the teacher in this process, and the time of all rows is that of one process: the {actors} '
+            'begin with generate, and write the same rows']
 
 
 def _told(sample: Sample, rows: int, out: str | Path | None, spending: Budget, seconds: float | None,
@@ -729,7 +741,8 @@ def preview(task: str | Path | Task, n: int = 100, recipe: str | Path | Recipe =
     out : path or None
         Folder where the rows are kept: `generate` with the same request goes on from them. None leaves nothing behind.
     **options
-        Further keywords of `generate`, such as `gold`, `teacher` and `seed`.
+        Further keywords of `generate`, such as `gold`, `teacher` and `seed`. The teacher is asked in this process, also
+        where there is an `engine`.
 
     Returns
     -------
@@ -756,4 +769,4 @@ def preview(task: str | Path | Task, n: int = 100, recipe: str | Path | Recipe =
     given.apply_defaults()
     named = given.arguments
     return preview_run(checked_request(**named), rows, out, **{name: named[name] for name in (
-        'embedder', 'overwrite', 'fork', 'retry_failed')})
+        'embedder', 'overwrite', 'fork', 'retry_failed', 'engine')})

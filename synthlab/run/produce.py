@@ -80,7 +80,7 @@ from ..teacher.causal import CausalTeacher
 from ..teacher.servers import refuse_unnamed, remember_server
 from ..util import join_reasons, progress_bar, prompt_hash, same_text, told_counts
 
-# %% ../../nbs/run/09_produce.ipynb #f71cbc71
+# %% ../../nbs/run/09_produce.ipynb #1c96eda2
 def _chat_class(options: dict[str, Any]) -> type:
     "The class of teacher that options ask for; takes out of them what is not for it."
     if options.pop('batch', False):
@@ -114,7 +114,8 @@ def make_teacher(recipe: Mapping[str, Any]) -> Any:
         return _chat_class(chat)(who['name'], who['base_url'], revision=who.get('revision'),
                                  extra_body=who.get('extra_body'), **chat)
     return CausalTeacher(who['name'], dtype=who.get('dtype', 'auto'), device=machine.get('device', 'auto'),
-                         revision=who.get('revision'))
+                         revision=who.get('revision'), device_map=machine.get('device_map') or None,
+                         compiled=machine.get('compiled', False))
 
 # %% ../../nbs/run/09_produce.ipynb #253f6765
 def examples_hash(pool: Mapping[str, Any]) -> str:
@@ -183,7 +184,7 @@ def refuse_idle(stages: Stages, task: Task, **options: Any) -> None:
     found = [f'{name}: {idle[name]}' for name in given if name in idle]
     if found: raise ValueError(f"{'; '.join(found)}. Leave it out")
 
-# %% ../../nbs/run/09_produce.ipynb #3403efe2
+# %% ../../nbs/run/09_produce.ipynb #9694072f
 def _language(task: Task) -> str | None:
     "Language of the rows, for the card: known of built-in tasks only."
     return 'en' if task.name in task_names() and task == load_task(task.name) else None
@@ -220,7 +221,7 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     budget : int or None
         Most candidates.
     machine : Mapping or None
-        `device`, `max_rows`, `chat` (options of `ChatTeacher`; with `batch` those of `BatchTeacher`), `limits` (of
+        `device`, `device_map`, `compiled`, `max_rows`, `chat` (options of `ChatTeacher`; with `batch` those of `BatchTeacher`), `limits` (of
         `Budget`), `prices`, `batch_price` (share of the price that batches cost).
     corrector : CausalTeacher, TextTeacher or None
         Who looks at labels again, where the recipe has that; None is the teacher.
@@ -1063,7 +1064,7 @@ def _write_rows(run: Run, asked: Resolved, spending: Budget, session: dict, watc
     run.note(notices=run_notices(run))
     run.finish(spending.spent, complete=complete)
 
-# %% ../../nbs/run/09_produce.ipynb #2212792a
+# %% ../../nbs/run/09_produce.ipynb #2bede44e
 def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any = None, overwrite: bool = False,
             fork: str | Path | None = None, watch: Callable | None = None, retry_failed: bool = False,
             embedder: Any = None, corrector: Any = None, engine: Any = None) -> Result:
@@ -1109,6 +1110,8 @@ def produce(request: Mapping[str, Any] | Resolved, out: str | Path, teacher: Any
     session, start = {'rows': 0, 'tokens': 0}, time.monotonic()
     asked = request if isinstance(request, Resolved) else check(plain_recipe(request), teacher, corrector, folder=out)
     recipe = asked.recipe
+    # A teacher that actors cannot be is refused before there is a folder.
+    if engine: engine.describe(asked)
     with (engine.connected() if engine else contextlib.nullcontext(),
           begin_session(asked, out, overwrite, fork, retry_failed) as (run, spending)):
         if not run.finished:

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'read_table', 'explained', 'added_stages', 'Recipe', 'leav
            'new_folder', 'check_place', 'find_teacher_of', 'machine_of', 'as_task', 'whole', 'read_shares',
            'checked_request', 'generate']
 
-# %% ../../nbs/run/10_recipe.ipynb #943d0eec
+# %% ../../nbs/run/10_recipe.ipynb #e7d7b4f1
 import inspect
 import operator
 import re
@@ -25,6 +25,7 @@ import tomli_w
 from ..correct.choices import Correction, Evidence
 from ..decode.choices import CFG, CorrSynth
 from .generate import choose_sampling
+from .prepare import check_fields, check_files
 from .produce import (
     Resolved, as_begun, check, make_config, make_pool, make_teacher, produce, refuse_idle)
 from ..store.runs import plain_recipe
@@ -526,7 +527,7 @@ def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str
     check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
-# %% ../../nbs/run/10_recipe.ipynb #db1f0cae
+# %% ../../nbs/run/10_recipe.ipynb #82f61a4b
 def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork: Any, teacher: Any, corrector: Any,
                     seed: int, proportions: Any, temperature: Any, top_p: Any, top_k: Any, max_new_tokens: Any,
                     sampling: Any, max_calls: Any, max_tokens: Any, max_cost: Any, prices: Any, budget: Any,
@@ -553,6 +554,8 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
         raise ValueError(f'engine must be a ThreadEngine or a RayEngine, as in engine=ThreadEngine(2), got {engine!r}')
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
+    check_fields(recipe, task)
+    check_files(recipe, task)
     teacher = find_teacher_of(teacher, device, dtype)
     if corrector is not None: corrector = find_teacher_of(corrector)
     limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import typer
@@ -19,7 +20,7 @@ from light import run_light
 from synthlab import Recipe, __version__, generate
 from synthlab.cli import main as cli, terminal
 from synthlab.run import writers
-from synthlab.run import rows as rows_module
+from synthlab.run import produce, rows as rows_module
 from synthlab.store.calls import line_hash
 from synthlab.store.runs import read_rows
 from synthlab.tasks.task import Task, load_task, task_names
@@ -126,6 +127,19 @@ def test_a_folder_as_teacher(synthlab):
     if not folder.exists(): pytest.skip('no SYNTHLAB_MODELS')
     assert synthlab('generate sst2 --n 2 --max-new-tokens 8 --shots 0 --out run --teacher', [folder])[0] == 0
     assert recipe('run')['teacher']['name'] == str(folder)
+
+
+def test_how_a_large_model_is_loaded_is_kept_in_the_run(synthlab):
+    "On a CPU neither option changes a row."
+    assert synthlab('generate sst2 --recipe fewgen --n 2 --device-map auto --compiled --out run', SHORT)[0] == 0
+    assert synthlab('generate sst2 --recipe fewgen --n 2 --out plain', SHORT)[0] == 0
+    machine = recipe('run')['machine']
+    assert (machine['device_map'], machine['compiled']) == ('auto', True) and not {'device_map', 'compiled'} & {*recipe('plain')['machine']}
+    assert rows('run') == rows('plain')
+    # the model is spread when the run goes on, unless another place is named
+    with patch.object(produce, 'CausalTeacher') as made: produce.make_teacher(recipe('run'))
+    assert {name: made.call_args.kwargs[name] for name in ('device', 'device_map', 'compiled')} == {'device': 'auto', 'device_map': 'auto', 'compiled': True}
+    assert synthlab('resume run --device cpu')[0] == 0
 
 
 def test_fewer_rows_than_asked_is_said(synthlab, monkeypatch):

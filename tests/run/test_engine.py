@@ -4,10 +4,13 @@ import os
 import signal
 import socket
 import sqlite3
+import sys
 import time
 import warnings
 from contextlib import closing
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 from unittest.mock import patch
 
@@ -17,6 +20,7 @@ from fault_server import FaultServer
 from hypothesis import given, strategies as st
 from pydantic import BaseModel
 from scripted_teacher import ScriptedTeacher
+from synthlab.blocks import RayMap
 from synthlab.cli.runs import engine_of
 from synthlab.decode.sampling import Sampling
 from synthlab.run import engine as engines
@@ -296,6 +300,8 @@ def test_bad_inputs_are_refused():
     assert engine_of(None) is None
     with pytest.raises(ValueError, match='--outbox: there is no --ray'): engine_of(None, outbox=Path('x'))
     with pytest.raises(ValueError, match='object of your own'): teacher_description(ScriptedTeacher())
+    asked = {'device': 'auto', 'device_map': 'auto', 'compiled': True, 'max_rows': 8, 'limits': {}}
+    assert teacher_description(CausalTeacher('pocket'), asked)['machine'] == {'device': 'auto', 'device_map': 'auto', 'compiled': True}
     with BatchTeacher('owl', 'http://127.0.0.1:9/v1') as teacher, pytest.raises(ValueError, match='--no-batch'): teacher_description(teacher)
 
 
@@ -308,6 +314,19 @@ def test_the_command_line_refuses_actors_without_ray(tmp_path, capsys):
 
 
 def sys_exit(code): raise SystemExit(code)
+
+
+def test_a_cluster_that_does_not_start_says_what_to_do(monkeypatch):
+    "Ray's own word for it is a bare Exception, which was a traceback."
+    def init(address, **options): raise Exception('The current node timed out during startup. This could happen because some of the raylet failed.')
+    ray = ModuleType('ray')
+    ray.__spec__, ray.init, ray.is_initialized = ModuleSpec('ray', None), init, lambda: False
+    monkeypatch.setitem(sys.modules, 'ray', ray)
+    monkeypatch.delenv('RAY_agent_register_timeout_ms', raising=False)
+    with pytest.raises(TeacherError, match='cannot be started: The current node timed out.*start it by hand .ray start --head'), RayEngine(1).connected(): pass
+    with pytest.raises(ConnectionError, match='start it by hand'): list(RayMap(1)(len, [[1]]))
+    with pytest.raises(TeacherError, match="at 'auto' cannot be joined.*`ray status`"), RayEngine(1, 'auto').connected(): pass
+    assert int(os.environ['RAY_agent_register_timeout_ms']) > 30_000
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(1, 30))

@@ -5,6 +5,8 @@ import warnings
 import pytest
 from scripted_teacher import ScriptedTeacher
 from synthlab import CausalTeacher, Recipe, Sampling, preview
+from synthlab.cli.main import main
+from synthlab.run.engine import ThreadEngine
 from synthlab.run.preview import Range, preview_run
 from synthlab.run.produce import check, make_config, produce
 from synthlab.store.runs import open_run, read_rows
@@ -128,6 +130,14 @@ def test_a_limit_holds_in_a_preview(tmp_path, limit):
 def test_a_limit_before_the_first_row_leaves_everything_unknown():
     seen = quietly(preview, 'sst2', 40, Recipe.targen(), teacher=ScriptedTeacher(), rows=5, max_calls=1)
     assert not seen.rows and seen.whole.calls == Range(None, None, None) and 'unknown' in repr(seen) and json.dumps(seen.to_dict(), allow_nan=False)
+
+
+def test_a_preview_asks_in_this_process_and_says_so(capsys):
+    engine = ThreadEngine(2, make=ScriptedTeacher)
+    seen = quietly(preview, 'sst2', 40, 'fewgen', teacher=(teacher := ScriptedTeacher()), rows=3, engine=engine)
+    assert seen.accepted and teacher.asked and not engine.threads and any('the 2 actors begin with generate' in notice for notice in seen.notices)
+    with pytest.raises(ValueError, match='object of your own'): preview('sst2', 40, 'fewgen', teacher=ScriptedTeacher(), rows=3, engine=ThreadEngine(2))
+    assert main(['preview', 'sst2', '--actors', '2']) == 2 and 'there is no --ray' in ' '.join(capsys.readouterr().err.split())
 
 
 def test_texts_of_a_teacher_are_data():

@@ -10,6 +10,7 @@ from synthlab.run.engine import RayEngine
 from synthlab.run.produce import make_config, produce
 from synthlab.run.recipe import Recipe
 from synthlab.store.runs import OUTBOX, read_rows
+from synthlab.system import join_ray
 from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
 
@@ -19,8 +20,7 @@ ray = pytest.importorskip('ray', reason='actors on many machines need Ray: pip i
 @pytest.fixture(scope='module')
 def cluster():
     "Two processors, whatever the machine has."
-    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
-    ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', object_store_memory=128*2**20)
+    join_ray('local', num_cpus=2)
     yield
     ray.shutdown()
 

@@ -5,11 +5,14 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from batch_server import BatchServer
-from synthlab.cli.main import app
+from synthlab.cli import runs
+from synthlab.cli.main import app, main
 from synthlab.decode.loop import Sampling
+from synthlab.run.engine import ThreadEngine
 from synthlab.run.produce import estimate, make_config, make_teacher, produce, replay
 from synthlab.run.recipe import Recipe
 from synthlab.store.calls import CallStore
@@ -253,6 +256,18 @@ class TestRuns:
             done = CliRunner().invoke(app, ['resume', str(tmp_path/'run')]).output
         assert 'Take its answers, and go on: synthlab resume' in ' '.join(status.split())
         assert len(server.orders) == 1 and '4 texts were written: 4 accepted' in ' '.join(done.split()), done
+
+    def test_a_run_in_batches_is_refused_to_actors_before_anything_is_done(self, tmp_path, whole, capsys):
+        "In one line that names the way out, in Python before there is a folder, and the way out is one."
+        with BatchServer() as server:
+            with pytest.raises(ValueError, match='not divided among actors'): produce(recipe := recipe_for(server), tmp_path/'none', make_teacher(recipe), engine=ThreadEngine(2))
+            session(recipe_for(server, limits={'max_calls': 10}), tmp_path/'run')
+            with patch.object(runs, 'engine_of', lambda *_: ThreadEngine(2)):
+                assert main(resume := ['resume', str(tmp_path/'run'), '--ray', 'local', '--max-calls', '100']) == 2
+                assert '(--ray) or the batches (--batch; on resume --no-batch)' in ' '.join(capsys.readouterr().err.split())
+                assert len(server.orders) == 1 and not server.received and not (tmp_path/'none').exists()
+                assert main([*resume, '--no-batch']) == 0
+        assert plain_rows(tmp_path/'run') == whole[0] and server.received.total() == 14
 
 
 class TestTeacher:
