@@ -1,7 +1,7 @@
 """Does SynAlign's selection help, and does its alignment? Coverage, MMD, and what students learn, on four tasks.
 
-    python nbs/studies/alignment.py --work runs/alignment                                      all of it: about an
-    hour on one CPU core
+    python nbs/studies/alignment.py --work runs/alignment                                      all of it: some hours
+    on one CPU core
     python nbs/studies/alignment.py --work runs/alignment --tasks sst2                         one task
     python nbs/studies/alignment.py --work runs/alignment --collect nbs/studies/alignment.json
 
