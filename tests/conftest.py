@@ -36,3 +36,13 @@ def teacher(request):
     folder = Path(os.environ.get('SYNTHLAB_MODELS', 'missing'))/'stories260K'
     if not folder.is_dir(): pytest.skip('SYNTHLAB_MODELS does not hold stories260K')
     return CausalTeacher(folder)
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    "Ray on this machine with two processors, whatever the machine has."
+    ray = pytest.importorskip('ray', reason='actors on many machines need Ray: pip install "ray[data]>=2.50"')
+    from synthlab.system import join_ray
+    join_ray('local', num_cpus=2)
+    yield
+    ray.shutdown()

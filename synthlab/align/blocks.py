@@ -85,7 +85,7 @@ def evaluate_sums(sums: np.ndarray, point: np.ndarray, drift: np.ndarray, evenne
     mmd2 = float(residual @ residual)
     uneven = max(0., float(scale**2*square + 2*scale*shift*mean + shift**2 - 1))
     return DualValue(point, float(own - v @ v/4 - tau), np.append(mixed - v/2, mean - 1), scale, shift, mmd2, uneven,
-                      mmd2 + evenness*uneven)
+                     mmd2 + evenness*uneven)
 
 # %% ../../nbs/align/07_blocks.ipynb #383fb5f1
 def length_factor(F: np.ndarray, evenness: float) -> np.ndarray:

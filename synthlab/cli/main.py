@@ -182,8 +182,8 @@ _Revision = Annotated[str | None, _teacher('Branch, tag or commit of a teacher o
 _Device = Annotated[str, _teacher('Where it runs: auto, cpu, cuda, cuda:1, mps.', metavar='NAME')]
 _Dtype = Annotated[str, _teacher('Its number type: auto, float32, bfloat16, float16.', metavar='NAME')]
 _DeviceMap = Annotated[Literal['auto', 'balanced', 'sequential'] | None, _teacher(
-    'Spread the layers of a model that is too large for one GPU over all of them, in place of --device: auto or balanced '
-    '(alike), or sequential (one after the other is filled). Not measured on a GPU yet.', metavar='NAME',
+    'Spread the layers of a model that is too large for one GPU over all of them, in place of --device: auto or '
+    'balanced (alike), or sequential (one after the other is filled). Not measured on a GPU yet.', metavar='NAME',
     show_default=False)]
 _Compiled = Annotated[bool, _teacher('Compile small operations on a GPU, which takes a minute. Not measured on a GPU '
                                      'yet; does nothing on a CPU.', '--compiled')]

@@ -88,8 +88,10 @@ _SERVER = ('key_variable', 'concurrency', 'requests_per_minute', 'tokens_per_min
 
 
 def teacher_description(teacher: Any, machine: Mapping[str, Any] = {}, can_make: bool = False) -> dict[str, Any]:
-    """Describe a teacher so that another process can make it: the tables `teacher` and `machine` of a recipe, the latter
-    with what the recipe's `machine` says about a model."""
+    """Describe a teacher so that another process can make it: the tables `teacher` and `machine` of a recipe.
+
+    A model takes its place and form from the given `machine`.
+    """
     who = describe_teacher(teacher)
     if who['kind'] == 'own' and not can_make:
         raise ValueError(f"the teacher {who['name']!r} is an object of your own, which no other process can make: give "

@@ -221,8 +221,8 @@ def make_config(stages: Stages, task: Task, teacher: Any, n: int, *, sampling: S
     budget : int or None
         Most candidates.
     machine : Mapping or None
-        `device`, `device_map`, `compiled`, `max_rows`, `chat` (options of `ChatTeacher`; with `batch` those of `BatchTeacher`), `limits` (of
-        `Budget`), `prices`, `batch_price` (share of the price that batches cost).
+        `device`, `device_map`, `compiled`, `max_rows`, `chat` (options of `ChatTeacher`; with `batch` those of
+        `BatchTeacher`), `limits` (of `Budget`), `prices`, `batch_price` (share of the price that batches cost).
     corrector : CausalTeacher, TextTeacher or None
         Who looks at labels again, where the recipe has that; None is the teacher.
     duplicates : str

@@ -12,7 +12,6 @@ from synthlab.bakeoff import page as pages
 from synthlab.bakeoff.cells import read_note
 from synthlab.bakeoff.page import bake_off
 from synthlab.run.engine import RayEngine
-from synthlab.system import join_ray
 from synthlab.teacher.chat import ChatTeacher
 from test_bakeoff import comparable
 
@@ -47,14 +46,6 @@ class Killing(RayEngine):
             os.kill(self.processes[handle], signal.SIGKILL)
             self.killed += [*told['so_far']]
         return told
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    "Two processors, whatever the machine has."
-    join_ray('local', num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

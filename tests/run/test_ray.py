@@ -10,19 +10,8 @@ from synthlab.run.engine import RayEngine
 from synthlab.run.produce import make_config, produce
 from synthlab.run.recipe import Recipe
 from synthlab.store.runs import OUTBOX, read_rows
-from synthlab.system import join_ray
 from synthlab.tasks.task import load_task
 from synthlab.teacher.causal import CausalTeacher
-
-ray = pytest.importorskip('ray', reason='actors on many machines need Ray: pip install "ray[data]>=2.50"')
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    "Two processors, whatever the machine has."
-    join_ray('local', num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 class Killing(RayEngine):
