@@ -1013,8 +1013,8 @@ def _demo(n: Annotated[int, typer.Option(help='Number of rows of each of the two
           seed: Annotated[int, typer.Option(help='Another seed gives other texts.')] = 0,
           measure: Annotated[bool, typer.Option(help='Measure the datasets, too.')] = True) -> None:
     runs, page = {}, out.with_name(f'{out.name}-compare.html')
-    say(f'Two datasets of {n} news items, then their measures: a minute or two on two cores, without network, key or '
-        f'GPU. Real texts are the 20 written by hand in the task.')
+    say(f'Two datasets of {n} news items or more, then their measures: a minute or two on two cores, without network, '
+        f'key or GPU. Real texts are the 20 written by hand in the task.')
     _show_choices()
     for name in DEMO:
         asked = _asked(task='ag_news', recipe=name, out=out.with_name(f'{out.name}-{name}'), n=n, seed=seed,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
@@ -281,7 +282,11 @@ def test_demo_can_be_repeated(synthlab):
         status, out, err = synthlab(f'demo --n {n} --out runs/demo --no-measure')
         assert status == 0, err
         assert all(part in out for part in ('fewgen', 'combined', 'runs/demo-fewgen')) and 'Measures' not in out
-        assert len(rows('runs/demo-fewgen')) == len(rows('runs/demo-combined')) == n
+        # combined keeps confirmed surplus, and how much there is depends on how a processor rounds
+        kept = Counter(row['label'] for row in rows('runs/demo-combined'))
+        assert len(rows('runs/demo-fewgen')) == n
+        assert all(kept[label] >= n//4 for label in load_task('ag_news').label_names)
+        assert kept == json.loads(synthlab('status runs/demo-combined --json')[1])['accepted']
         found.append([row['id'] for name in ('fewgen', 'combined') for row in rows(f'runs/demo-{name}')])
     assert found[0] == found[1]
     assert not Path('runs/demo').exists()
