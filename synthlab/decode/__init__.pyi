@@ -16,6 +16,7 @@ from .entropy import matching_gamma as matching_gamma
 from .entropy import mean_entropy as mean_entropy
 from .entropy import without_contrast as without_contrast
 from .loop import Block as Block
+from .loop import Candidates as Candidates
 from .loop import Completion as Completion
 from .loop import DecodePlan as DecodePlan
 from .loop import DecodeStats as DecodeStats

@@ -67,17 +67,19 @@ def gumbel_noise(uniforms: Tensor, ids: Tensor) -> Tensor:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)): x = ((x ^ (x >> shift)) * factor) & bits
     return -(-((x ^ (x >> 16)).double() + .5).div(2**32).log()).log().float()
 
-# %% ../../nbs/decode/03_draw.ipynb #45ff369e
+# %% ../../nbs/decode/03_draw.ipynb #2b38d1c8
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling, ids: Tensor | None = None) -> Tensor:
     """Draw one token per row of logits (B, V), by one uniform number each (B,): ids, shape (B,), int64.
 
     Temperature, then top-k, then top-p, then the inverse CDF or, from a nucleus, the Gumbel-max rule. Where the columns
-    are some tokens only, `ids` (V,) names them, in order; the tokens left out have no share.
+    are some tokens only, `ids` (V,) or, for each row its own, (B, V), names them, in order; the tokens left out have no
+    share.
     """
-    if ids is None: ids = torch.arange(logits.shape[-1], device=logits.device)
-    if sampling.temperature == 0: return ids[logits.argmax(-1)]
+    def named(columns): return columns if ids is None else ids.expand(len(columns), -1).gather(-1, columns)
+    if sampling.temperature == 0: return named(logits.argmax(-1, keepdim=True))[:, 0]
     if sampling.temperature != 1: logits = logits / sampling.temperature
-    if sampling.top_p == 1 and sampling.top_k == 0: return ids[inverse_cdf(logits.softmax(-1), uniforms)]
+    if sampling.top_p == 1 and sampling.top_k == 0:
+        return named(inverse_cdf(logits.softmax(-1), uniforms)[:, None])[:, 0]
     probs, columns = nucleus(logits, sampling.top_p, sampling.top_k)
-    kept = ids[columns]
+    kept = named(columns)
     return kept.gather(-1, (probs.log() + gumbel_noise(uniforms, kept)).argmax(-1, keepdim=True))[:, 0]
