@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NOTED', 'STRETCH', 'READ_AT_ONCE', 'MOST_BYTES', 'OutOfMemory', 'Constraint', 'DecodePlan', 'Completion',
-           'DecodeStats', 'Group', 'join_weights', 'Block', 'make_block', 'make_blocks', 'mix_block', 'in_stretches',
-           'stretch_maxima', 'take_stretches', 'favourite', 'guide', 'plausible_ids', 'Candidates', 'candidates',
-           'guide_some', 'constrain', 'take_tokens', 'draw_block', 'RowPlaces', 'RowLayer', 'one_block', 'RowCache',
-           'Shelf', 'PromptLayer', 'ReadPrompt', 'read_prompts', 'most_tokens', 'in_parts', 'PromptMemory', 'step',
-           'recordable', 'never_waits', 'record', 'RecordedSteps', 'Batch', 'Decoding', 'decode']
+           'DecodeStats', 'Group', 'join_weights', 'Block', 'make_block', 'make_blocks', 'mix_block', 'mix_lines',
+           'in_stretches', 'stretch_maxima', 'take_stretches', 'favourite', 'guide', 'plausible_ids', 'Candidates',
+           'candidates', 'guide_some', 'constrain', 'take_tokens', 'draw_block', 'RowPlaces', 'RowLayer', 'one_block',
+           'RowCache', 'Shelf', 'PromptLayer', 'ReadPrompt', 'read_prompts', 'most_tokens', 'in_parts', 'PromptMemory',
+           'step', 'recordable', 'never_waits', 'record', 'RecordedSteps', 'Batch', 'Decoding', 'decode']
 
 # %% ../../nbs/decode/05_loop.ipynb #f30a3c9e
 import gc
@@ -375,13 +375,14 @@ def make_blocks(rows: Sequence[tuple[Group, int]], device: torch.device) -> list
     for group in sorted(members, key=how): blocks.setdefault(how(group), []).extend(members[group])
     return [make_block([rows[b] for b in places], places, device) for places in blocks.values()]
 
-# %% ../../nbs/decode/05_loop.ipynb #33aa56f3
-def mix_block(logits: Tensor, block: Block, lines: Sequence[int] | None = None) -> Tensor:
-    """Mix the scores of a block's rows (rows, V) by its weights: (N, V), nothing masked; or some `lines` of it.
+# %% ../../nbs/decode/05_loop.ipynb #9ab02543
+def mix_block(logits: Tensor, block: Block) -> Tensor:
+    """Mix the scores of a block's rows (rows, V) by its weights: (N, V), nothing masked."""
+    return mix_lines(logits, block, range(len(block.own)))
 
-    The lines are those of whole groups, in order.
-    """
-    lines = range(len(block.own)) if lines is None else lines
+
+def mix_lines(logits: Tensor, block: Block, lines: Sequence[int]) -> Tensor:
+    """Do what `mix_block` does for some lines, those of whole groups, in order: shape (lines, V)."""
     if block.weights is None: return _some(logits, lines)
     if block.frozen: logits = torch.cat([logits, torch.stack(block.frozen)])
     # the check is cheap on a CPU; a GPU would have to stop for it
@@ -456,8 +457,8 @@ def _all_plausible(unguided, block):
     if unguided.device.type != 'cpu': return False
     return (unguided.amin(-1, keepdim=True) >= least_plausible(unguided, block.alpha)).all()
 
-# %% ../../nbs/decode/05_loop.ipynb #4658c82e
-def plausible_ids(scores: Tensor, alpha: Tensor, most: float = math.inf, width: int = STRETCH) -> tuple | None:
+# %% ../../nbs/decode/05_loop.ipynb #73fbf336
+def plausible_ids(scores: Tensor, alpha: Tensor, most: float, width: int = STRETCH) -> tuple | None:
     """List the plausible tokens of each row, given scores (N, V) and thresholds (N, 1).
 
     Returns ids (N, K), ascending, and which of the places are used, (N, K), as tensors; None if K is more than `most`.
@@ -510,16 +511,18 @@ def candidates(logits: Tensor, block: Block) -> Candidates | None:
     found = plausible_ids(unguided, block.alpha, most=vocab_size/(4*size))
     return found and Candidates(*found, block.weights.abs().topk(size).indices)
 
-# %% ../../nbs/decode/05_loop.ipynb #075b42e6
+# %% ../../nbs/decode/05_loop.ipynb #5a4e82c9
 def guide_some(logits: Tensor, block: Block, noted: Sequence[int], some: Candidates) -> tuple[Tensor, Tensor] | None:
     """Do what `guide` does for the plausible tokens alone: guided scores are (N, K), as the `ids` of the candidates.
 
     None with impossible tokens among them, for which `mix` must see all scores.
     """
-    near = logits.take(some.members[..., None]*logits.shape[-1] + some.ids[:, None])                     # (N, M, K)
+    # without the unused places of the table: the n tokens of all lines, one after the other
+    lines, ids = some.used.nonzero()[:, 0], some.ids[some.used]
+    near = logits.take(some.members[lines]*logits.shape[-1] + ids[:, None])                                   # (n, M)
     if not near.amin() > -torch.inf: return None
-    shares = block.weights.gather(-1, some.members)
-    guided = (shares[:, None] @ near)[:, 0].masked_fill(~some.used, -torch.inf)
+    mixed = (block.weights.gather(-1, some.members)[lines]*near).sum(-1)
+    guided = torch.full(some.ids.shape, -torch.inf).masked_scatter_(some.used, mixed)
     return guided, _notes(logits, block, noted, guided, some) if noted else guided.new_empty(0, 2)
 
 
@@ -528,7 +531,7 @@ def _notes(logits, block, noted, guided, some):
     whole = _some(_some(logits, block.own), noted)
     ids, used, after = (_some(x, noted) for x in (some.ids, some.used, guided))
     before = whole.gather(-1, ids).masked_fill(~used, -torch.inf)
-    first = whole.gather(-1, favourite(mix_block(logits, block, noted)))
+    first = whole.gather(-1, favourite(mix_lines(logits, block, noted)))
     hidden = first < least_plausible(before, _some(block.alpha, noted))
     rest = normaliser(whole, whole.softmax(-1)) - before.logsumexp(-1)
     return torch.stack([hidden[:, 0].float(), kl_divergence(after, before) + rest], -1)
