@@ -8,7 +8,7 @@ __all__ = ['FEW_ROWS', 'NULL_INPUT', 'calibration', 'calibration_error', 't_inte
            'Student', 'Probe', 'ByRows', 'accuracy', 'score_seeds', 'train_on', 'Cartography', 'cartography', 'PVI',
            'pvi', 'RECIPES', 'TrainConfig']
 
-# %% ../../nbs/measure/08_students.ipynb #6d6156a9
+# %% ../../nbs/measure/08_students.ipynb #fee5ed16
 import contextlib
 import copy
 import math
@@ -31,12 +31,10 @@ from .classifiers import (
 from ..tasks.gold import DataError, as_table, load_gold, read_table
 from ..embeddings import GoldClassifier
 from ..inputs import as_labels, as_list
-from ..util import CannotMeasure
 from .metric import Metric, bootstrap_interval, check_texts, equal_sizes, wilson_interval
 from .labels import confusion
-from ..util import did_you_mean
 from ..tasks.task import Task
-from ..util import choose_device, progress_bar
+from ..util import CannotMeasure, choose_device, did_you_mean, progress_bar
 
 # %% ../../nbs/measure/08_students.ipynb #15ece419
 def calibration(confidence: Sequence[float], hits: Sequence[bool], bins: int = 15) -> list[dict[str, float]]:
