@@ -50,13 +50,13 @@ def calibration_error(table: Sequence[Mapping[str, float]]) -> float:
     "Expected calibration error of a `calibration` table: mean distance of accuracy and confidence, in [0, 1]."
     return sum(b['n']*abs(b['accuracy'] - b['confidence']) for b in table)/sum(b['n'] for b in table)
 
-# %% ../../nbs/measure/08_students.ipynb #29e7d0a2
+# %% ../../nbs/measure/08_students.ipynb #5f75d733
 _FEWEST_SEEDS = 3
 
 
 def t_interval(values: Sequence[float], level: float = .95, low: float = -math.inf,
                high: float = math.inf) -> tuple[float, float] | None:
-    "Student's t-interval for the mean of a few values, cut to the range of the measure; None for one or two values."
+    "The t-interval for the mean of a few values, cut to the range of the measure; None for one or two values."
     from scipy.stats import t
     if len(values) < _FEWEST_SEEDS: return None
     mean, half = np.mean(values), t.ppf((1 + level)/2, len(values) - 1)*np.std(values, ddof=1)/math.sqrt(len(values))
