@@ -425,7 +425,7 @@ def _request(asked: SimpleNamespace) -> Any:
     return check(as_begun(request, None if asked.overwrite else asked.out, asked.surplus), teacher, corrector, pool,
                  copies)
 
-# %% ../../nbs/cli/06_main.ipynb #4621b3b7
+# %% ../../nbs/cli/06_main.ipynb #4ba34883
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the requested dataset; return the result and the config."
     with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
@@ -438,12 +438,21 @@ def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
 def _show_estimate(asked: SimpleNamespace) -> None:
     "Print what a request would take."
     with user_errors():
-        request = _request(asked)
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+        if engine: engine.describe(request)
         from synthlab.run.produce import begin, estimate, prompt_sizes
         there = asked.out if asked.out and (asked.out/'run.db').exists() else None
         say(f"{estimate(request, out=asked.fork or there)}")
         sizes = '; '.join(map(str, prompt_sizes(request, begin(request))))
         say(f'Longest requests, in tokens of prompt + answer: {sizes}.')
+        if engine: say(_actors_in_words(engine))
+
+
+def _actors_in_words(engine: Any) -> str:
+    "What actors change in an estimate."
+    number = f"{engine.actors} actor{'s'*(engine.actors != 1)}"
+    return (f'The numbers hold for --ray {engine.address} with {number} too: who asks changes neither calls nor tokens. '
+            'No actor was started.')
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:

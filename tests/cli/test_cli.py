@@ -542,3 +542,14 @@ def test_an_estimate_needs_no_folder(synthlab):
     status, out, err = synthlab('generate sst2 --recipe fewgen --n 4 --estimate', SHORT)
     assert status == 0 and 'completion tokens' in out, err
     assert not list(Path().iterdir())
+
+
+def test_an_estimate_looks_at_the_actors(synthlab):
+    "They were ignored: a wrong address was found when the run began."
+    pytest.importorskip('ray')
+    asked = 'generate sst2 --recipe fewgen --n 4 --estimate'
+    for words, told in {'--ray nonsense': "'nonsense' is no address of a Ray cluster", '--actors 3': '--actors: there is no --ray'}.items():
+        status, _, err = synthlab(asked, SHORT, words)
+        assert status == 2 and told in ' '.join(err.split())
+    status, out, err = synthlab(asked, SHORT, '--ray local --actors 3')
+    assert status == 0 and 'The numbers hold for --ray local with 3 actors too' in out and 'No actor was started.' in out, err
