@@ -215,15 +215,17 @@ class RayMap:
                 yield pickle.loads(found.pop(place))
                 place += 1
 
-# %% ../nbs/09_blocks.ipynb #b6ee02a8
+# %% ../nbs/09_blocks.ipynb #2d25918e
 class Part(NamedTuple):
     """A part of a file of texts, and the file of its vectors.
 
-    `groups` are groups of a Parquet file's rows; of JSON lines, the first byte and the one after the last.
+    `groups` are groups of rows of a Parquet file. `span` is a first place and the one after the last: of rows in such a
+    group where it is too large for one part, and of bytes in JSON lines.
     """
     source: Path
     groups: tuple[int, ...]
     target: Path
+    span: tuple[int, int] | None = None
 
 
 def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Part]:
@@ -236,7 +238,7 @@ def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Par
     folder : path
         Where the vectors go.
     rows : int
-        Rows of a part; a group of rows of a Parquet file is not divided.
+        Rows of a part; a group of rows of a Parquet file is divided only if it has more than twice as many.
 
     Returns
     -------
@@ -250,22 +252,34 @@ def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Par
     """
     if rows < 1: raise ValueError(f'rows must be at least 1, got {rows}')
     sources = [Path(path) for path in ([sources] if isinstance(sources, (str, Path)) else sources)]
-    cut = [(source, groups) for source in sources for groups in _groups(source, rows)]
-    return [Part(source, groups, Path(folder)/f'block-{number:06}.parquet') for number, (source, groups) in enumerate(cut)]
+    cut = [(source, *piece) for source in sources for piece in _pieces(source, rows)]
+    return [Part(source, groups, Path(folder)/f'block-{number:06}.parquet', span)
+            for number, (source, groups, span) in enumerate(cut)]
 
 
-def _groups(source: Path, rows: int) -> Iterator[tuple[int, ...]]:
-    "Groups of rows of a Parquet file, or first and last byte of JSON lines, some at a time."
-    if source.suffix == '.jsonl': return (yield from _spans(source, rows))
+_Piece = tuple[tuple[int, ...], tuple[int, int] | None]
+
+
+def _pieces(source: Path, rows: int) -> Iterator[_Piece]:
+    "Groups and span of the parts of a file."
+    if source.suffix == '.jsonl': return (yield from (((), span) for span in _spans(source, rows)))
     if source.suffix != '.parquet': raise ValueError(f'{source} is neither .parquet nor .jsonl: convert it first')
-    try: data, held, size = pq.read_metadata(source), (), 0
+    try: data = pq.read_metadata(source)
     except pa.ArrowInvalid as error:
         raise ValueError(f'{source} is not readable as Parquet ({error}): write it again') from None
-    for group in range(data.num_row_groups):
-        held, size = (*held, group), size + data.row_group(group).num_rows
-        if size >= rows or group == data.num_row_groups - 1:
-            yield held
+    yield from _grouped([data.row_group(group).num_rows for group in range(data.num_row_groups)], rows)
+
+
+def _grouped(sizes: Sequence[int], rows: int) -> Iterator[_Piece]:
+    "Small groups together, and large ones in parts."
+    held, size = (), 0
+    for group, number in enumerate(sizes):
+        if held and (size >= rows or number > 2*rows):
+            yield held, None
             held, size = (), 0
+        if number <= 2*rows: held, size = (*held, group), size + number
+        else: yield from (((group,), (start, min(start + rows, number))) for start in range(0, number, rows))
+    if held: yield held, None
 
 
 def _spans(source: Path, rows: int) -> Iterator[tuple[int, int]]:
@@ -278,7 +292,7 @@ def _spans(source: Path, rows: int) -> Iterator[tuple[int, int]]:
             if full: yield start, end
             start = end
 
-# %% ../nbs/09_blocks.ipynb #f54f49ed
+# %% ../nbs/09_blocks.ipynb #2edae78e
 def read_part(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the rows of a part: these columns, of those it has, or all."""
     if part.source.suffix == '.jsonl': table = _read_lines(part)
@@ -286,14 +300,27 @@ def read_part(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
         from synthlab.tasks.gold import named_classes
         file = pq.ParquetFile(part.source)
         known = columns and [name for name in columns if name in file.schema_arrow.names]
-        table = named_classes(file.read_row_groups(list(part.groups), columns=known)).replace_schema_metadata(None)
+        if part.span: table = _read_rows(file, part.groups, part.span, known)
+        else: table = file.read_row_groups(list(part.groups), columns=known)
+        table = named_classes(table).replace_schema_metadata(None)
     return table if columns is None else table.select([name for name in columns if name in table.column_names])
+
+
+def _read_rows(file: pq.ParquetFile, groups: Sequence[int], span: tuple[int, int],
+               columns: list[str] | None) -> pa.Table:
+    "Some rows of groups; those before them are read, and let go."
+    (start, stop), seen, kept = span, 0, []
+    for batch in file.iter_batches(stop - start, row_groups=list(groups), columns=columns):
+        first, last = max(start - seen, 0), min(stop - seen, len(batch))
+        if first < last: kept.append(batch.slice(first, last - first))
+        if (seen := seen + len(batch)) >= stop: break
+    return pa.Table.from_batches(kept)
 
 
 def _read_lines(part: Part) -> pa.Table:
     "The rows of a part of JSON lines."
     import pyarrow.json
-    start, end = part.groups
+    start, end = part.span
     with part.source.open('rb') as file:
         file.seek(start)
         lines = file.read(end - start)
@@ -365,7 +392,7 @@ def _columns_of(source: Path) -> pa.Schema:
     from synthlab.tasks.gold import named_classes
     return named_classes(pq.read_schema(source).empty_table()).schema.remove_metadata()
 
-# %% ../nbs/09_blocks.ipynb #ef7775bb
+# %% ../nbs/09_blocks.ipynb #80757391
 @cache
 def _encoder(model: str) -> Embedder:
     "An encoder for this process."
@@ -432,12 +459,13 @@ def embed_blocks(sources: Any, folder: str | Path, text: str = 'text', label: st
 def keep_plan(parts: Sequence[Part], folder: str | Path, **asked: str | None) -> None:
     """Write down what the blocks of a folder are made from; raises `ValueError` if it holds others."""
     path, there = Path(folder)/'blocks.json', set(Path(folder).glob('*.parquet'))
-    cut = [[part.source.name, part.source.stat().st_size, *part.groups] for part in parts]
-    plan, kept = {**asked, 'parts': cut}, json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
+    cut = [[part.source.name, part.source.stat().st_size, part.groups, part.span] for part in parts]
+    plan = json.loads(json.dumps({**asked, 'parts': cut}))
+    kept = json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
     if there and (kept != plan or not there <= {part.target for part in parts}):
         other = [name for name in plan if kept and kept.get(name) != plan[name]]
         raise ValueError(f"{folder} holds blocks of something else ({', '.join(other) or 'files unknown'}): give another "
-                         'folder, or remove it')
+                         'folder (--blocks; in Python folder=...), or remove it')
     with whole_file(path) as whole: whole.write_text(json.dumps(plan), encoding='utf-8')
 
 # %% ../nbs/09_blocks.ipynb #a373d448

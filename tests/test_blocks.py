@@ -106,6 +106,16 @@ def test_lines_are_cut_at_their_ends_and_found_again(tmp_path, rows):
     assert rows_at(parts, places[picked])['n'].to_pylist() == picked.tolist()
 
 
+@pytest.mark.parametrize('rows', [1, 3, 7, 20])
+def test_large_groups_of_rows_are_divided(tmp_path, rows):
+    "A file with one group of rows, as pandas writes it, was one block."
+    table = pa.table({'text': [f'{i} ä' for i in range(41)], 'n': range(41)})
+    with pq.ParquetWriter(tmp_path/'a.parquet', table.schema) as writer:
+        for start, size in ((0, 2), (2, 30), (32, 1), (33, 8)): writer.write_table(table.slice(start, size), row_group_size=100)
+    read = [read_part(part, ['n']) for part in plan_parts(tmp_path/'a.parquet', tmp_path, rows)]
+    assert [n for table in read for n in table['n'].to_pylist()] == list(range(41)) and max(map(len, read)) <= 3*rows
+
+
 def test_rows_get_one_more_column(tmp_path):
     "Against pandas, with files whose columns are not the same."
     (tmp_path/'a.jsonl').write_text('{"text": "one", "n": 1}\n{"text": "two", "weight": 7}\n')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #7a5f836b
+# %% ../../nbs/cli/06_main.ipynb #42d8bf55
 import dataclasses
 import inspect
 import os
@@ -29,7 +29,7 @@ from ..correct import choices as correct_choices
 from ..decode import choices as corrsynth
 from ..prompt import choices as prompt_choices
 from ..select import choices as select_choices
-from . import review as _review  # registers its command
+from . import blocks as _blocks, review as _review  # register their commands
 from ..filters import Filters
 from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summary, who_has
 from .. import __version__
