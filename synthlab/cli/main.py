@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #42d8bf55
+# %% ../../nbs/cli/06_main.ipynb #13553547
 import dataclasses
 import inspect
 import os
@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -382,7 +383,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #bd173e63
+# %% ../../nbs/cli/06_main.ipynb #10d07c36
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -415,7 +416,7 @@ def _request(asked: SimpleNamespace) -> Any:
     stages, gold, test_rows = _filtered(asked, _stages(asked)), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
     check_fields(stages, task)
-    check_files(stages, task)
+    check_files(stages, task, asked.n, proportions)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
     request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
@@ -840,7 +841,7 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
     _show_records(records)
     say(str(out))
 
-# %% ../../nbs/cli/06_main.ipynb #4e2fabdb
+# %% ../../nbs/cli/06_main.ipynb #527aeb1f
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -874,13 +875,21 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
                          f"{'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
     _check_names(asked)
     _check_given(asked)
-    task, machine = load_task(asked.task), _machine(asked)
+    task, machine, engine = load_task(asked.task), _machine(asked), engine_of(asked.ray, asked.actors)
+    from synthlab.bakeoff.cells import find_recipes
+    from synthlab.bakeoff.page import read_inputs
+    from synthlab.bakeoff.scores import find_student
+    with warnings.catch_warnings():
+        # They are said when the files are read for use.
+        warnings.simplefilter('ignore')
+        read_inputs(task, find_recipes(asked.recipes), asked.gold, asked.gold_train, asked.show, asked.mixed)
+    find_student(asked.student, embedder := kept_embedder())
     teacher = _find_teacher(asked, machine)
     return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
             'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
             'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher),
-            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder(),
-            'engine': engine_of(asked.ray, asked.actors)}
+            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': embedder,
+            'engine': engine}
 
 
 def _show_contest(done: Any) -> None:
