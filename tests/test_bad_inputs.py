@@ -386,7 +386,7 @@ def asked(**options): return lambda: generate(MINE, **({'n': 2, 'recipe': Recipe
 
 CALLS = {
     'n is a word': (asked(n='5'), "n must be a whole number, got '5'"), 'n is a fraction': (asked(n=2.5), 'n must be a whole number, got 2.5'),
-    'n is a truth value': (asked(n=True), 'n must be a whole number, got True'), 'n is 0': (asked(n=0), 'n must be at least 1, got 0'),
+    'n is a truth value': (asked(n=True), 'n must be a whole number, got True'), 'n is 0': (asked(n=0), 'n must be at least 1, got 0'), 'n is below 0': (asked(n=-3), 'n must be at least 1, got -3'),
     'seed': (asked(seed=None), 'seed must be a whole number, got None'), 'task': (lambda: generate(5, 2, out='run'), 'as in Task(name="mine", labels=["spam", "ham"]), got 5'),
     'recipe': (asked(recipe=5), 'as in Recipe.corrsynth(delta=.5), got 5'), 'recipe not called': (asked(recipe=Recipe.corrsynth), 'a recipe is the name of a preset'),
     'out is a number': (asked(out=5), 'out must be the name of a folder, such as "runs/mine", or None, got 5'), 'out is empty': (asked(out=''), "or None, got ''"),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #13553547
+# %% ../../nbs/cli/06_main.ipynb #59bb866d
 import dataclasses
 import inspect
 import os
@@ -46,7 +46,7 @@ from ..util import did_you_mean
 from ..tasks.task import check_shares, load_task, task_names
 from synthlab.cli.terminal import (
     HelpAll, Json, complain, grid, json_only, long_command, option, plain_warnings, say, screen, show_table, shown,
-    user_errors)
+    user_errors, waiting)
 
 # %% ../../nbs/cli/06_main.ipynb #545533a7
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
@@ -426,10 +426,11 @@ def _request(asked: SimpleNamespace) -> Any:
     return check(as_begun(request, None if asked.overwrite else asked.out, asked.surplus), teacher, corrector, pool,
                  copies)
 
-# %% ../../nbs/cli/06_main.ipynb #4ba34883
+# %% ../../nbs/cli/06_main.ipynb #fbaca1e3
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the requested dataset; return the result and the config."
-    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+    with user_errors(), waiting('Loading the teacher'):
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     recipe = request.recipe
     done = carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork,
                      retry_failed=asked.retry_failed, engine=engine)
@@ -452,8 +453,8 @@ def _show_estimate(asked: SimpleNamespace) -> None:
 def _actors_in_words(engine: Any) -> str:
     "What actors change in an estimate."
     number = f"{engine.actors} actor{'s'*(engine.actors != 1)}"
-    return (f'The numbers hold for --ray {engine.address} with {number} too: who asks changes neither calls nor tokens. '
-            'No actor was started.')
+    return (f'The numbers hold for --ray {engine.address} with {number} too: who asks changes neither calls nor '
+            'tokens. No actor was started.')
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -626,7 +627,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #07307c27
+# %% ../../nbs/cli/06_main.ipynb #dd6bff02
 _PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
 
 [b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
@@ -659,7 +660,8 @@ def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
 
 def _previewed(asked: SimpleNamespace) -> Any:
     "The preview that is asked for."
-    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+    with user_errors(), waiting('Loading the teacher'):
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     from synthlab.run.preview import preview_run
     from synthlab.teacher.asking import TeacherError
     usual = 'minilm' in (request.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
@@ -764,7 +766,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #b68ea137
+# %% ../../nbs/cli/06_main.ipynb #d38daefd
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -772,6 +774,16 @@ def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     if task is not None: load_task(task)
     for name, value in files.items():
         if value: _check_file(name, value)
+
+
+def _ahead(student: str, seeds: int, controls: bool, deep: bool, datasets: int = 1) -> str:
+    "The steps of an evaluation, before they begin."
+    number = datasets*(seeds + 5*deep) + 2*seeds*controls*datasets
+    texts = 'Measured are diversity, labels, likeness to real data and copies, within a minute for some hundred rows'
+    if student == 'none': return f'{texts}; no student is trained.'
+    learner = {'probe': 'a moment each'}.get(student, 'a moment each for a probe, a minute for a fine-tuned one on '
+                                             'a CPU')
+    return f'{texts}; then up to {number} students are trained ({learner}). Without them: --student none.'
 
 
 _EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a \
@@ -800,6 +812,7 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                                                show_default=False)] = None, as_json: Json = False) -> None:
     with json_only(as_json) as tell, user_errors(), plain_warnings():
         _look([rows], task, gold=gold, gold_train=gold_train)
+        say(_ahead(student, seeds, controls, deep), style='dim')
         from synthlab.measure.quality import evaluate, report_files
         out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
         record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student,
@@ -815,10 +828,10 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
 _COMPARE = """Compare datasets of one task side by side, runs or files, all measured on as many rows as the \
 smallest has.
 
-[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out \
-compare.html[/cyan]
+[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv[/cyan]
 
-Differences that are within noise are marked as such."""
+Differences that are within noise are marked as such. Writes compare.html beside the first of them, or what --out \
+names."""
 
 
 @app.command('compare', help=_COMPARE)
@@ -830,18 +843,21 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
              gold_train: _GoldTrain = None, student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick',
              seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules',
              most: _Most = 2000, seed: _MeasureSeed = 0,
-             out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
+             out: Annotated[Path | None, _run('The page to write. [dim]\\[compare.html beside the first][/dim]',
+                                              metavar='FILE', show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
         _look(rows, task, gold=gold, gold_train=gold_train)
+        say(_ahead(student, seeds, controls, deep, len(rows)), style='dim')
         from synthlab.measure.quality import compare
+        out = out or rows[0].parent/'compare.html'
         records = compare(rows, task, gold, gold_train, text=text, label=label, student=student,
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
                           extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records(records)
-    say(str(out))
+    say(f'Side by side: {out}')
 
-# %% ../../nbs/cli/06_main.ipynb #527aeb1f
+# %% ../../nbs/cli/06_main.ipynb #8444a036
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -917,8 +933,9 @@ def _show_contest(done: Any) -> None:
 
 def _finished(out: Path) -> str:
     "What a bake-off keeps that is stopped now, and how to go on."
-    return (f"{sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))} cells "
-            f"are finished in {out}; the same command goes on from there.")
+    number = sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))
+    if not number: return f'No cell was finished yet; the same command goes on with what is kept in {out}.'
+    return f"{number} cell{'s are' if number > 1 else ' is'} finished in {out}; the same command goes on from there."
 
 
 _USUAL_IN_CONTEST = ('as_json', 'recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student',

@@ -19,7 +19,7 @@ from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
 from light import run_light
 from synthlab import Recipe, __version__, generate
-from synthlab.cli import main as cli, terminal
+from synthlab.cli import main as cli, runs, terminal
 from synthlab.run import writers
 from synthlab.run import produce, rows as rows_module
 from synthlab.store.calls import line_hash
@@ -479,6 +479,34 @@ def test_compare_takes_equal_sizes(synthlab, two_runs):
     assert status == 0, err
     assert '●' in out and 'page.html' in out and Path('page.html').exists()
     assert 'Measured on 12 of the 16 rows of b, as many as a has' in out and 'n ┃' in next(line for line in out.splitlines() if line.startswith('┃'))
+
+
+def test_a_comparison_lies_beside_the_runs_and_its_place_is_said(synthlab, two_runs):
+    "It was written into the current folder."
+    before = set(Path().iterdir())
+    status, out, err = synthlab('compare runs/a runs/b --student none')
+    assert status == 0 and 'Side by side: runs/compare.html' in out and Path('runs/compare.html').exists() and set(Path().iterdir()) == before, err
+    assert 'Measured are diversity' in out and 'no student is trained' in out
+
+
+def test_evaluate_says_what_is_ahead_and_how_to_get_mauve(synthlab, monkeypatch):
+    "Two minutes went by without a word of the steps."
+    monkeypatch.setitem(sys.modules, 'mauve', None)
+    lines = [json.dumps({'text': f'{text} {n}', 'label': label.name}) for label in load_task('ag_news').labels for n, text in enumerate(label.tests[:8])]
+    Path('mine.jsonl').write_text('\n'.join(lines))
+    status, out, err = synthlab('evaluate mine.jsonl --task ag_news --student probe --seeds 1')
+    out = ' '.join(out.split())
+    assert status == 0 and 'then up to 3 students are trained (a moment each)' in out.split('Measures')[0], err
+    assert 'Not measured: mauve: mauve needs the package mauve-text' in out and '[mauve]"' in out
+
+
+@pytest.mark.parametrize('rows, calls, told', [(0, 0, 'Nothing was finished yet; the same command, or synthlab resume run, begins again.'),
+                                               (0, 1, 'No row was finished yet, and 1 call is kept in run; the same command, or synthlab resume run, goes on from there.'),
+                                               (3, 2, '3 rows and 2 calls are kept in run; the same command, or synthlab resume run, goes on from there.')])
+def test_what_an_early_stop_keeps_is_said_as_it_is(monkeypatch, capsys, rows, calls, told):
+    "0 rows were kept, and the same command went on from there."
+    monkeypatch.setattr(runs, 'read_status', lambda out: {'accepted': {'a': rows}, 'calls': {'calls': calls}, 'batches': []})
+    assert runs._kept(Path('run')) == f'Stopped. {told}'
 
 
 def test_what_is_not_measured_has_its_name(capsys):
