@@ -766,7 +766,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #d38daefd
+# %% ../../nbs/cli/06_main.ipynb #5c311a3e
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -783,7 +783,8 @@ def _ahead(student: str, seeds: int, controls: bool, deep: bool, datasets: int =
     if student == 'none': return f'{texts}; no student is trained.'
     learner = {'probe': 'a moment each'}.get(student, 'a moment each for a probe, a minute for a fine-tuned one on '
                                              'a CPU')
-    return f'{texts}; then up to {number} students are trained ({learner}). Without them: --student none.'
+    students = f'up to {number} students are' if number > 1 else '1 student is'
+    return f'{texts}; then {students} trained ({learner}). Without: --student none.'
 
 
 _EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a \
