@@ -766,7 +766,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #5c311a3e
+# %% ../../nbs/cli/06_main.ipynb #ac32a502
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -813,8 +813,8 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                                                show_default=False)] = None, as_json: Json = False) -> None:
     with json_only(as_json) as tell, user_errors(), plain_warnings():
         _look([rows], task, gold=gold, gold_train=gold_train)
-        say(_ahead(student, seeds, controls, deep), style='dim')
-        from synthlab.measure.quality import evaluate, report_files
+        with waiting(_ahead(student, seeds, controls, deep)):
+            from synthlab.measure.quality import evaluate, report_files
         out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
         record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student,
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
@@ -848,8 +848,8 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
                                               metavar='FILE', show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
         _look(rows, task, gold=gold, gold_train=gold_train)
-        say(_ahead(student, seeds, controls, deep, len(rows)), style='dim')
-        from synthlab.measure.quality import compare
+        with waiting(_ahead(student, seeds, controls, deep, len(rows))):
+            from synthlab.measure.quality import compare
         out = out or rows[0].parent/'compare.html'
         records = compare(rows, task, gold, gold_train, text=text, label=label, student=student,
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
