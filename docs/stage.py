@@ -13,6 +13,8 @@ LINK = re.compile(r'\]\(([^)#\s]+)')
 TAGS = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'code-fold: true': 'hide-input'}
 # Texts that are pages under another name than their own, or that lie outside nbs/.
 ELSEWHERE = {'nbs/index.ipynb': 'overview.ipynb', 'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md'}
+# Pages with another heading than their notebook: the first page of the site has the name of the package already.
+HEADINGS = {'overview.ipynb': 'Overview'}
 # Notebooks that docs/index.md lists itself.
 LISTED = {'defaults.ipynb', 'index.ipynb', 'guide/09_glossary.ipynb', 'guide/10_paths.ipynb'}
 # Folders in reading order: the title of each, and a sentence.
@@ -142,6 +144,7 @@ def origin(notebook, path, page):
 def for_site(notebook, path, page):
     "A notebook of the repository (`path`) as a page of the site: without what is hidden, with links that hold there."
     first, *cells = [cell for cell in map(shown, notebook['cells']) if cell]
+    if page in HEADINGS: first = first | {'source': re.sub('^# .*', f'# {HEADINGS[page]}', first['source'])}
     cells = [first, origin(notebook, path, page), *cells]
     for cell in cells:
         if cell['cell_type'] == 'markdown': cell['source'] = relink(cell['source'], path, page)

@@ -62,6 +62,8 @@ def test_every_notebook_is_a_page(tmp_path):
     stage.write(tmp_path)
     notebooks = {path.relative_to(ROOT/'nbs').as_posix() for path in (ROOT/'nbs').rglob('[!.]*.ipynb') if '.ipynb_checkpoints' not in path.parts}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('*.ipynb')} == notebooks - {'index.ipynb'} | {'overview.ipynb'}
+    headings = [stage.read(tmp_path/name)['cells'][0]['source'].split('\n')[0] for name in ('overview.ipynb', 'tutorials/01_first_dataset.ipynb')]
+    assert headings == ['# Overview', '# Your first dataset']
     sources = [cell['source'] for path in tmp_path.rglob('*.ipynb') for cell in json.loads(path.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == 'code']
     assert len(sources) > 2000 and not [source for source in sources if re.match(r'#\s*\|', source)]
     assert '| CorrSynth |' in (tmp_path/'papers.md').read_text(encoding='utf-8')
