@@ -4,9 +4,12 @@
 
 # %% auto #0
 __all__ = ['Block', 'write_block', 'read_block', 'as_block', 'members', 'find_blocks', 'count_rows', 'space_of', 'same_space',
-           'sample_rows', 'RayMap', 'Part', 'plan_parts', 'EmbedPart', 'embed_blocks']
+           'sample_rows', 'RayMap', 'Part', 'plan_parts', 'read_part', 'Contents', 'look_at_parts', 'EmbedPart',
+           'embed_blocks', 'keep_plan', 'rows_at', 'write_rows']
 
-# %% ../nbs/09_blocks.ipynb #8ca174a0
+# %% ../nbs/09_blocks.ipynb #69daeff1
+import itertools
+import json
 import pickle
 import time
 from collections import Counter
@@ -144,7 +147,7 @@ def sample_rows(blocks: Sequence[Any], n: int, label: Hashable = None) -> np.nda
     if not found: raise ValueError(f'no row has the label {label!r}')
     return np.concatenate(found)
 
-# %% ../nbs/09_blocks.ipynb #907b3682
+# %% ../nbs/09_blocks.ipynb #c9afc395
 class RayMap:
     """Call a function on blocks in processes of Ray, on this machine or many; used like `map`.
 
@@ -204,15 +207,25 @@ class RayMap:
             return {'place': batch['place'], 'value': done}
         data = self._ray().data.from_items(rows, override_num_blocks=len(rows))
         done = data.map_batches(work, batch_size=1, num_cpus=1, concurrency=self.workers)
-        found = {row['place']: row['value'] for row in done.iter_rows()}
-        yield from (pickle.loads(found[place]) for place in range(len(rows)))
+        found, place = {}, 0
+        for row in done.iter_rows():
+            found[row['place']] = row['value']
+            # Each as soon as those before it are there.
+            while place in found:
+                yield pickle.loads(found.pop(place))
+                place += 1
 
-# %% ../nbs/09_blocks.ipynb #e3ae5551
+# %% ../nbs/09_blocks.ipynb #2d25918e
 class Part(NamedTuple):
-    """A part of a file of texts, and the file of its vectors: `groups` of a Parquet file's rows, or None for the whole."""
+    """A part of a file of texts, and the file of its vectors.
+
+    `groups` are groups of rows of a Parquet file. `span` is a first place and the one after the last: of rows in such a
+    group where it is too large for one part, and of bytes in JSON lines.
+    """
     source: Path
-    groups: tuple[int, ...] | None
+    groups: tuple[int, ...]
     target: Path
+    span: tuple[int, int] | None = None
 
 
 def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Part]:
@@ -225,7 +238,7 @@ def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Par
     folder : path
         Where the vectors go.
     rows : int
-        Rows of a part; a group of rows of a Parquet file is not divided.
+        Rows of a part; a group of rows of a Parquet file is divided only if it has more than twice as many.
 
     Returns
     -------
@@ -235,40 +248,151 @@ def plan_parts(sources: Any, folder: str | Path, rows: int = 16_384) -> list[Par
     Raises
     ------
     ValueError
-        If `rows` is below 1, or a file is neither Parquet nor JSON lines.
+        If `rows` is below 1, or a file is neither Parquet nor JSON lines, or cannot be read.
     """
     if rows < 1: raise ValueError(f'rows must be at least 1, got {rows}')
     sources = [Path(path) for path in ([sources] if isinstance(sources, (str, Path)) else sources)]
-    cut = [(source, groups) for source in sources for groups in _groups(source, rows)]
-    return [Part(source, groups, Path(folder)/f'block-{number:06}.parquet') for number, (source, groups) in enumerate(cut)]
+    cut = [(source, *piece) for source in sources for piece in _pieces(source, rows)]
+    return [Part(source, groups, Path(folder)/f'block-{number:06}.parquet', span)
+            for number, (source, groups, span) in enumerate(cut)]
 
 
-def _groups(source: Path, rows: int) -> Iterator[tuple[int, ...] | None]:
-    "Groups of rows of a Parquet file, some at a time."
-    if source.suffix == '.jsonl': return (yield None)
+_Piece = tuple[tuple[int, ...], tuple[int, int] | None]
+
+
+def _pieces(source: Path, rows: int) -> Iterator[_Piece]:
+    "Groups and span of the parts of a file."
+    if source.suffix == '.jsonl': return (yield from (((), span) for span in _spans(source, rows)))
     if source.suffix != '.parquet': raise ValueError(f'{source} is neither .parquet nor .jsonl: convert it first')
-    data, held, size = pq.read_metadata(source), (), 0
-    for group in range(data.num_row_groups):
-        held, size = (*held, group), size + data.row_group(group).num_rows
-        if size >= rows or group == data.num_row_groups - 1:
-            yield held
+    try: data = pq.read_metadata(source)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f'{source} is not readable as Parquet ({error}): write it again') from None
+    yield from _grouped([data.row_group(group).num_rows for group in range(data.num_row_groups)], rows)
+
+
+def _grouped(sizes: Sequence[int], rows: int) -> Iterator[_Piece]:
+    "Small groups together, and large ones in parts."
+    held, size = (), 0
+    for group, number in enumerate(sizes):
+        if held and (size >= rows or number > 2*rows):
+            yield held, None
             held, size = (), 0
+        if number <= 2*rows: held, size = (*held, group), size + number
+        else: yield from (((group,), (start, min(start + rows, number))) for start in range(0, number, rows))
+    if held: yield held, None
 
 
-def _texts(part: Part, text: str, label: str | None) -> tuple[list[str], list[Any] | None]:
-    "Texts of a part, and their labels."
-    columns = [text, label] if label else [text]
-    if part.groups is None:
-        import pyarrow.json
-        table = pa.json.read_json(part.source)
+def _spans(source: Path, rows: int) -> Iterator[tuple[int, int]]:
+    "First byte and the one after the last of so many lines at a time; blank ones hold no row."
+    with source.open('rb') as file:
+        start = 0
+        while True:
+            full = sum(not line.isspace() for line in itertools.islice(file, rows))
+            if (end := file.tell()) == start: return
+            if full: yield start, end
+            start = end
+
+# %% ../nbs/09_blocks.ipynb #2edae78e
+def read_part(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the rows of a part: these columns, of those it has, or all."""
+    if part.source.suffix == '.jsonl': table = _read_lines(part)
     else:
+        from synthlab.tasks.gold import named_classes
         file = pq.ParquetFile(part.source)
-        table = file.read_row_groups(list(part.groups), columns=[name for name in columns if name in file.schema_arrow.names])
-    if missing := [name for name in columns if name not in table.column_names]:
-        raise ValueError(f'{part.source} has no column {missing[0]!r}: name the column with text= or label=')
-    return table[text].to_pylist(), None if label is None else [str(value) for value in table[label].to_pylist()]
+        known = columns and [name for name in columns if name in file.schema_arrow.names]
+        if part.span: table = _read_rows(file, part.groups, part.span, known)
+        else: table = file.read_row_groups(list(part.groups), columns=known)
+        table = named_classes(table).replace_schema_metadata(None)
+    return table if columns is None else table.select([name for name in columns if name in table.column_names])
 
-# %% ../nbs/09_blocks.ipynb #e4691286
+
+def _read_rows(file: pq.ParquetFile, groups: Sequence[int], span: tuple[int, int],
+               columns: list[str] | None) -> pa.Table:
+    "Some rows of groups; those before them are read, and let go."
+    (start, stop), seen, kept = span, 0, []
+    for batch in file.iter_batches(stop - start, row_groups=list(groups), columns=columns):
+        first, last = max(start - seen, 0), min(stop - seen, len(batch))
+        if first < last: kept.append(batch.slice(first, last - first))
+        if (seen := seen + len(batch)) >= stop: break
+    return pa.Table.from_batches(kept)
+
+
+def _read_lines(part: Part) -> pa.Table:
+    "The rows of a part of JSON lines."
+    import pyarrow.json
+    start, end = part.span
+    with part.source.open('rb') as file:
+        file.seek(start)
+        lines = file.read(end - start)
+    # A line may not lie across two blocks of the reader.
+    options = pyarrow.json.ReadOptions(block_size=min(len(lines) + 1, 2**31 - 1))
+    try: return pyarrow.json.read_json(pa.BufferReader(lines), options)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f'{part.source}, bytes {start:,} to {end:,}: no JSON lines ({error}): correct it '
+                         'there') from None
+
+
+def _texts(part: Part, table: pa.Table, text: str, label: str | None) -> tuple[list[str], list[str] | None]:
+    "Texts of a part, and their labels."
+    for name in filter(None, (text, label)):
+        if name not in table.column_names:
+            raise ValueError(f'{part.source} has no column {name!r}: name the column with text= or label=')
+        if missing := table[name].null_count:
+            raise ValueError(f'{part.source}: nothing stands in the column {name!r} of {missing:,} rows: leave them out')
+    texts, labels = (None if name is None else table[name].to_pylist() for name in (text, label))
+    if texts and not isinstance(texts[0], str):
+        raise ValueError(f'{part.source}: the column {text!r} holds no texts but {table[text].type}: name the column '
+                         'of the texts')
+    return texts, labels and list(map(str, labels))
+
+# %% ../nbs/09_blocks.ipynb #b1e01b10
+class Contents(NamedTuple):
+    """What parts of files hold: the number of rows, that of each label, and the columns of all of them together."""
+    rows: int
+    labels: Counter
+    schema: pa.Schema
+
+
+def look_at_parts(parts: Sequence[Part], text: str = 'text', label: str | None = None) -> Contents:
+    """Read texts and labels of all parts once, before the work begins.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        The parts.
+    text, label : str
+        Columns of the texts and of their labels; None for no labels.
+
+    Returns
+    -------
+    Contents
+        Rows, rows by label, and columns.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a row has no text or no label, columns of one name do not fit together, or there is no
+        row.
+    """
+    rows, labels, schemas, wanted = 0, Counter(), {}, [text, *filter(None, [label])]
+    for part in parts:
+        is_lines = part.source.suffix == '.jsonl'
+        table = read_part(part, None if is_lines else wanted)
+        texts, own = _texts(part, table, text, label)
+        rows, labels = rows + len(texts), labels + Counter(own)
+        schemas.setdefault(part if is_lines else part.source, table.schema if is_lines else _columns_of(part.source))
+    if not rows: raise ValueError('the files hold no rows: name files with rows')
+    try: return Contents(rows, labels, pa.unify_schemas(list(schemas.values()), promote_options='permissive'))
+    except pa.ArrowException as error:
+        raise ValueError(f'columns of one name do not fit together ({error}): give them one type') from None
+
+
+def _columns_of(source: Path) -> pa.Schema:
+    "Columns of a Parquet file, with classes by name."
+    from synthlab.tasks.gold import named_classes
+    return named_classes(pq.read_schema(source).empty_table()).schema.remove_metadata()
+
+# %% ../nbs/09_blocks.ipynb #80757391
 @cache
 def _encoder(model: str) -> Embedder:
     "An encoder for this process."
@@ -287,7 +411,8 @@ class EmbedPart:
         if part.target.exists(): return np.array([count_rows(part.target)[None], 0.])
         start = time.process_time()
         encoder = _encoder(self.model) if isinstance(self.model, str) else self.model
-        texts, labels = _texts(part, self.text, self.label)
+        table = read_part(part, [self.text, *filter(None, [self.label])])
+        texts, labels = _texts(part, table, self.text, self.label)
         keys = [bytes.fromhex(text_key(text)) for text in texts]
         write_block(part.target, encoder.encode(texts), keys, labels, getattr(encoder, 'space', ''))
         if hasattr(encoder, 'forget'): encoder.forget()
@@ -321,9 +446,57 @@ def embed_blocks(sources: Any, folder: str | Path, text: str = 'text', label: st
     Raises
     ------
     ValueError
-        If a file has no such column, or is neither Parquet nor JSON lines.
+        If a file has no such column, or is neither Parquet nor JSON lines, or the folder holds blocks of something
+        else.
     """
     parts = plan_parts(sources, folder, rows)
     Path(folder).mkdir(parents=True, exist_ok=True)
+    keep_plan(parts, folder, text=text, label=label, model=model if isinstance(model, str) else type(model).__name__)
     for _ in spread(EmbedPart(text, label, model), parts): pass
     return [part.target for part in parts]
+
+
+def keep_plan(parts: Sequence[Part], folder: str | Path, **asked: str | None) -> None:
+    """Write down what the blocks of a folder are made from; raises `ValueError` if it holds others."""
+    path, there = Path(folder)/'blocks.json', set(Path(folder).glob('*.parquet'))
+    cut = [[part.source.name, part.source.stat().st_size, part.groups, part.span] for part in parts]
+    plan = json.loads(json.dumps({**asked, 'parts': cut}))
+    kept = json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
+    if there and (kept != plan or not there <= {part.target for part in parts}):
+        other = [name for name in plan if kept and kept.get(name) != plan[name]]
+        raise ValueError(f"{folder} holds blocks of something else ({', '.join(other) or 'files unknown'}): give another "
+                         'folder (--blocks; in Python folder=...), or remove it')
+    with whole_file(path) as whole: whole.write_text(json.dumps(plan), encoding='utf-8')
+
+# %% ../nbs/09_blocks.ipynb #a373d448
+def rows_at(parts: Sequence[Part], places: np.ndarray) -> pa.Table:
+    """Read the rows at places (n, 2), each the number of a part and of a row in it, in their order."""
+    order = np.argsort(places[:, 0], kind='stable')
+    numbers, starts = np.unique(places[order, 0], return_index=True)
+    tables = [read_part(parts[number]).take(places[own, 1])
+              for number, own in zip(numbers, np.split(order, starts[1:]))]
+    return pa.concat_tables(tables, promote_options='permissive').take(np.argsort(order))
+
+
+def write_rows(parts: Iterable[Part], path: str | Path, schema: pa.Schema, name: str,
+               values_of: Callable[[Part], np.ndarray]) -> None:
+    """Write the rows of all parts to one Parquet file, with one more column of numbers, part by part.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+        The parts.
+    path : path
+        The file.
+    schema : Schema
+        Columns of all parts together, as `look_at_parts` finds them; one of the name of the new one is left out.
+    name : str
+        The new column.
+    values_of : callable
+        Called with a part it returns the numbers of its rows, shape (n,).
+    """
+    kept = pa.schema([field for field in schema if field.name != name])
+    with whole_file(path) as whole, pq.ParquetWriter(whole, kept.append(pa.field(name, pa.float32()))) as writer:
+        for part in parts:
+            table = pa.concat_tables([kept.empty_table(), read_part(part, kept.names)], promote_options='permissive')
+            writer.write_table(table.append_column(name, pa.array(values_of(part), pa.float32())))

@@ -333,6 +333,29 @@ def test_a_file_is_refused_before_a_teacher_is_loaded(untouched, monkeypatch, op
     assert not loaded
 
 
+@pytest.mark.parametrize('text, told', [('{"label": "good"}', "line 1"), ('{"id": "a", "label": "good", "attributes": {"tone": "dry"}}', "has no record for 'bad'"), ('', 'the file is empty')])
+def test_attributes_are_refused_before_a_teacher_is_loaded(tmp_path, monkeypatch, text, told):
+    (tmp_path/'mine.toml').write_text(MINE.to_toml(), encoding='utf-8'), (tmp_path/'r.jsonl').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    cli._teacher_at.cache_clear()
+    monkeypatch.setattr(CausalTeacher, '__init__', lambda *_, **__: pytest.fail('a teacher was loaded'))
+    status, _, err = run('generate mine.toml --recipe synalign --align none --records r.jsonl --select none --n 4 --out run')
+    assert status == 2 and told in err and not Path('run').exists()
+    with pytest.raises(ValueError, match=told): generate('mine.toml', 4, Recipe.synalign(source='r.jsonl', select='none', align='none'), out='run', teacher='pocket')
+
+
+@pytest.mark.parametrize('words, told', [
+    ('--gold g-nolabel.csv', 'g-nolabel.csv'), ('--gold g-good.csv --gold-train g-empty.csv', 'the file is empty'), ('--show g-empty.csv', 'the file is empty'),
+    ('--recipes fewgen,targen.toml', 'cannot read .xlsx'), ('--student nowhere', "no student 'nowhere'"), ('--actors 2', '--actors: there is no --ray')])
+def test_a_bake_off_reads_its_files_before_a_teacher_is_loaded(untouched, folder, monkeypatch, words, told):
+    recipe = folder.parent/'targen.toml'
+    recipe.write_text(Recipe.targen(seeds_from='g.xlsx').to_toml())
+    cli._teacher_at.cache_clear()
+    monkeypatch.setattr(CausalTeacher, '__init__', lambda *_, **__: pytest.fail('a teacher was loaded'))
+    status, _, err = run(f"bake-off mine.toml --recipes fewgen --budget 99 --out b {words.replace('targen.toml', str(recipe))}")
+    assert status == 2 and told in err, err
+
+
 @pytest.mark.parametrize('words, told, cure', rows_of(ODD, 'generate ', ' --estimate --recipe fewgen --out run'))
 def test_what_is_hardly_meant_is_said_before_it_costs(untouched, words, told, cure):
     status, out, err = run(words if '--n ' in words else f'{words} --n 4')
@@ -363,7 +386,7 @@ def asked(**options): return lambda: generate(MINE, **({'n': 2, 'recipe': Recipe
 
 CALLS = {
     'n is a word': (asked(n='5'), "n must be a whole number, got '5'"), 'n is a fraction': (asked(n=2.5), 'n must be a whole number, got 2.5'),
-    'n is a truth value': (asked(n=True), 'n must be a whole number, got True'), 'n is 0': (asked(n=0), 'n must be at least 1, got 0'),
+    'n is a truth value': (asked(n=True), 'n must be a whole number, got True'), 'n is 0': (asked(n=0), 'n must be at least 1, got 0'), 'n is below 0': (asked(n=-3), 'n must be at least 1, got -3'),
     'seed': (asked(seed=None), 'seed must be a whole number, got None'), 'task': (lambda: generate(5, 2, out='run'), 'as in Task(name="mine", labels=["spam", "ham"]), got 5'),
     'recipe': (asked(recipe=5), 'as in Recipe.corrsynth(delta=.5), got 5'), 'recipe not called': (asked(recipe=Recipe.corrsynth), 'a recipe is the name of a preset'),
     'out is a number': (asked(out=5), 'out must be the name of a folder, such as "runs/mine", or None, got 5'), 'out is empty': (asked(out=''), "or None, got ''"),

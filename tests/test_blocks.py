@@ -3,6 +3,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,11 +14,15 @@ from synthlab.blocks import (
     count_rows,
     embed_blocks,
     find_blocks,
+    look_at_parts,
     plan_parts,
     read_block,
+    read_part,
+    rows_at,
     same_space,
     sample_rows,
     write_block,
+    write_rows,
 )
 from synthlab.embeddings import Embedder, text_key
 from synthlab.select.blocks import select_blocks
@@ -79,13 +84,64 @@ def test_embedding_goes_on_where_it_stopped(tmp_path, form):
         if form == 'parquet': pq.write_table(pa.table({'text': rows, 'label': [k]*10}), tmp_path/f'{k}.parquet')
         else: (tmp_path/f'{k}.jsonl').write_text(''.join(json.dumps({'text': text, 'label': k}) + '\n' for text in rows))
     sources, failing, whole = sorted(tmp_path.glob(f'*.{form}')), Counted('word 25'), Counted()
-    with pytest.raises(RuntimeError): embed_blocks(sources, tmp_path/'out', label='label', model=failing, rows=5)
+    with pytest.raises(RuntimeError): embed_blocks(sources, tmp_path/'out', label='label', model=failing, rows=10)
     assert failing.asked == words[:20] and len(find_blocks(tmp_path/'out')) == 2
-    made = embed_blocks(sources, tmp_path/'out', label='label', model=whole, rows=5)
+    made = embed_blocks(sources, tmp_path/'out', label='label', model=whole, rows=10)
     assert whole.asked == words[20:] and made == find_blocks(tmp_path/'out') and whole.forgot == 2
     back = [read_block(path) for path in made]
     assert [key.hex() for block in back for key in block.keys] == [text_key(word) for word in words] and back[3].labels == ['3']*10
     assert back[0].space == 'counted'
+
+
+@pytest.mark.parametrize('rows', [1, 3, 7, 100])
+def test_lines_are_cut_at_their_ends_and_found_again(tmp_path, rows):
+    "A file of lines was one block, as large as the file."
+    texts = [f'ä {i} ' + 'x'*(i % 5) for i in range(23)]
+    (tmp_path/'a.jsonl').write_text('\n'.join(json.dumps({'text': text, 'n': i}, ensure_ascii=i % 2 > 0) + '\n'*(i % 4 == 0) for i, text in enumerate(texts)), encoding='utf-8')
+    parts = plan_parts(tmp_path/'a.jsonl', tmp_path, rows)
+    read = [read_part(part) for part in parts]
+    assert [text for table in read for text in table['text'].to_pylist()] == texts and max(map(len, read)) <= rows
+    places = np.array([(number, row) for number, table in enumerate(read) for row in range(len(table))])
+    picked = np.random.default_rng(0).permutation(23)[:9]
+    assert rows_at(parts, places[picked])['n'].to_pylist() == picked.tolist()
+
+
+@pytest.mark.parametrize('rows', [1, 3, 7, 20])
+def test_large_groups_of_rows_are_divided(tmp_path, rows):
+    "A file with one group of rows, as pandas writes it, was one block."
+    table = pa.table({'text': [f'{i} ä' for i in range(41)], 'n': range(41)})
+    with pq.ParquetWriter(tmp_path/'a.parquet', table.schema) as writer:
+        for start, size in ((0, 2), (2, 30), (32, 1), (33, 8)): writer.write_table(table.slice(start, size), row_group_size=100)
+    read = [read_part(part, ['n']) for part in plan_parts(tmp_path/'a.parquet', tmp_path, rows)]
+    assert [n for table in read for n in table['n'].to_pylist()] == list(range(41)) and max(map(len, read)) <= 3*rows
+
+
+def test_rows_get_one_more_column(tmp_path):
+    "Against pandas, with files whose columns are not the same."
+    (tmp_path/'a.jsonl').write_text('{"text": "one", "n": 1}\n{"text": "two", "weight": 7}\n')
+    pq.write_table(pa.table({'text': ['three'], 'n': [2.5]}), tmp_path/'b.parquet')
+    parts = plan_parts([tmp_path/'a.jsonl', tmp_path/'b.parquet'], tmp_path, 1)
+    write_rows(parts, tmp_path/'out.parquet', look_at_parts(parts).schema, 'weight', lambda part: np.array([len(part.source.stem)/2]))
+    assert pd.read_parquet(tmp_path/'out.parquet').fillna(-1).to_dict('list') == {'text': ['one', 'two', 'three'], 'n': [1, -1, 2.5], 'weight': [.5]*3}
+
+
+def test_blocks_of_other_texts_are_not_gone_on_with(tmp_path):
+    "Half of the vectors were those of the old texts."
+    path = tmp_path/'a.jsonl'
+    path.write_text('{"text": "one", "body": "a"}\n{"text": "two", "body": "b"}\n')
+    made = embed_blocks(path, tmp_path/'out', model=Counted(), rows=1)
+    for other in ({'text': 'body', 'rows': 1}, {'rows': 2}):
+        with pytest.raises(ValueError, match='blocks of something else'): embed_blocks(path, tmp_path/'out', model=Counted(), **other)
+    assert embed_blocks(path, tmp_path/'out', model=Counted('one'), rows=1) == made
+    path.write_text('{"text": "one more"}\n{"text": "two"}\n')
+    with pytest.raises(ValueError, match='blocks of something else'): embed_blocks(path, tmp_path/'out', model=Counted(), rows=1)
+
+
+@pytest.mark.parametrize('lines, told', [('{"text": "a"}\n{"text": null}', "nothing stands in the column 'text' of 1 rows"), ('{"text": 3}', 'holds no texts but int64'),
+                                         ('{"body": "a"}', "no column 'text'"), ('{"text": "a"', 'no JSON lines'), ('\n', 'no rows')])
+def test_what_embedding_would_stumble_over_is_found_before(tmp_path, lines, told):
+    (tmp_path/'a.jsonl').write_text(lines)
+    with pytest.raises(ValueError, match=told): look_at_parts(plan_parts(tmp_path/'a.jsonl', tmp_path))
 
 
 def test_groups_of_rows_are_put_together_and_not_divided(tmp_path):

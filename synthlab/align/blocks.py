@@ -281,7 +281,7 @@ def mmd2_blocks(real: Any, synthetic: Any, bandwidth: float | str = 'median', n_
     [(mu, _)], [(nu, _)] = (_mean_features(side, psi, [None], spread).values() for side in (real, synthetic))
     return float((mu - nu) @ (mu - nu))
 
-# %% ../../nbs/align/07_blocks.ipynb #dad5a438
+# %% ../../nbs/align/07_blocks.ipynb #0baf30f9
 class BlockWeights(BaseEstimator):
     r"""Weights of synthetic rows in blocks that minimise their MMD to real ones.
 
@@ -349,8 +349,8 @@ class BlockWeights(BaseEstimator):
         self.n_features, self.bandwidth, self.evenness, self.cap = n_features, bandwidth, evenness, cap
         self.sample, self.tol, self.max_passes, self.seed = sample, tol, max_passes, seed
 
-    def _check(self) -> None:
-        "Refuse settings that mean nothing, before any work."
+    def check(self) -> None:
+        """Raise `ValueError` for settings that mean nothing; `fit` does so before any work."""
         for name in ('evenness', 'tol'):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f'{name} must be over 0 and finite, got {getattr(self, name)}')
@@ -381,7 +381,7 @@ class BlockWeights(BaseEstimator):
         ValueError
             If a setting or the blocks are unusable, or a label is on one side only.
         """
-        self._check()
+        self.check()
         real, synthetic = find_blocks(real), find_blocks(synthetic)
         self.features_, self.bandwidth_ = _common_features(real, synthetic, self.bandwidth, self.n_features, self.seed)
         held = sum((count_rows(item, by_label) for item in synthetic), Counter())

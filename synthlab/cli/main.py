@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAGS', 'PRESET_NAMES', 'OPTIONS', 'app', 'DEMO', 'main']
 
-# %% ../../nbs/cli/06_main.ipynb #7a5f836b
+# %% ../../nbs/cli/06_main.ipynb #59bb866d
 import dataclasses
 import inspect
 import os
@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..correct import choices as correct_choices
 from ..decode import choices as corrsynth
 from ..prompt import choices as prompt_choices
 from ..select import choices as select_choices
-from . import review as _review  # registers its command
+from . import blocks as _blocks, review as _review  # register their commands
 from ..filters import Filters
 from ..choice import CHOICES, QUESTIONS, find_kind, meanings, option_names, summary, who_has
 from .. import __version__
@@ -45,7 +46,7 @@ from ..util import did_you_mean
 from ..tasks.task import check_shares, load_task, task_names
 from synthlab.cli.terminal import (
     HelpAll, Json, complain, grid, json_only, long_command, option, plain_warnings, say, screen, show_table, shown,
-    user_errors)
+    user_errors, waiting)
 
 # %% ../../nbs/cli/06_main.ipynb #545533a7
 _Task = Annotated[str, typer.Argument(help='A built-in task (see [b]synthlab tasks[/b]) or a TOML file of your own.',
@@ -382,7 +383,7 @@ def _find_teacher(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     return make_teacher({'teacher': {'kind': 'chat', 'name': asked.teacher, 'base_url': asked.base_url,
                                      'revision': asked.revision}, 'machine': machine})
 
-# %% ../../nbs/cli/06_main.ipynb #bd173e63
+# %% ../../nbs/cli/06_main.ipynb #10d07c36
 def _find_corrector(asked: SimpleNamespace, machine: Mapping[str, Any]) -> Any:
     "Who looks at labels again, if it is not the teacher."
     if not asked.corrector: return None
@@ -415,7 +416,7 @@ def _request(asked: SimpleNamespace) -> Any:
     stages, gold, test_rows = _filtered(asked, _stages(asked)), asked.gold or None, asked.decontaminate or None
     _refuse_idle(asked, stages)
     check_fields(stages, task)
-    check_files(stages, task)
+    check_files(stages, task, asked.n, proportions)
     pool, copies = make_pool(gold, task, stages.needs_real), read_copies(test_rows, task) if test_rows else []
     teacher, corrector = _find_teacher(asked, machine), _find_corrector(asked, machine)
     request = make_config(stages, task, teacher, asked.n, sampling=_sampling(asked, task, teacher), gold=gold,
@@ -425,10 +426,11 @@ def _request(asked: SimpleNamespace) -> Any:
     return check(as_begun(request, None if asked.overwrite else asked.out, asked.surplus), teacher, corrector, pool,
                  copies)
 
-# %% ../../nbs/cli/06_main.ipynb #4621b3b7
+# %% ../../nbs/cli/06_main.ipynb #fbaca1e3
 def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
     "Write the requested dataset; return the result and the config."
-    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+    with user_errors(), waiting('Loading the teacher'):
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     recipe = request.recipe
     done = carry_out(request, asked.out, overwrite=asked.overwrite or _is_old(asked, recipe), fork=asked.fork,
                      retry_failed=asked.retry_failed, engine=engine)
@@ -438,12 +440,21 @@ def _produce(asked: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
 def _show_estimate(asked: SimpleNamespace) -> None:
     "Print what a request would take."
     with user_errors():
-        request = _request(asked)
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+        if engine: engine.describe(request)
         from synthlab.run.produce import begin, estimate, prompt_sizes
         there = asked.out if asked.out and (asked.out/'run.db').exists() else None
         say(f"{estimate(request, out=asked.fork or there)}")
         sizes = '; '.join(map(str, prompt_sizes(request, begin(request))))
         say(f'Longest requests, in tokens of prompt + answer: {sizes}.')
+        if engine: say(_actors_in_words(engine))
+
+
+def _actors_in_words(engine: Any) -> str:
+    "What actors change in an estimate."
+    number = f"{engine.actors} actor{'s'*(engine.actors != 1)}"
+    return (f'The numbers hold for --ray {engine.address} with {number} too: who asks changes neither calls nor '
+            'tokens. No actor was started.')
 
 
 def _is_old(asked: SimpleNamespace, recipe: Mapping[str, Any]) -> bool:
@@ -616,7 +627,7 @@ def _generate(ctx: typer.Context, task: _Task, *, recipe: _Recipe = 'corrsynth',
         show_produced(done, recipe)
     if done.shortfall: raise typer.Exit(1)
 
-# %% ../../nbs/cli/06_main.ipynb #07307c27
+# %% ../../nbs/cli/06_main.ipynb #dd6bff02
 _PREVIEW = """Look before you pay: the prompts as they are sent, a few rows really written, and what all rows would take.
 
 [b]Example:[/b] [cyan]synthlab preview ag_news --recipe targen --n 1000[/cyan]
@@ -649,7 +660,8 @@ def _preview(ctx: typer.Context, *, rows: Rows = 5, as_json: Json = False,
 
 def _previewed(asked: SimpleNamespace) -> Any:
     "The preview that is asked for."
-    with user_errors(): engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
+    with user_errors(), waiting('Loading the teacher'):
+        engine, request = engine_of(asked.ray, asked.actors, asked.outbox), _request(asked)
     from synthlab.run.preview import preview_run
     from synthlab.teacher.asking import TeacherError
     usual = 'minilm' in (request.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
@@ -754,7 +766,7 @@ def _show_records(records: Sequence[Mapping[str, Any]], names: Iterable[str] = (
     screen.print('↑ more is better, ↓ less is better; in brackets 95% intervals.'
                  + (' ● best, ≈ within noise of the best.' if len(records) > 1 else ''))
 
-# %% ../../nbs/cli/06_main.ipynb #b68ea137
+# %% ../../nbs/cli/06_main.ipynb #ac32a502
 def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     "Refuse a mistyped file, run or task before anything is imported that takes seconds."
     for path in rows:
@@ -762,6 +774,17 @@ def _look(rows: Iterable[Path], task: str | None, **files: str | None) -> None:
     if task is not None: load_task(task)
     for name, value in files.items():
         if value: _check_file(name, value)
+
+
+def _ahead(student: str, seeds: int, controls: bool, deep: bool, datasets: int = 1) -> str:
+    "The steps of an evaluation, before they begin."
+    number = datasets*(seeds + 5*deep) + 2*seeds*controls*datasets
+    texts = 'Measured are diversity, labels, likeness to real data and copies, within a minute for some hundred rows'
+    if student == 'none': return f'{texts}; no student is trained.'
+    learner = {'probe': 'a moment each'}.get(student, 'a moment each for a probe, a minute for a fine-tuned one on '
+                                             'a CPU')
+    students = f'up to {number} students are' if number > 1 else '1 student is'
+    return f'{texts}; then {students} trained ({learner}). Without: --student none.'
 
 
 _EVALUATE = """Measure a dataset: diversity, fidelity to its labels, likeness to real data, memorisation, and what a \
@@ -790,7 +813,8 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
                                                show_default=False)] = None, as_json: Json = False) -> None:
     with json_only(as_json) as tell, user_errors(), plain_warnings():
         _look([rows], task, gold=gold, gold_train=gold_train)
-        from synthlab.measure.quality import evaluate, report_files
+        with waiting(_ahead(student, seeds, controls, deep)):
+            from synthlab.measure.quality import evaluate, report_files
         out = out or (rows if rows.is_dir() else rows.with_name(f'{rows.stem}-report.html'))
         record = evaluate(rows, task, gold, gold_train, text=text, label=label, student=student,
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
@@ -805,10 +829,10 @@ def _evaluate(rows: Annotated[Path, typer.Argument(help='Folder of a run, or a f
 _COMPARE = """Compare datasets of one task side by side, runs or files, all measured on as many rows as the \
 smallest has.
 
-[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv --out \
-compare.html[/cyan]
+[b]Example:[/b] [cyan]synthlab compare runs/demo-fewgen runs/demo-corrsynth --gold my_test.csv[/cyan]
 
-Differences that are within noise are marked as such."""
+Differences that are within noise are marked as such. Writes compare.html beside the first of them, or what --out \
+names."""
 
 
 @app.command('compare', help=_COMPARE)
@@ -820,18 +844,21 @@ def _compare(rows: Annotated[list[Path], typer.Argument(help='Two or more: folde
              gold_train: _GoldTrain = None, student: _Student = 'auto', student_recipe: _StudentRecipe = 'quick',
              seeds: _Seeds = 3, controls: _Controls = True, deep: _Deep = False, extractor: _Extractor = 'rules',
              most: _Most = 2000, seed: _MeasureSeed = 0,
-             out: Annotated[Path, _run('The page to write.', metavar='FILE')] = Path('compare.html')) -> None:
+             out: Annotated[Path | None, _run('The page to write. [dim]\\[compare.html beside the first][/dim]',
+                                              metavar='FILE', show_default=False)] = None) -> None:
     with user_errors(), plain_warnings():
         _look(rows, task, gold=gold, gold_train=gold_train)
-        from synthlab.measure.quality import compare
+        with waiting(_ahead(student, seeds, controls, deep, len(rows))):
+            from synthlab.measure.quality import compare
+        out = out or rows[0].parent/'compare.html'
         records = compare(rows, task, gold, gold_train, text=text, label=label, student=student,
                           student_recipe=student_recipe, seeds=range(seeds), controls=controls, deep=deep,
                           extractor=extractor,
                           most=most, seed=seed, embedder=kept_embedder(), out=out)
     _show_records(records)
-    say(str(out))
+    say(f'Side by side: {out}')
 
-# %% ../../nbs/cli/06_main.ipynb #4e2fabdb
+# %% ../../nbs/cli/06_main.ipynb #8444a036
 _contest = partial(option, 'Bake-off')
 _RECIPES = """Give recipes the same number of tokens, and measure what comes of them, over several seeds.
 
@@ -865,13 +892,21 @@ def _contest_of(asked: SimpleNamespace) -> dict[str, Any]:
                          f"{'a server decides it' if asked.base_url else 'there is no --base-url'}. Leave it out")
     _check_names(asked)
     _check_given(asked)
-    task, machine = load_task(asked.task), _machine(asked)
+    task, machine, engine = load_task(asked.task), _machine(asked), engine_of(asked.ray, asked.actors)
+    from synthlab.bakeoff.cells import find_recipes
+    from synthlab.bakeoff.page import read_inputs
+    from synthlab.bakeoff.scores import find_student
+    with warnings.catch_warnings():
+        # They are said when the files are read for use.
+        warnings.simplefilter('ignore')
+        read_inputs(task, find_recipes(asked.recipes), asked.gold, asked.gold_train, asked.show, asked.mixed)
+    find_student(asked.student, embedder := kept_embedder())
     teacher = _find_teacher(asked, machine)
     return {'task': task, 'recipes': asked.recipes, 'budget': asked.budget, 'gold': asked.gold, 'seeds': asked.seeds,
             'out': asked.out, 'teacher': teacher, 'gold_train': asked.gold_train, 'show': asked.show,
             'mixed': asked.mixed, 'student': asked.student, 'sampling': _sampling(asked, task, teacher),
-            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': kept_embedder(),
-            'engine': engine_of(asked.ray, asked.actors)}
+            'machine': machine, 'corrector': _find_corrector(asked, machine), 'embedder': embedder,
+            'engine': engine}
 
 
 def _show_contest(done: Any) -> None:
@@ -899,8 +934,9 @@ def _show_contest(done: Any) -> None:
 
 def _finished(out: Path) -> str:
     "What a bake-off keeps that is stopped now, and how to go on."
-    return (f"{sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))} cells "
-            f"are finished in {out}; the same command goes on from there.")
+    number = sum(1 for _ in out.glob('*/*/dataset.parquet') if not _.parent.parent.name.endswith('.legs'))
+    if not number: return f'No cell was finished yet; the same command goes on with what is kept in {out}.'
+    return f"{number} cell{'s are' if number > 1 else ' is'} finished in {out}; the same command goes on from there."
 
 
 _USUAL_IN_CONTEST = ('as_json', 'recipes', 'budget', 'gold', 'gold_train', 'seeds', 'show', 'mixed', 'student',

@@ -9,7 +9,7 @@ __all__ = ['MOST_REASONS', 'FILES', 'commands', 'MaxCalls', 'MaxTokens', 'MaxCos
            'show_stages', 'fewest_first', 'rows_of_asked', 'surplus_in_words', 'show_produced', 'state', 'set_limits',
            'kept_embedder', 'engine_of', 'carry_out']
 
-# %% ../../nbs/cli/02_runs.ipynb #6fd83f23
+# %% ../../nbs/cli/02_runs.ipynb #fd61860f
 import atexit
 import contextlib
 import os
@@ -25,8 +25,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .complete import complete_run
-from .terminal import (
-    Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors)
+from synthlab.cli.terminal import (
+    Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors,
+    waiting)
 from ..store.export import asked_rows, keeps_surplus
 from ..store.runs import RunError, read_recipe, read_status
 from ..system import cache_folder
@@ -44,7 +45,7 @@ def telling() -> Iterator[Callable[[str, float], None]]:
             bar.update(share - bar.n)
         yield tell
 
-# %% ../../nbs/cli/02_runs.ipynb #5dd6acf6
+# %% ../../nbs/cli/02_runs.ipynb #c5480ebf
 @contextlib.contextmanager
 def interruptible(out: Path, kept: Callable[[], str] | None = None) -> Iterator[None]:
     """On Ctrl-C, say what is kept and how to go on; while that is done, a second does nothing, and a third ends it."""
@@ -82,10 +83,13 @@ def _stopping() -> Iterator[None]:
 def _kept(out: Path) -> str:
     "What a run keeps that is stopped now, and how to go on."
     try: told = read_status(out)
-    except RunError: return 'Stopped before the first rows were finished.'
+    except RunError: return 'Stopped. Nothing was finished yet, and nothing is kept; the same command begins again.'
     away = f"{batches_in_words(told['batches'])} It goes on there. " if told['batches'] else ''
-    return (f"Stopped. {away}{sum(told['accepted'].values())} rows and {told['calls']['calls']} calls are kept in "
-            f"{out}; the same command, or synthlab resume {out}, goes on from there.")
+    rows, calls = sum(told['accepted'].values()), told['calls']['calls']
+    again = f'the same command, or synthlab resume {out},'
+    if not rows and not calls: return f'Stopped. {away}Nothing was finished yet; {again} begins again.'
+    kept = f'{rows} rows and {calls} calls are' if rows else f"No row was finished yet, and {calls} call{'s are' if calls > 1 else ' is'}"
+    return f'Stopped. {away}{kept} kept in {out}; {again} goes on from there.'
 
 # %% ../../nbs/cli/02_runs.ipynb #a84a9ed3
 MOST_REASONS = 6                                # that are told one by one
@@ -338,15 +342,16 @@ def engine_of(ray: str | None, actors: int | None = None, outbox: Path | None = 
     from synthlab.run.engine import RayEngine
     return RayEngine(actors or 1, ray, outbox)
 
-# %% ../../nbs/cli/02_runs.ipynb #4ae126d1
+# %% ../../nbs/cli/02_runs.ipynb #7c1b008d
 def carry_out(request: Any, out: Path, **options: Any) -> Any:
     """Write what a recipe asks for, with a bar, and turn what goes wrong into one line."""
-    from synthlab.run.produce import Resolved, check, produce
+    from synthlab.run.produce import Resolved, check, produce, show_progress
     from synthlab.teacher.asking import TeacherError
-    with user_errors():
+    with user_errors(), waiting('Loading the teacher'):
         asked = request if isinstance(request, Resolved) else check(request, folder=out)
         if engine := options.get('engine'): engine.describe(asked)
     usual = 'minilm' in (asked.recipe['method'][stage].get('embedder') for stage in ('select', 'align'))
+    options = {'watch': partial(show_progress, progress=True)} | options
     with user_errors(RunError, TeacherError):
         return produce(asked, out, embedder=kept_embedder() if usual else None, **options)
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['screen', 'error_screen', 'MOST_LINES', 'HelpAll', 'Json', 'shown', 'say', 'complain', 'UserError', 'user_errors',
-           'plain_warnings', 'option', 'grid', 'show_table', 'long_command', 'plain', 'json_only']
+           'plain_warnings', 'waiting', 'option', 'grid', 'show_table', 'long_command', 'plain', 'json_only']
 
-# %% ../../nbs/cli/01_terminal.ipynb #65e9c91d
+# %% ../../nbs/cli/01_terminal.ipynb #a0f3e972
 import contextlib
 import copy
 import json
 import math
+import os
 import sys
 import unicodedata
 import warnings
@@ -76,6 +77,13 @@ def plain_warnings() -> Iterator[None]:
             said.add(str(message))
         warnings.showwarning = show
         yield
+
+# %% ../../nbs/cli/01_terminal.ipynb #41f3d5a2
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is waited for while the block lasts; nothing anywhere else."""
+    if not error_screen.is_terminal or os.environ.get('TQDM_DISABLE'): return (yield)
+    with error_screen.status(f'{what} ...'): yield
 
 # %% ../../nbs/cli/01_terminal.ipynb #5bd02f11
 def option(panel: str, help: str, *names: str, **others: Any) -> Any:

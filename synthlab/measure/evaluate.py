@@ -334,7 +334,7 @@ def samples(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], each: int 
         found[row['label']].append({'id': row.get('id'), 'text': text, 'group': row.get('group')})
     return found
 
-# %% ../../nbs/measure/09_evaluate.ipynb #b6ad9ede
+# %% ../../nbs/measure/09_evaluate.ipynb #2804f371
 def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any = None,
                  demonstrations: Sequence[str] = (),
                  embedder: Embedder | None = None, student: Any = None, seeds: Sequence[int] = (0, 1, 2),
@@ -356,9 +356,9 @@ def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any =
     m = Material(embedder=embedder or Embedder(), rows=ours, test=test, train=train, shown=demonstrations,
                  lessons=sample_rows(train, len(ours), seed), extractor=_known(extractor), student=student,
                  seeds=seeds, most=most, seed=seed, pairs=pairs, lessons_from=lessons_from)
-    wanted = {section: [section, *(_DEEP if deep and section == 'student' else ())] for section in _SECTIONS}
-    bar, left_out = progress_bar(wanted.items(), what=name, progress=progress), _left_out(m, controls)
-    sections = {section: take(m, names, left_out) for section, names in bar}
+    wanted = {section: [*names, *(_DEEP if deep and section == 'student' else ())]
+              for section, names in _SECTIONS.items()}
+    sections = _take_all(m, wanted, _left_out(m, controls), name, progress)
     of_gold = take(replace(m, rows=yardstick), ['diversity']) if enough else ()
     sections['diversity'] = with_yardstick(sections['diversity'], of_gold)
     accepted = dict(Counter(ours.labels))
@@ -369,6 +369,18 @@ def measure_rows(rows: Any, task: Task, gold_test: Any = None, gold_train: Any =
             'samples': samples(rows, task.label_names),
             'provenance': {**provenance, 'seconds': round(time.perf_counter() - start, 1),
                            'embedder': _identity(m.embedder), 'student': repr(student) if student else None}}
+
+
+def _take_all(m: Material, wanted: Mapping[str, Sequence[str]], left_out: Mapping[str, str], name: str,
+              progress: bool) -> dict[str, list[dict[str, Any]]]:
+    "Take the measures of each section, with a bar that says which."
+    sections = {section: [] for section in wanted}
+    with progress_bar(total=sum(map(len, wanted.values())), what=name, unit='measure', progress=progress) as bar:
+        for section, measure in ((section, measure) for section, names in wanted.items() for measure in names):
+            bar.set_postfix_str(measure)
+            sections[section] += take(m, [measure], left_out)
+            bar.update()
+    return sections
 
 
 def _left_out(m: Material, controls: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ __all__ = ['FEWEST', 'prompts_needed', 'random_plan', 'draft_records', 'by_label
            'further_plan', 'joined', 'lack', 'passages_of', 'document_doubts', 'with_documents', 'keep_documents',
            'document_counts', 'Prepared', 'make_plan', 'prepare']
 
-# %% ../../nbs/run/08_prepare.ipynb #90c76509
+# %% ../../nbs/run/08_prepare.ipynb #5a1a47cd
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -38,7 +38,7 @@ from ..select.choices import plan_demonstrations
 from .stages import Stages
 from ..tasks.strategies import find_strategy
 from ..util import derive_seed, how_to_install
-from ..tasks.task import Task
+from ..tasks.task import Task, label_counts
 
 # %% ../../nbs/run/08_prepare.ipynb #bdb8d372
 # Examples of a label whose attributes are asked for.
@@ -70,7 +70,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records: found.setdefault(record.label, []).append(record)
     return found
 
-# %% ../../nbs/run/08_prepare.ipynb #766a0502
+# %% ../../nbs/run/08_prepare.ipynb #7dbbc298
 def file_hash(path: str | Path, what: str = 'records') -> str:
     """Fingerprint a file."""
     try: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
@@ -100,13 +100,16 @@ def check_fields(stages: Stages, task: Task) -> None:
                          f"{stages.prompt.choice!r} writes one text: take the recipe targen (prompt = \"targeted\")")
 
 
-def check_files(stages: Stages, task: Task) -> None:
-    """Read the files of contexts, seeds and documents that a recipe names, and refuse what cannot be used (ValueError).
+def check_files(stages: Stages, task: Task, n: int = 0, proportions: Mapping[str, float] | None = None) -> None:
+    """Read the files of contexts, seeds, documents and attributes that a recipe names, and refuse what cannot be used
+    (ValueError); attributes must have all labels of n rows.
 
     This needs no teacher, so that nobody waits for one to be loaded first.
     """
     for what, path in getattr(stages.prompt, 'files', {}).items(): file_hash(path, what)
     if isinstance(stages.prompt, Targeted): stages.prompt.prompts(task, {})
+    counts = label_counts(task.label_names, n, proportions) if n else {}
+    check_source(stages, task, [label for label, rows in counts.items() if rows])
 
 
 def check_grammar(stages: Stages, *teachers: Any) -> None:

@@ -711,7 +711,7 @@ def spent_before(totals: Mapping[str, Any], recipe: Mapping[str, Any], inherited
     return Usage(calls=own['calls'], failed=own['failed'], prompt_tokens=read, completion_tokens=written,
                  unknown_tokens=own['unknown_tokens'], cost=cost)
 
-# %% ../../nbs/run/09_produce.ipynb #2b12ec9c
+# %% ../../nbs/run/09_produce.ipynb #7ad7422e
 def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
     """Hand groups on and write their rows into the run."""
     waiting, last = {}, time.monotonic()
@@ -725,17 +725,30 @@ def store_rows(groups: Iterable, run: Run, every: float = 1.) -> Iterable:
     finally: run.add_many(waiting)
 
 
-def show_progress(groups: Iterable, total: int, before: int) -> Iterable:
-    """Hand on groups, and show a bar of accepted rows on standard error: `before` of `total` are there already."""
-    tokens, start, there = 0, time.monotonic(), before
-    with progress_bar(total=total, initial=min(before, total), unit='row', keep=True) as bar:
+# A bar before its rate is known: many texts are written at the same time, and the first ones take as long as all these.
+_ESTIMATING = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, estimating{postfix}]'
+
+
+def show_progress(groups: Iterable, total: int, before: int, progress: bool | None = None) -> Iterable:
+    """Hand on groups, and show a bar of accepted rows on standard error: `before` of `total` are there already.
+
+    The time that is left is told from twice the time of the first group on. `progress` True shows the bar at once, None
+    after two seconds.
+    """
+    tokens, start, there, first = 0, time.monotonic(), before, None
+    with progress_bar(total=total, initial=min(before, total), what='rows', unit='row', keep=True, progress=progress,
+                      smoothing=0, bar_format=_ESTIMATING) as bar:
         for group in groups:
+            took = time.monotonic() - start + 1e-9
+            first = first or took
+            if took >= 2*first: bar.bar_format = None
             tokens += sum(row.get('tokens') or 0 for row in group.rows)
-            bar.set_postfix_str(f'{tokens/(time.monotonic() - start + 1e-9):.0f} tokens/s', refresh=False)
+            bar.set_postfix_str(f'{tokens/took:.0f} tokens/s', refresh=False)
             there += sum(row['status'] == 'accepted' for row in group.rows)
             # Surplus rows do not bring the end nearer.
             bar.update(min(there, total) - bar.n)
             yield group
+        bar.bar_format = None
 
 # %% ../../nbs/run/09_produce.ipynb #1f6066af
 @dataclass(frozen=True)

@@ -527,7 +527,7 @@ def read_shares(proportions: Mapping[str, float] | None, task: Task) -> dict[str
     check_shares(shares)
     return {label: shares.get(label, 0.) for label in task.label_names}
 
-# %% ../../nbs/run/10_recipe.ipynb #82f61a4b
+# %% ../../nbs/run/10_recipe.ipynb #6e3bb897
 def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork: Any, teacher: Any, corrector: Any,
                     seed: int, proportions: Any, temperature: Any, top_p: Any, top_k: Any, max_new_tokens: Any,
                     sampling: Any, max_calls: Any, max_tokens: Any, max_cost: Any, prices: Any, budget: Any,
@@ -542,6 +542,7 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
         raise ValueError(f'duplicates is {duplicates!r}, and {recipe.filters.duplicates!r} in filters: say it in one '
                          'place')
     n, seed, proportions = whole('n', n), whole('seed', seed), read_shares(proportions, task)
+    if n < 1: raise ValueError(f'n must be at least 1, got {n}')
     if budget is not None: check_number('budget', budget, least=1, whole=True)
     if sampling is not None and not isinstance(sampling, Sampling):
         raise ValueError(f'sampling must be a Sampling, as in Sampling(temperature=.8), got {sampling!r}')
@@ -555,7 +556,7 @@ def checked_request(*, task: Any, n: int, recipe: Any, gold: Any, out: Any, fork
     pool = make_pool(gold, task, recipe.needs_real)
     copies = [] if decontaminate is None else read_copies(decontaminate, task)
     check_fields(recipe, task)
-    check_files(recipe, task)
+    check_files(recipe, task, n, proportions)
     teacher = find_teacher_of(teacher, device, dtype)
     if corrector is not None: corrector = find_teacher_of(corrector)
     limits = {'max_calls': max_calls, 'max_tokens': max_tokens, 'max_cost': max_cost}

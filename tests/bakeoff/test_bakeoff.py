@@ -400,7 +400,7 @@ def test_ctrl_c_and_failures_have_their_status(synthlab, monkeypatch):
     with monkeypatch.context() as changed:
         changed.setattr(cells, 'produce', interrupted)
         status, _, err = synthlab(line)
-        assert status == 130 and '0 cells are finished in runs/one; the same command goes on' in err
+        assert status == 130 and 'No cell was finished yet; the same command goes on with what is kept in runs/one' in err
     def failing(*_, **__): raise RunError('the disk is full')
     with monkeypatch.context() as changed:
         changed.setattr(cells, 'produce', failing)

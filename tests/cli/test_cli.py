@@ -19,7 +19,7 @@ from hub_stand_in import Hub
 from huggingface_hub import DatasetCard
 from light import run_light
 from synthlab import Recipe, __version__, generate
-from synthlab.cli import main as cli, terminal
+from synthlab.cli import main as cli, runs, terminal
 from synthlab.run import writers
 from synthlab.run import produce, rows as rows_module
 from synthlab.store.calls import line_hash
@@ -481,6 +481,36 @@ def test_compare_takes_equal_sizes(synthlab, two_runs):
     assert 'Measured on 12 of the 16 rows of b, as many as a has' in out and 'n ┃' in next(line for line in out.splitlines() if line.startswith('┃'))
 
 
+def test_a_comparison_lies_beside_the_runs_and_its_place_is_said(synthlab, two_runs):
+    "It was written into the current folder."
+    before = set(Path().iterdir())
+    status, out, err = synthlab('compare runs/a runs/b --student none')
+    assert status == 0 and 'Side by side: runs/compare.html' in out and Path('runs/compare.html').exists() and set(Path().iterdir()) == before, err
+
+
+def test_evaluate_says_what_is_ahead_and_how_to_get_mauve(synthlab, monkeypatch):
+    "Two minutes went by without a word of the steps."
+    monkeypatch.setitem(sys.modules, 'mauve', None)
+    monkeypatch.delenv('TQDM_DISABLE', raising=False)
+    lines = [json.dumps({'text': f'{text} {n}', 'label': label.name}) for label in load_task('ag_news').labels for n, text in enumerate(label.tests[:8])]
+    Path('mine.jsonl').write_text('\n'.join(lines))
+    status, out, err = synthlab('evaluate mine.jsonl --task ag_news --student probe --seeds 1')
+    assert status == 0 and '0/21' in err and 'student_both' in err, err             # the bar counts measures, and names them
+    out = ' '.join(out.split())
+    assert 'then up to 3 students are trained (a moment each)' in cli._ahead('probe', 1, True, False)
+    assert 'no student is trained' in cli._ahead('none', 3, True, False) and 'up to 28 students' in cli._ahead('auto', 3, True, True, 2)
+    assert 'Not measured: mauve: mauve needs the package mauve-text' in out and '[mauve]"' in out
+
+
+@pytest.mark.parametrize('rows, calls, told', [(0, 0, 'Nothing was finished yet; the same command, or synthlab resume run, begins again.'),
+                                               (0, 1, 'No row was finished yet, and 1 call is kept in run; the same command, or synthlab resume run, goes on from there.'),
+                                               (3, 2, '3 rows and 2 calls are kept in run; the same command, or synthlab resume run, goes on from there.')])
+def test_what_an_early_stop_keeps_is_said_as_it_is(monkeypatch, capsys, rows, calls, told):
+    "0 rows were kept, and the same command went on from there."
+    monkeypatch.setattr(runs, 'read_status', lambda out: {'accepted': {'a': rows}, 'calls': {'calls': calls}, 'batches': []})
+    assert runs._kept(Path('run')) == f'Stopped. {told}'
+
+
 def test_what_is_not_measured_has_its_name(capsys):
     "A reason that only the second dataset has was printed without the measure: Not measured: : ..."
     metric = {'name': 'coverage', 'value': .5, 'interval': None, 'n': 10, 'better': 'higher', 'settings': {}}
@@ -542,3 +572,14 @@ def test_an_estimate_needs_no_folder(synthlab):
     status, out, err = synthlab('generate sst2 --recipe fewgen --n 4 --estimate', SHORT)
     assert status == 0 and 'completion tokens' in out, err
     assert not list(Path().iterdir())
+
+
+def test_an_estimate_looks_at_the_actors(synthlab):
+    "They were ignored: a wrong address was found when the run began."
+    pytest.importorskip('ray')
+    asked = 'generate sst2 --recipe fewgen --n 4 --estimate'
+    for words, told in {'--ray nonsense': "'nonsense' is no address of a Ray cluster", '--actors 3': '--actors: there is no --ray'}.items():
+        status, _, err = synthlab(asked, SHORT, words)
+        assert status == 2 and told in ' '.join(err.split())
+    status, out, err = synthlab(asked, SHORT, '--ray local --actors 3')
+    assert status == 0 and 'The numbers hold for --ray local with 3 actors too' in out and 'No actor was started.' in out, err

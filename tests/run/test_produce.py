@@ -86,3 +86,16 @@ def test_a_bar_of_accepted_rows_is_shown_after_two_seconds(capsys):
     assert len(list(show_progress(groups(0), 6, 4))) == 3 and capsys.readouterr().err == ''
     list(show_progress(groups(2.1), 6, 4))
     assert re.search(r'6/6 \[[^]]*row, \d+ tokens/s\]', capsys.readouterr().err)
+
+
+def test_the_time_that_is_left_is_told_once_it_is_known(capsys):
+    "Of texts that are written side by side the first took as long as all: a minute's work was said to take ten."
+    def groups():
+        for k in range(12):
+            time.sleep(.25 if not k else .03)
+            yield SimpleNamespace(rows=[{'status': 'accepted', 'tokens': 5}])
+    list(show_progress(groups(), 60, 0, progress=True))
+    shown = [line for line in capsys.readouterr().err.split('\r') if '/60' in line]
+    assert '0/60 [00:00, estimating]' in shown[0] and 'estimating' in shown[1] and '<' not in shown[1]
+    left = [line for line in shown if '<' in line]
+    assert left and all(int(line.split('<')[1][3:5]) < 6 for line in left) and '12/60' in shown[-1]
