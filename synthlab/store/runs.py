@@ -367,9 +367,17 @@ def _count(db: sqlite3.Connection, recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _count_cleaned(db: sqlite3.Connection) -> dict[str, int]:
     "Accepted rows by what was cleaned away from them, the commonest first; a row may count for several kinds."
     counts = Counter()
-    for kinds, number in db.execute(f'SELECT {_CLEANED}, count(*) FROM rows WHERE {_IS_CLEANED} GROUP BY 1'):
+    for kinds, number in _cleaned_kinds(db):
         for kind in kinds.split(', '): counts[kind] += number
     return dict(counts.most_common())
+
+
+def _cleaned_kinds(db):
+    "Pairs of what was cleaned away and the number of accepted rows, from the index where there is one."
+    ask = f'SELECT {_CLEANED}, count(*) FROM rows {{}} WHERE {_IS_CLEANED} GROUP BY 1'
+    # without statistics the planner would rather read every accepted row; runs of older versions have no such index
+    try: return db.execute(ask.format('INDEXED BY rows_cleaned')).fetchall()
+    except sqlite3.OperationalError: return db.execute(ask.format('')).fetchall()
 
 
 def shortfall(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, int]:

@@ -323,3 +323,22 @@ def test_another_form_is_left_alone(tmp_path, form, said):
 def test_recipes_compare_by_leaves():
     assert recipe_difference({'a': {'b': (1, 2)}}, {'a': {'b': [1, 3]}, 'c': None}) == {'a.b.1': (2, 3)}
     assert recipe_difference({'a': {}}, {'a': []}) == {}
+
+
+def test_what_was_cleaned_away_is_counted_from_its_index(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run:
+        run.add(0, [row(0, 0, cleaned='fence, chat'), row(0, 1, cleaned='chat')])
+        run.add(1, group(1))
+    asked = []
+    with open_run(tmp_path/'run') as run:
+        run._db.set_trace_callback(asked.append)
+        assert run.counts()['cleaned'] == {'chat': 2, 'fence': 1}
+        run._db.set_trace_callback(None)
+        plans = [str(run._db.execute(f'EXPLAIN QUERY PLAN {sql}').fetchall()) for sql in asked if 'cleaned' in sql]
+        assert plans and all('rows_cleaned' in plan for plan in plans)
+
+
+def test_what_was_cleaned_away_is_counted_without_the_index_of_newer_runs(tmp_path):
+    with Run(tmp_path/'run', RECIPE) as run: run.add(0, [row(0, 0, cleaned='chat'), row(0, 1)])
+    with sqlite3.connect(tmp_path/'run'/'run.db') as db: db.execute('DROP INDEX rows_cleaned')
+    assert read_counts(tmp_path/'run')['cleaned'] == {'chat': 1}
