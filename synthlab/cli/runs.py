@@ -25,9 +25,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .complete import complete_run
-from synthlab.cli.terminal import (
-    Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors,
-    waiting)
+from .terminal import (
+    Json, complain, grid, json_only, option, plain_warnings, say, screen, show_table, shown, user_errors, waiting)
 from ..store.export import asked_rows, keeps_surplus
 from ..store.runs import RunError, read_recipe, read_status
 from ..system import cache_folder
