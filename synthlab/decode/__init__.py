@@ -3,6 +3,7 @@
 import lazy_loader
 
 _HOMES = {
+    'cache': ['RowCache', 'attend_to_lines', 'borrow_cache', 'whole_lines'],
     'choices': ['CFG', 'CorrSynth', 'Decoding', 'FewGen', 'add_contrast_rows', 'group_weights'],
     'contrast': ['contrast_weights', 'correlate', 'live_weights', 'plausible'],
     'entropy': ['Matched', 'MeanEntropy', 'matched_gamma', 'matching_gamma', 'mean_entropy', 'without_contrast'],

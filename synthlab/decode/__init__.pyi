@@ -1,4 +1,8 @@
 "The public names of synthlab.decode, for editors and type checkers."
+from .cache import RowCache as RowCache
+from .cache import attend_to_lines as attend_to_lines
+from .cache import borrow_cache as borrow_cache
+from .cache import whole_lines as whole_lines
 from .choices import CFG as CFG
 from .choices import CorrSynth as CorrSynth
 from .choices import Decoding as Decoding

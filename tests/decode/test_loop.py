@@ -88,7 +88,11 @@ def test_sampling_as_brute_force(teacher, sampling):
 def plans(build, n): return [build(WORDS['unequal'], seed=s, name=s, limits=[3 + s % 4, 9, 5, 1 + s % 7]) for s in range(n)]
 
 
-def texts(teacher, plans, max_rows, sampling=Sampling(max_new_tokens=9)):
+# A nucleus is drawn from by a rule that rounding hardly touches. Without one the edges of 12,000 tokens lie so close that batches of other shapes may tip a token.
+STEADY = Sampling(max_new_tokens=9, top_p=.9)
+
+
+def texts(teacher, plans, max_rows, sampling=STEADY):
     return {plan.name: [c.token_ids for c in completions] for plan, completions in decode(teacher, plans, sampling, max_rows)}
 
 
@@ -136,7 +140,7 @@ def test_out_of_memory_halves_the_batch(teacher, monkeypatch):
         if len(tokens) > 9: raise torch.OutOfMemoryError('no room')
         return step(teacher, tokens, cache)
     monkeypatch.setattr(decoding, 'step', small)
-    run = decode(teacher, plans(corrsynth, 6), Sampling(max_new_tokens=9), max_rows=24)
+    run = decode(teacher, plans(corrsynth, 6), STEADY, max_rows=24)
     assert {p.name: [c.token_ids for c in cs] for p, cs in run} == expected
     assert run.stats.max_rows <= 12
     monkeypatch.setattr(decoding, 'step', lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError('no room')))
@@ -343,9 +347,9 @@ def test_long_prompts_are_read_in_parts(teacher, monkeypatch):
     parts = list(decoding.in_parts(prompts))
     assert [len(part) for part in parts] == [3, 1, 2] and [list(p) for part in parts for p in part] == prompts
     plans = [corrsynth(WORDS['unequal'], seed=seed) for seed in range(3)]
-    small = [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
+    small = [c.token_ids for _, done in decode(teacher, plans, STEADY) for c in done]
     monkeypatch.undo()
-    assert small == [c.token_ids for _, done in decode(teacher, plans, Sampling(max_new_tokens=8)) for c in done]
+    assert small == [c.token_ids for _, done in decode(teacher, plans, STEADY) for c in done]
 
 
 def test_rows_in_flight_are_bounded_by_their_tokens(teacher, monkeypatch):
