@@ -1,6 +1,6 @@
 """How fast is the decode loop? Ratios against peers measured in the same run.
 
-    python tests/benchmarks/bench_decoding.py [--rows 64] [--tokens 64] [--repeats 3] [--json FILE]
+    python tests/benchmarks/bench_decoding.py [--rows 64] [--tokens 64] [--lengths equal,ragged] [--repeats 3] [--json FILE]
 
 Peers, on the same model, prompts and batch size: the bare forward loop (the model's own cache, next token by argmax, nothing
 else), transformers' `generate` with sampling, and `generate` with `guidance_scale` (which runs a second row for each row).
@@ -173,6 +173,7 @@ def main():
     a.add_argument('--rows', type=int, default=64); a.add_argument('--tokens', type=int, default=64)
     a.add_argument('--repeats', type=int, default=3); a.add_argument('--device', default='auto'); a.add_argument('--dtype', default='auto')
     a.add_argument('--models', default='pocket,llama,peaked'); a.add_argument('--json', type=Path)
+    a.add_argument('--lengths', default='equal,ragged')
     a.add_argument('--hidden', type=int, default=256); a.add_argument('--layers', type=int, default=8)
     o = a.parse_args()
     ragged = np.random.default_rng(0).geometric(1/32, 2*o.rows).clip(max=128).tolist()
@@ -185,7 +186,8 @@ def main():
         if recordable(teacher):
             results[f'{name}, one pass, {o.rows} rows, ms'] = times = one_pass(teacher, o.rows)
             print(f'\n{size}: one pass, {o.rows} rows\n', {k: round(v, 2) for k, v in times.items()})
-        for title, lengths in ((f'equal lengths, {o.rows} rows of {o.tokens}', [o.tokens]*o.rows), (f'ragged lengths, {2*o.rows} rows', ragged)):
+        kinds = {'equal': (f'equal lengths, {o.rows} rows of {o.tokens}', [o.tokens]*o.rows), 'ragged': (f'ragged lengths, {2*o.rows} rows', ragged)}
+        for title, lengths in map(kinds.get, o.lengths.split(',')):
             speeds = results[f'{name}, {title}'] = measure(teacher, o.rows, lengths, o.repeats)
             report(f'{size}: {title}', speeds)
     if o.json: o.json.write_text(json.dumps(results, indent=1))
