@@ -1,4 +1,4 @@
-"What a run took it gives back: caches die with their decoding, and a process that makes many runs does not grow."
+"What a run took it gives back: a cache dies with its decoding, or is kept for the next one and freed on demand, and a process that makes many runs does not grow."
 import gc
 import os
 import subprocess
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from synthlab.decode import cache as keeping
 from synthlab.decode import loop as decoding
+from synthlab.decode.cache import RowCache, free_idle
 from synthlab.decode.contrast import contrast_weights
-from synthlab.decode.loop import DecodePlan, RowCache, Sampling, decode
+from synthlab.decode.loop import DecodePlan, Sampling, decode
 from synthlab.run.produce import produce, make_config
 from synthlab.run.recipe import Recipe
 from synthlab.tasks.task import load_task
@@ -37,26 +39,36 @@ def teacher(): return CausalTeacher('pocket')
 
 @pytest.fixture
 def caches(monkeypatch):
-    "The caches that are made, as weak references; the garbage collector is off meanwhile."
+    "The caches that are made, as weak references, and whether they hold rows; the garbage collector is off meanwhile."
     made = []
     class Watched(RowCache):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(weakref.ref(self))
-    monkeypatch.setattr(decoding, 'RowCache', Watched)
+    free_idle()
+    monkeypatch.setattr(keeping, 'RowCache', Watched)
     gc.disable()
-    yield lambda: [cache() for cache in made if cache() is not None and cache().layers]
+    yield lambda: [bool(cache().places.lengths) for cache in made if cache() is not None and cache().layers]
     gc.enable()
+    free_idle()
 
 
 def plans(n):
     return [DecodePlan(['A film:', 'The weather in the north:', 'Sport:', 'On'], range(4), contrast_weights(LABELS, delta=.4), .01, LABELS, seed) for seed in range(n)]
 
 
-@pytest.mark.parametrize('texts', [None, 1], ids=['to its end', 'broken off'])
-def test_no_cache_outlives_its_decoding(teacher, caches, texts):
+def test_one_empty_cache_waits_for_the_next_decoding(teacher, caches):
+    "However many there were, and where someone keeps the iterator."
+    ended = [decode(teacher, plans(4), Sampling(max_new_tokens=8), max_rows=8) for _ in range(3)]
+    for run in ended: assert list(run)
+    assert caches() == [False]
+    free_idle()
+    assert caches() == []
+
+
+def test_no_cache_outlives_a_decoding_that_is_broken_off(teacher, caches):
     run = decode(teacher, plans(4), Sampling(max_new_tokens=8), max_rows=8)
-    assert list(islice(run, texts)) and bool(caches()) == (texts is not None)       # at its end it lets go, even where someone keeps it
+    assert list(islice(run, 1)) and len(caches()) == 1
     del run
     assert not caches()
 
@@ -77,6 +89,19 @@ def test_an_iterator_that_failed_is_over(teacher):
 def test_no_cache_outlives_a_run(teacher, caches, tmp_path):
     Recipe.corrsynth(shots=1).generate('ag_news', n=8, out=tmp_path/'run', teacher=teacher, sampling=Sampling(max_new_tokens=12))
     assert not caches()
+
+
+def test_memory_that_runs_out_frees_what_is_kept(teacher, caches, monkeypatch):
+    list(decode(teacher, plans(1), Sampling(max_new_tokens=8), max_rows=4))
+    assert caches() == [False]
+    step = decoding.step
+    def small(teacher, tokens, cache):
+        if len(tokens) > 4: raise torch.OutOfMemoryError('no room')
+        return step(teacher, tokens, cache)
+    monkeypatch.setattr(decoding, 'step', small)
+    run = decode(teacher, plans(2), Sampling(max_new_tokens=8), max_rows=8)
+    next(run)
+    assert caches() == [True] or not any(caches()[:-1])
 
 
 def test_no_cache_outlives_a_run_that_is_watched_to_an_early_end(teacher, caches, tmp_path):

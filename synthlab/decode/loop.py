@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .cache import RowCache, attention_to_lines, borrow_cache, give_back, one_block, whole_lines
+from .cache import (RowCache, attention_to_lines, borrow_cache, free_idle, give_back, one_block, is_spread,
+                                   whole_lines)
 from .contrast import kl_divergence, least_plausible, live_weights, mix, normaliser, plausible, plausible_ceiling
 from .draw import draw
 from .model import CausalModel, left_pad, positions
@@ -726,7 +727,7 @@ class PromptMemory:
 def step(teacher: CausalModel, token_ids: Sequence[int], cache: RowCache) -> Tensor:
     """Append one token to every row of the cache and score the next: nats, shape (B, V), float32."""
     places = cache.places
-    cache.fit(places.width)
+    cache.fit(places.used)
     places.columns = torch.tensor(places.lengths, device=teacher.device)
     mask = torch.arange(cache.width, device=teacher.device) <= places.columns[:, None]
     mask, attention = ((mask[:, None, None], attention_to_lines(teacher.model)) if places.whole
@@ -751,8 +752,8 @@ def recordable(teacher: CausalModel) -> bool:
     bool
         True if `RecordedSteps` may try.
     """
-    spread = len(set(getattr(teacher.model, 'hf_device_map', {}).values())) > 1
-    return teacher.device.type == 'cuda' and not spread and teacher.model.config._attn_implementation == 'sdpa'
+    kernel = teacher.model.config._attn_implementation
+    return teacher.device.type == 'cuda' and not is_spread(teacher.model) and kernel == 'sdpa'
 
 
 def never_waits(work: Callable[[], object]) -> bool:
@@ -850,7 +851,7 @@ class RecordedSteps:
 
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the next pass, filled up."""
-        rows, columns, most = len(self.cache.places.lengths), self.cache.places.width, self.cache.max_rows
+        rows, columns, most = len(self.cache.places.lengths), self.cache.places.used, self.cache.max_rows
         share = -(-most//8)
         return min(-(-rows//share)*share, most), min(-(-columns//64)*64, self.teacher.max_length or math.inf)
 
@@ -1036,6 +1037,7 @@ class Decoding:
         # raises the error of the round
         if self.stats.max_rows <= largest: raise
         self.stats.max_rows = max(largest, self.stats.max_rows//2)
+        free_idle()
         self.batch = Batch(self.teacher, self.stats.max_rows)
         if torch.cuda.is_available(): torch.cuda.empty_cache()
         self.waiting.extendleft(Group(g.plan, g.prompts, self.sampling) for g in reversed(groups))

@@ -334,7 +334,7 @@ def compile_parts(network: 'PreTrainedModel', backend: str = 'inductor') -> list
 # %% ../../nbs/decode/04_model.ipynb #958dfc43
 def context_length(config) -> int | None:
     """Find the longest sequence of prompt and text for a model configuration; None if it names no bound."""
-    bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window')]
+    bounds = [getattr(config, name, None) for name in ('max_position_embeddings', 'sliding_window', 'attention_chunk_size')]
     return min((b for b in bounds if b), default=None)
 
 # %% ../../nbs/decode/04_model.ipynb #b31ce5bb

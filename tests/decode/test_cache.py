@@ -1,17 +1,20 @@
 "The rows' past in whole lines: the same scores and texts as with gaps, the same contents as a list for each row, and memory that comes back."
 import gc
 import random
+import subprocess
+import sys
 import weakref
 
 import pytest
 import torch
 from synthlab.decode import cache as caches
 from synthlab.decode import loop as decoding
-from synthlab.decode.cache import COLUMNS, RowCache, attention_to_lines, whole_lines
+from synthlab.decode.cache import COLUMNS, RowCache, attend_to_lines, attention_to_lines, whole_lines
 from synthlab.decode.contrast import contrast_weights
 from synthlab.decode.loop import DecodePlan, ReadPrompt, Sampling, decode, read_prompts, step
-from synthlab.decode.model import CausalModel
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from synthlab.decode.model import CausalModel, context_length
+from transformers import (DogeConfig, DogeForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+                          PreTrainedConfig)
 
 SIZES = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=6, max_position_embeddings=512)
 
@@ -97,11 +100,12 @@ def test_lines_hold_what_was_written():
             cache.remove(b)
             expected[b] = expected[-1]
             expected.pop()
-        cache.fit(cache.places.width)
+        cache.fit(cache.places.used)
         for layer in cache.layers:
             for b, part in enumerate(expected):
                 assert torch.equal(layer.keys[b, :, :part.shape[1]], part) and torch.equal(layer.values[b, :, :part.shape[1]], -part)
-        assert cache.places.width <= cache.width and all(layer.keys[:len(expected)].is_contiguous() for layer in cache.layers)
+                assert not layer.keys[b, :, part.shape[1]:].any() and not layer.values[b, :, part.shape[1]:].any()
+        assert cache.places.used <= cache.width and all(layer.keys[:len(expected)].is_contiguous() for layer in cache.layers)
 
 
 def test_who_keeps_the_kernel_of_pytorch(pocket):
@@ -115,9 +119,66 @@ def test_the_attention_is_put_back(pocket):
     config = pocket.model.config.get_text_config()
     with pytest.raises(KeyError):
         with attention_to_lines(pocket.model):
-            assert config._attn_implementation != 'sdpa'
+            assert config._attn_implementation != 'sdpa' and whole_lines(pocket.model)
             raise KeyError
     assert config._attn_implementation == 'sdpa'
+    # two threads, of which the one that came first goes first
+    one, two = attention_to_lines(pocket.model), attention_to_lines(pocket.model)
+    one.__enter__(), two.__enter__(), one.__exit__(None, None, None), two.__exit__(None, None, None)
+    assert config._attn_implementation == 'sdpa'
+
+
+@pytest.mark.parametrize('change', [dict(mask=torch.zeros(3, 1, 1, 7)), dict(mask=torch.rand(3, 4, 1, 7) > .3), dict(mask=None), dict(queries=2)],
+                         ids=['float mask', 'mask for each head', 'no mask', 'two queries'])
+def test_other_attention_is_left_to_pytorch(change):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 4, change.get('queries', 1), 8), torch.randn(3, 4, 7, 8), torch.randn(3, 4, 7, 8)
+    mask = change.get('mask', torch.ones(3, 1, change.get('queries', 1), 7, dtype=torch.bool))
+    if mask is not None and mask.dtype == torch.bool: mask[..., 0] = True
+    found, _ = attend_to_lines(torch.nn.Module(), q, k, v, mask, scaling=.3)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=.3)
+    torch.testing.assert_close(found, expected.transpose(1, 2), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match='softcap'): attend_to_lines(torch.nn.Module(), q, k, v, mask, scaling=.3, softcap=20.)
+
+
+def test_a_model_with_a_float_mask_for_each_head(pocket):
+    "Its layers make such a mask of ours."
+    torch.manual_seed(0)
+    config = DogeConfig(vocab_size=len(pocket.tokenizer), intermediate_size=64, num_key_value_heads=2, keep_window_size=512, **SIZES)
+    doge = CausalModel(DogeForCausalLM(config).eval(), pocket.tokenizer)
+    rows = prompts(3, 20)
+    cache, read = RowCache(3, whole_lines(doge.model)), read_prompts(doge, rows)
+    cache.reserve(read[0], 40)
+    cache.append(read)
+    torch.testing.assert_close(step(doge, [7, 8, 9], cache), doge.next_logits([row + [n] for row, n in zip(rows, (7, 8, 9))]), atol=2e-3, rtol=1e-3)
+
+
+def test_attention_in_chunks_bounds_the_context(pocket):
+    assert context_length(PreTrainedConfig(max_position_embeddings=4096, attention_chunk_size=512)) == 512
+
+
+def test_a_kept_cache_is_as_good_as_a_new_one(pocket):
+    "After longer texts, after a call in inference mode, after numbers that are none, and for another kind of number."
+    torch.manual_seed(0)
+    model = models(len(pocket.tokenizer))['shared']().eval()
+    def scores(teacher):
+        seen = []
+        for _ in decode(teacher, plans(2), Sampling(20), 8, observe=lambda plan, rows, logits, guided: seen.append(logits.clone())): pass
+        return seen
+    def same(found, wanted): return len(found) == len(wanted) and all(map(torch.equal, found, wanted))
+    teacher = CausalModel(model, pocket.tokenizer)
+    new = scores(teacher)
+    list(decode(teacher, [DecodePlan(prompts(4, 200, 1), range(4), torch.eye(4), limits=[90]*4)], Sampling(90), 8))
+    assert same(scores(teacher), new)
+    with torch.inference_mode(): list(decode(teacher, plans(1), Sampling(20), 8))
+    assert same(scores(teacher), new)
+    with torch.no_grad(): model.model.layers[0].self_attn.v_proj.weight.mul_(torch.nan)
+    with pytest.raises((RuntimeError, ValueError, IndexError)): list(decode(teacher, plans(2), Sampling(20), 8)); raise ValueError
+    torch.manual_seed(0)
+    model.load_state_dict(models(len(pocket.tokenizer))['shared']().state_dict())
+    assert same(scores(teacher), new)
+    model.double()
+    assert len(scores(teacher)) == len(new)
 
 
 def test_a_cache_is_used_again_and_freed_with_its_teacher():
@@ -137,3 +198,8 @@ def test_a_cache_is_used_again_and_freed_with_its_teacher():
     del kept, one, two, teacher
     gc.collect()
     assert gone() is None
+
+
+def test_who_only_asks_a_server_does_not_load_the_models_of_transformers():
+    code = "import sys, synthlab.run.engine; sys.exit('transformers.modeling_utils' in sys.modules)"
+    subprocess.run([sys.executable, '-c', code], check=True)
