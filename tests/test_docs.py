@@ -43,7 +43,7 @@ def test_a_page_says_where_it_comes_from(notebook):
 def test_links_lead_to_pages_and_else_to_the_repository():
     home = f"{stage.settings()['git_url']}/blob/main"
     text = '[a](04_model.ipynb) [b](../measure/06_labels.ipynb#Presets) [c](../guide/library_desk.toml) [d](../../CHANGELOG.md) [e](../index.ipynb) [f](#Here) [g](https://a.b/c) ![h](../images/demo.png)'
-    assert stage.relink(text, 'nbs/decode/05_loop.ipynb', 'decode/05_loop.ipynb') == (
+    assert stage.relink(text, 'nbs/decode/06_loop.ipynb', 'decode/06_loop.ipynb') == (
         f'[a](04_model.ipynb) [b](../measure/06_labels.ipynb#Presets) [c]({home}/nbs/guide/library_desk.toml) [d](../changelog.md) [e](../overview.ipynb) '
         '[f](#Here) [g](https://a.b/c) ![h](../images/demo.png)')
     assert stage.relink('[a](../decode/04_model.ipynb)', 'nbs/guide/07_contents.ipynb', 'papers.md') == '[a](decode/04_model.ipynb)'

@@ -4,7 +4,7 @@
     python nbs/studies/entropy.py --work runs/entropy --collect nbs/studies/entropy.json
 
 Measured on development seeds, which no bake-off uses, with demonstrations out of the train part. What is finished is
-not done again. The page nbs/decode/07_entropy.ipynb derives the control; bakeoff.py reads the exponents. Only numbers
+not done again. The page nbs/decode/08_entropy.ipynb derives the control; bakeoff.py reads the exponents. Only numbers
 are kept. Gold data is found through SYNTHLAB_GOLD.
 """
 import argparse

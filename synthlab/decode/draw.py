@@ -68,7 +68,8 @@ def gumbel_noise(uniforms: Tensor, ids: Tensor) -> Tensor:
     return -(-((x ^ (x >> 16)).double() + .5).div(2**32).log()).log().float()
 
 # %% ../../nbs/decode/03_draw.ipynb #2b38d1c8
-def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling, ids: Tensor | None = None, spare: bool = False) -> Tensor:
+def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling, ids: Tensor | None = None,
+         spare: bool = False) -> Tensor:
     """Draw one token per row of logits (B, V), by one uniform number each (B,): ids, shape (B,), int64.
 
     Temperature, then top-k, then top-p, then the inverse CDF or, from a nucleus, the Gumbel-max rule. Where the columns

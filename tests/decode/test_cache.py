@@ -9,9 +9,9 @@ import pytest
 import torch
 from synthlab.decode import cache as caches
 from synthlab.decode import loop as decoding
-from synthlab.decode.cache import COLUMNS, RowCache, attend_to_lines, attention_to_lines, whole_lines
+from synthlab.decode.cache import COLUMNS, ReadPrompt, RowCache, attend_to_lines, attention_to_lines, whole_lines
 from synthlab.decode.contrast import contrast_weights
-from synthlab.decode.loop import DecodePlan, ReadPrompt, Sampling, decode, read_prompts, step
+from synthlab.decode.loop import DecodePlan, Sampling, decode, read_prompts, step
 from synthlab.decode.model import CausalModel, context_length
 from transformers import (DogeConfig, DogeForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
                           PreTrainedConfig)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from synthlab.decode import loop as decoding
+from synthlab.decode.cache import ReadPrompt, RowCache
 from synthlab.decode.contrast import contrast_weights
 from synthlab.decode.loop import DecodePlan, Sampling, decode
 from synthlab.decode.model import compile_parts, weights_hash
@@ -78,10 +79,11 @@ def test_a_model_on_several_devices_is_not_recorded():
     assert decoding.recordable(model(0)) and decoding.recordable(model(0, 0)) and not decoding.recordable(model(0, 1))
 
 
+@torch.inference_mode()
 def test_a_cache_lies_where_the_layers_are():
     "The second layer on a device that computes nothing."
-    cache = decoding.RowCache(3)
-    def read(tokens): return decoding.ReadPrompt(*([torch.ones(2, tokens, 4, device=device) for device in ('cpu', 'meta')] for _ in 'kv'), torch.zeros(5))
+    cache = RowCache(3)
+    def read(tokens): return ReadPrompt(*([torch.ones(2, tokens, 4, device=device) for device in ('cpu', 'meta')] for _ in 'kv'), torch.zeros(5))
     cache.reserve(read(5), 9)
     cache.append([read(5), read(3)])
     cache.places.columns = torch.tensor([5, 3])
